@@ -1,0 +1,1 @@
+"""From recorded scores to tables, figures and a page."""

@@ -1,0 +1,1 @@
+"""What every part shares: components, checks, errors, types, statistics, identity, files."""

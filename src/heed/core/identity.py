@@ -1,0 +1,68 @@
+"""The run id: a hash of what decides the result, and of nothing else.
+
+In it: every field of every component, the digest of the data, the versions that matter, the seed.
+Not in it: fields marked `Incidental` (paths, devices, workers, labels), comments, key order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from importlib.metadata import version
+from typing import Any, get_type_hints
+
+from heed.core.component import is_component, target_of
+
+Incidental = "heed: does not decide the result"
+"""Annotation of a field that changes where or how fast, never what: `Annotated[str, Incidental]`."""
+
+VERSIONS_THAT_MATTER = ("heed", "torch", "transformers", "tokenizers", "peft", "lightning")
+
+
+@cache
+def _incidental(cls: type) -> frozenset[str]:
+    hints = get_type_hints(cls, include_extras=True)
+    return frozenset(
+        name for name, hint in hints.items() if Incidental in getattr(hint, "__metadata__", ())
+    )
+
+
+def canonical(value: Any) -> Any:
+    """Reduce a component to plain JSON data that holds just what decides the result.
+
+    A component that stands for data outside the config has a `digest()`; it stands in for the data.
+    """
+    if is_component(value):
+        skip = _incidental(type(value))
+        out = {
+            f.name: canonical(getattr(value, f.name)) for f in fields(value) if f.name not in skip
+        }
+        if hasattr(value, "digest"):
+            out["content"] = value.digest()
+        return {"_target_": target_of(value), **out}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{value!r} cannot be part of an identity: only components and plain data can")
+
+
+def short_hash(value: Any) -> str:
+    """First 12 hex digits of the SHA-256 of the canonical JSON.
+
+    Example:
+        >>> short_hash({"b": 1, "a": [2.0]}) == short_hash({"a": [2.0], "b": 1})
+        True
+    """
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change a number."""
+    return {name: version(name) for name in VERSIONS_THAT_MATTER}

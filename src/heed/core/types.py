@@ -1,0 +1,198 @@
+"""The values that travel between the parts: one type per arrow of the data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+Role = Literal["system", "user", "assistant", "text"]
+
+
+class Message(NamedTuple):
+    """One turn. The role `text` is plain text: no template, every token supervised."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example as its teacher gives it.
+
+    Attributes:
+        id: Unique within the source; the same instruction has the same id for every teacher.
+        messages: Turns in order; the assistant's are what is trained.
+        teacher: Name of the source.
+        reward: A score of the response, if the source has one (unit: the source's).
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    teacher: str
+    reward: float | None = None
+
+
+class Span(NamedTuple):
+    """Characters [start, stop) of a rendered text."""
+
+    start: int
+    stop: int
+
+
+class Rendered(NamedTuple):
+    """A conversation as text, with the spans whose tokens are supervised, in order."""
+
+    text: str
+    supervised: tuple[Span, ...]
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """Anything that yields examples: a teacher."""
+
+    name: str
+
+    def rows(self) -> Iterator[Example]:
+        """All examples, in a fixed order."""
+        ...
+
+    def digest(self) -> str:
+        """Changes whenever a row changes."""
+        ...
+
+
+@runtime_checkable
+class ChatTemplate(Protocol):
+    """How turns become text; one per student, the same for training and evaluation."""
+
+    end_of_turn: str
+
+    def render(self, messages: Sequence[Message]) -> Rendered:
+        """The whole conversation; supervised are the assistant's turns with their end of turn."""
+        ...
+
+    def prompt(self, instruction: str) -> str:
+        """One user turn, up to where the assistant's answer begins."""
+        ...
+
+
+class Request(NamedTuple):
+    """Ask for the likelihood of a continuation, as plain text without a template."""
+
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a task.
+
+    Attributes:
+        key: Unique within the task.
+        prompt: The instruction that a model is given (generation tasks), or the text shown in
+            tables (likelihood tasks).
+        requests: Likelihoods that the task asks for; empty for generation tasks.
+        row: Whatever the task needs to score an answer, as plain JSON data.
+    """
+
+    key: str
+    prompt: str
+    requests: tuple[Request, ...] = ()
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Likelihood(NamedTuple):
+    """What one request costs: nats and supervised tokens of the continuation."""
+
+    nats: float
+    tokens: int
+
+
+Stop = Literal["stop", "cap"]
+
+
+class Answer(NamedTuple):
+    """What a model said.
+
+    Attributes:
+        text: The response without its stop token.
+        tokens: Number of generated tokens, the stop token included.
+        stop: `stop` if the model ended its turn, `cap` if it was cut at the cap.
+        likelihoods: One per request of the item; empty for generation tasks.
+    """
+
+    text: str
+    tokens: int
+    stop: Stop
+    likelihoods: tuple[Likelihood, ...] = ()
+
+
+class Ratio(NamedTuple):
+    """A score as a numerator and a denominator, because only sums add up."""
+
+    num: float
+    den: float
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """One item's outcome: a row of `items.jsonl`.
+
+    Attributes:
+        task: Name of the task in its suite.
+        key: The item's key.
+        prompt: The item's prompt.
+        response: What was scored, or None where nothing was generated.
+        stop: How the response ended, or None.
+        tokens: Generated tokens (0 where nothing was generated).
+        metrics: Metric name -> ratio. A metric's value is sum(num) / sum(den) over items.
+        details: Per-instruction results and the like, as plain JSON data.
+    """
+
+    task: str
+    key: str
+    prompt: str
+    response: str | None
+    stop: Stop | None
+    tokens: int
+    metrics: Mapping[str, Ratio]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+Verdict = Literal["helped", "hurt", "unchanged", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its bootstrap interval, in the unit of the metric."""
+
+    value: float
+    low: float
+    high: float
+    items: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """After minus before over the same items, with a paired interval.
+
+    Attributes:
+        metric: `<task>/<metric>`.
+        before: Value before tuning.
+        after: Value after tuning.
+        delta: after - before.
+        low: Lower end of the paired interval of the delta.
+        high: Upper end.
+        items: Number of paired items.
+        verdict: By the rule in `heed.core.stats.verdict_of`.
+    """
+
+    metric: str
+    before: float
+    after: float
+    delta: float
+    low: float
+    high: float
+    items: int
+    verdict: Verdict

@@ -1,0 +1,1 @@
+"""Tasks and suites: scores per item, before and after, by the same code."""

@@ -1,0 +1,1 @@
+"""Students, their likelihood and their generation."""

@@ -1,0 +1,1 @@
+"""The embedded world: tiny students, teachers of known quality, verifiable tasks."""

@@ -1,0 +1,1 @@
+"""Runs joined into cells, cells into studies, and the ledger of both."""

@@ -1,0 +1,1 @@
+"""One fit for pre-training and tuning alike."""
