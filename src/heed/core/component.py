@@ -1,4 +1,4 @@
-"""A component is its own configuration: a frozen, strictly checked dataclass built from one YAML node.
+"""A component is its own configuration: a frozen, strict dataclass built from one YAML node.
 
 This is the only place where a `_target_` is resolved. A target must name a *registered* component
 of a trusted package: the object is looked at, not its name, because a name's prefix proves
@@ -54,6 +54,18 @@ def is_component(value: object) -> bool:
 def target_of(value: object) -> str:
     """The `_target_` that builds this kind of component."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def plain(value: Any) -> Any:
+    """The config node that builds a value again: `build(plain(x)) == x`."""
+    if is_component(value):
+        node = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return {"_target_": target_of(value), **node}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file atomically (written beside, flushed, renamed)."""
@@ -38,6 +40,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain data as YAML with its keys in the given order, atomically."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from heed.core.component import is_component, target_of
 
 Incidental = "heed: does not decide the result"
-"""Annotation of a field that changes where or how fast, never what: `Annotated[str, Incidental]`."""
+"""Annotation of a field that changes where or how fast, never what: `Annotated[T, Incidental]`."""
 
 VERSIONS_THAT_MATTER = ("heed", "torch", "transformers", "tokenizers", "peft", "lightning")
 

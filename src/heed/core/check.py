@@ -1,0 +1,134 @@
+"""How every command starts: all its mistakes at once, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from heed.core.command import Command, mistakes_of
+from heed.core.config import LIBRARY_ERRORS, build_config
+from heed.core.errors import ConfigError, HeedError, Mistake
+
+EXIT_CODE = 2
+"""Exit code of a command that the user can put right."""
+
+
+def main(
+    config_name: str, conf: Path | None = None
+) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+    """Make a command of a function: compose, check, build, call.
+
+    The function receives the root component that the config builds. A command with mistakes prints
+    all of them and exits with code 2; so does a `HeedError` raised by the function. Any other
+    exception keeps its traceback.
+
+    Args:
+        config_name: The primary config without `.yaml`.
+        conf: The config tree; by default the folder `conf` beside the function's file.
+    """
+
+    def decorate(function: Callable[[Any], None]) -> Callable[[], None]:
+        script = Path(inspect.getfile(function)).resolve()
+
+        @functools.wraps(function)
+        def command() -> None:
+            try:
+                failures = _run(function, script.stem, conf or script.parent / "conf", config_name)
+            except (HeedError, *LIBRARY_ERRORS) as error:
+                show(error)
+                failures = 1
+            if failures:
+                sys.exit(EXIT_CODE)
+
+        return command
+
+    return decorate
+
+
+def _run(function: Callable[[Any], None], name: str, conf: Path, config_name: str) -> int:
+    """Check and run one command; the number of its runs that ended in a user's error."""
+    asked = get_args_parser().parse_args()
+    if _checkable(asked):
+        mistakes = mistakes_of(
+            Command(
+                conf=conf,
+                config_name=asked.config_name or config_name,
+                overrides=tuple(asked.overrides),
+                multirun=asked.multirun,
+                building=asked.cfg is None,
+            )
+        )
+        if mistakes:
+            raise ConfigError(mistakes)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # a real crash shows where it happened
+    failures: list[HeedError] = []
+
+    def task(config: DictConfig) -> None:
+        try:
+            function(build_config(config))
+        except HeedError as error:  # the other runs of a sweep go on
+            show(error)
+            failures.append(error)
+
+    task.__module__ = name  # Hydra names the command after it
+    hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
+    return len(failures)
+
+
+def _checkable(asked: argparse.Namespace) -> bool:
+    """Whether a command runs or prints a config of our own tree; the rest is Hydra's."""
+    return not (
+        asked.help
+        or asked.hydra_help
+        or asked.info
+        or asked.shell_completion
+        or asked.config_dir
+        or asked.config_path
+        or asked.experimental_rerun
+    )
+
+
+def show(error: Exception) -> None:
+    """Print one error as one screen on stderr."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=True, highlight=False, width=100)
+    console.print(screen(error))
+
+
+def screen(error: Exception) -> Group:
+    """One error for the eye: the mistakes numbered, or the message as it is."""
+    if not isinstance(error, ConfigError):
+        message = str(error) or type(error).__name__
+        return Group(Text("Cannot go on", "bold red"), Text(message.strip()))
+    many = len(error.mistakes)
+    parts: list[RenderableType] = [
+        Text(f"{many} mistake{'s' if many > 1 else ''}; nothing was run.", "bold red")
+    ]
+    for number, mistake in enumerate(error.mistakes, 1):
+        parts.append(Text(f"\n{number}  ", "bold").append(_given(mistake), "bold yellow"))
+        parts += [
+            Padding(Text(line), (0, 0, 0, 3), expand=False)
+            for line in (mistake.why, mistake.action)
+        ]
+    return Group(*parts)
+
+
+def _given(mistake: Mistake) -> str:
+    """What was typed, as far as it is known."""
+    if mistake.found in (mistake.where, "nothing", "the config itself"):
+        return mistake.where + (" (not given)" if mistake.found == "nothing" else "")
+    return f"{mistake.where}={mistake.found}"

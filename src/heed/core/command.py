@@ -1,0 +1,253 @@
+"""What is wrong with a command line: every override is held against `conf/` before anything runs.
+
+Hydra stops at the first mistake. Here each override is tried, the good ones are composed and built,
+and all findings come back together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from heed.core.component import nearest
+from heed.core.config import LIBRARY_ERRORS, build_config, first_line
+from heed.core.errors import ConfigError, Mistake
+from heed.core.overrides import (
+    choices,
+    firsts,
+    options_hint,
+    unknown_key,
+    value_text,
+    variants,
+)
+
+REFUSALS = (*LIBRARY_ERRORS, ValueError)
+"""What composing raises for a config that does not fit together."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command line and the config tree it speaks about.
+
+    Attributes:
+        conf: Absolute path of the config tree.
+        config_name: The primary config, `train`.
+        overrides: As typed, `lr=gentle`.
+        multirun: Whether `-m` was given.
+        building: Whether the composed config is built too; where it is only to be printed, a
+            value of the wrong type is no hindrance.
+    """
+
+    conf: Path
+    config_name: str
+    overrides: tuple[str, ...] = ()
+    multirun: bool = False
+    building: bool = True
+
+
+def mistakes_of(command: Command) -> list[Mistake]:
+    """Every mistake of a command, in the order: overrides as typed, then the composed config.
+
+    Overrides of Hydra's own settings (`hydra.x=`, `hydra/x=`) are left to Hydra.
+    """
+    hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
+    with initialize_config_dir(str(command.conf), version_base="1.3"):
+        try:
+            return _Check(command, _options()).run()
+        finally:
+            hydra.cfg = before
+
+
+def _options() -> dict[str, tuple[str, ...]]:
+    """Group -> options, those in folders below it included as `folder/option`."""
+    loader = GlobalHydra.instance().config_loader()
+    groups: dict[str, tuple[str, ...]] = {}
+
+    def below(group: str) -> list[str]:
+        names = list(loader.get_group_options(group, ObjectType.CONFIG))
+        for folder in loader.list_groups(group):
+            names += [f"{folder}/{name}" for name in below(f"{group}/{folder}")]
+        groups[group] = tuple(sorted(names))
+        return names
+
+    for group in loader.list_groups(""):
+        if group != "hydra":
+            below(group)
+    return groups
+
+
+@contextmanager
+def _refusals(found: list[Mistake], where: str, given: str, action: str) -> Iterator[None]:
+    """Turn what composing raises into a mistake."""
+    try:
+        yield
+    except REFUSALS as error:
+        found.append(Mistake(where, given, first_line(error), action))
+
+
+@dataclass
+class _Check:
+    """The state of one check: what is known to be good so far, and what was found."""
+
+    command: Command
+    options: Mapping[str, tuple[str, ...]]
+    found: list[Mistake] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
+
+    def run(self) -> list[Mistake]:
+        typed = [o for o in self._parsed() if not o.is_hydra_override()]
+        groups = [o for o in typed if self._is_group(o) and not self._wrong_option(o)]
+        groups = self._composable(groups, [])
+        base = self._compose(firsts(groups))
+        if base is None:
+            return self._distinct()
+        self._sweeps_need_multirun(typed, base)
+        plain = OmegaConf.to_container(_without_hydra(base), resolve=False)
+        keys = [o for o in typed if not self._is_group(o) and not self._unknown_key(o, plain)]
+        good = groups + self._composable(keys, groups)
+        if self.command.building:
+            for overrides in variants(good):
+                self._built(overrides)
+        return self._distinct()
+
+    def _distinct(self) -> list[Mistake]:
+        return list(dict.fromkeys(self.found))
+
+    def _parsed(self) -> list[Override]:
+        """The overrides that can be read at all."""
+        loader = GlobalHydra.instance().config_loader()
+        parser, parsed = OverridesParser.create(config_loader=loader), []
+        for text in self.command.overrides:
+            try:
+                parsed += parser.parse_overrides([text])
+            except HydraException:
+                why = "this is not of the form key=value (or the value needs quotes)."
+                key = text.partition("=")[0]
+                hint = nearest(key, list(self.options)) if "=" not in text else ""
+                action = f"{hint} Write '{key}=<value>'; quote special characters: \"{key}='a b'\"."
+                self.found.append(Mistake(text, text, why, action.strip()))
+        return parsed
+
+    def _is_group(self, override: Override) -> bool:
+        return override.key_or_group in self.options and not isinstance(override.value(), dict)
+
+    def _wrong_option(self, override: Override) -> bool:
+        """Note each choice that its group does not have."""
+        if override.is_delete():
+            return False
+        group = override.key_or_group
+        named = [n for c in choices(override) for n in (c if isinstance(c, list) else [c])]
+        wrong = ["null" if n is None else str(n) for n in named if n not in self.options[group]]
+        if not named:  # a glob that matches nothing, or an interval of names
+            wrong = [value_text(override)]
+        for name in wrong:
+            why = f"the group '{group}' has no such option."
+            self.found.append(Mistake(group, name, why, options_hint(name, self.options[group])))
+        return bool(wrong)
+
+    def _unknown_key(self, override: Override, config: Any) -> bool:
+        """Note a key to be changed that the config does not have (`+`, `++`, `~` may differ)."""
+        if override.type != OverrideType.CHANGE:
+            return False
+        mistake = unknown_key(override.key_or_group, value_text(override), config, self.options)
+        self.found += [mistake] if mistake else []
+        return mistake is not None
+
+    def _sweeps_need_multirun(self, typed: list[Override], base: DictConfig) -> None:
+        multirun = self.command.multirun or base.hydra.mode == RunMode.MULTIRUN
+        if multirun or any("hydra.mode=MULTIRUN" in text for text in self.command.overrides):
+            return
+        for override in (o for o in typed if o.is_sweep_override()):
+            key, value = override.get_key_element(), value_text(override)
+            action = f"Add -m; for one list write {key}=[...]; for one text quote it."
+            self.found.append(Mistake(key, value, "several values make several runs.", action))
+
+    def _composable(self, overrides: list[Override], given: list[Override]) -> list[Override]:
+        """Those of the overrides that Hydra can apply on top of the given ones."""
+        kept: list[Override] = []
+        if not overrides or self._tries([*given, *overrides]):
+            return overrides
+        for override in overrides:
+            key = override.get_key_element()
+            before = len(self.found)
+            with _refusals(self.found, key, value_text(override), self._remedy(override)):
+                self._raw(firsts([*given, *kept, override]))
+            if len(self.found) == before:
+                kept.append(override)
+        return kept
+
+    def _tries(self, overrides: list[Override]) -> bool:
+        probe: list[Mistake] = []
+        with _refusals(probe, "", "", ""):
+            self._raw(firsts(overrides))
+        return not probe
+
+    def _remedy(self, override: Override) -> str:
+        key, value = override.key_or_group, value_text(override)
+        parent, _, folder = key.rpartition("/")
+        if key in self.options and parent in self.options:
+            return f"Write {parent}={folder}/{value}."
+        if key in self.options and override.is_add():
+            return f"Write {key}={value}, if this command has that choice already."
+        if key in self.options and override.type == OverrideType.CHANGE:
+            return f"This command has no such choice by default: write +{key}={value}."
+        return f"Compare with `--cfg job`, and give {key} a value that fits there."
+
+    def _compose(self, overrides: list[str]) -> DictConfig | None:
+        """The composed config; where it cannot be composed the reason is noted."""
+        where = f"{self.command.config_name}.yaml"
+        action = f"Put {self.command.conf / where} right."
+        with _refusals(self.found, where, "the config itself", action):
+            return self._raw(overrides)
+        return None
+
+    def _raw(self, overrides: list[str]) -> DictConfig:
+        """Compose; a required choice that is missing is noted once and filled meanwhile."""
+        while True:
+            try:
+                config = compose(
+                    self.command.config_name, [*self.filled, *overrides], return_hydra_config=True
+                )
+            except HydraException as error:
+                missing = re.search(r"You must specify '([^']+)'", str(error))
+                group = missing.group(1) if missing else ""
+                if not self.options.get(group):
+                    raise
+                self.filled.append(f"{group}={self.options[group][0]}")
+                if not any(mistake.where == group for mistake in self.found):
+                    action = f"Add {group}=<option>. {options_hint('', self.options[group])}"
+                    self.found.append(Mistake(group, "nothing", "a choice is required.", action))
+                continue
+            HydraConfig.instance().set_config(config)
+            return config
+
+    def _built(self, overrides: list[str]) -> None:
+        config = self._compose(overrides)
+        if config is None:
+            return
+        try:
+            build_config(config)
+        except ConfigError as error:
+            self.found += [m for m in error.mistakes if not self._is_filled(m.where)]
+
+    def _is_filled(self, where: str) -> bool:
+        """Whether a key lies in a group that was filled only to go on checking."""
+        return any(where.startswith(text.partition("=")[0] + ".") for text in self.filled)
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])

@@ -1,0 +1,236 @@
+"""A suite is a list of tasks with one set of evaluation settings, used before and after tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from heed.core.component import component, nearest
+from heed.core.errors import ConfigError, Mistake, RunError
+from heed.core.identity import Incidental, short_hash, versions
+from heed.core.stats import interval, paired_delta, verdict_of
+from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio
+from heed.evaluation.task import Task
+
+if TYPE_CHECKING:
+    from heed.models.student import Loaded
+
+Progress = Callable[[str, int, int], None]
+"""Called with the task's name, the number of answered items, and the number of all its items."""
+
+
+@component
+class Suite:
+    """Tasks, how models answer them, and how sure a difference must be."""
+
+    name: Annotated[str, Incidental]
+    """How the suite is called; also its folder in `scores/`."""
+
+    tasks: dict[str, Task]
+    """Tasks by name, in the order of tables."""
+
+    primary: str
+    """`<task>/<metric>` that alone decides the verdict of a run."""
+
+    max_new_tokens: PositiveInt
+    """Cap on generated tokens, the stop token included."""
+
+    batch_tokens: Annotated[PositiveInt, Incidental]
+    """Budget of one generation batch, rows x (prompt + cap): memory and speed, not the texts."""
+
+    level: Annotated[float, Field(gt=0, lt=1)]
+    """Share of resamples inside an interval."""
+
+    resamples: PositiveInt
+    """Bootstrap resamples of the items."""
+
+    seed: int
+    """Of the resampling."""
+
+    margin: NonNegativeFloat
+    """Largest change that counts as none, in the unit of the primary metric."""
+
+    def __post_init__(self) -> None:
+        known = [f"{name}/{metric}" for name, task in self.tasks.items() for metric in task.metrics]
+        if self.primary not in known:
+            action = f"{nearest(self.primary, known)} Valid: {', '.join(known)}.".strip()
+            raise ConfigError(
+                [Mistake("primary", repr(self.primary), "no task here has that metric.", action)]
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the scores of a given model, as plain data; needs no model."""
+        return {
+            "tasks": {name: task.digest() for name, task in self.tasks.items()},
+            "decoding": "greedy",
+            "max_new_tokens": self.max_new_tokens,
+            "versions": versions(),
+        }
+
+    def fingerprint(self, loaded: Loaded) -> dict[str, Any]:
+        """`settings` and how this student is spoken to: scores compare only if these are equal."""
+        template = loaded.template
+        return self.settings() | {
+            "template": short_hash([template.prompt("{instruction}"), template.end_of_turn]),
+            "stops": loaded.tokenizer.convert_ids_to_tokens(list(loaded.stop_ids)),
+            "precision": str(loaded.model.dtype).removeprefix("torch."),
+        }
+
+    def score(self, loaded: Loaded, on_progress: Progress | None = None) -> list[ItemScore]:
+        """Answer and score every item of every task.
+
+        Returns:
+            Scores in the order of `tasks` and of their items.
+
+        Raises:
+            RunError: a score is not a finite number, or a prompt does not fit the student.
+            DataError: a task's data is missing.
+        """
+        scores = []
+        for name, task in self.tasks.items():
+            items = task.items()
+            for item, answer in zip(items, self._answers(loaded, name, items, on_progress)):
+                scores.append(_finite(task.score(name, item, answer)))
+        return scores
+
+    def _answers(
+        self, loaded: Loaded, name: str, items: Sequence[Item], on_progress: Progress | None
+    ) -> list[Answer]:
+        """Likelihoods for items with requests, generated text for the others, in order."""
+        from heed.models.generate import generate
+
+        asked = [item for item in items if item.requests]
+        spoken = [item.prompt for item in items if not item.requests]
+        weighed = iter(_likelihoods(loaded, asked))
+
+        def tell(done: int, _: int) -> None:
+            if on_progress is not None:
+                on_progress(name, len(asked) + done, len(items))
+
+        tell(0, 0)
+        said = iter(
+            generate(
+                loaded,
+                [loaded.template.prompt(prompt) for prompt in spoken],
+                max_new_tokens=self.max_new_tokens,
+                batch_tokens=self.batch_tokens,
+                on_progress=tell,
+            )
+        )
+        return [next(weighed if item.requests else said) for item in items]
+
+    def summarise(self, scores: Sequence[ItemScore]) -> dict[str, dict[str, Interval]]:
+        """Each metric's value with its interval: task -> metric -> interval."""
+        return {
+            name: {
+                metric: interval(*_sums(scores, name, metric), **self._bootstrap())
+                for metric in task.metrics
+            }
+            for name, task in self.tasks.items()
+        }
+
+    def deltas(self, before: Sequence[ItemScore], after: Sequence[ItemScore]) -> list[Delta]:
+        """After minus before of every metric over the same items, the primary metric first.
+
+        Raises:
+            RunError: the two do not hold the same items.
+        """
+        after = _in_order_of(before, after)
+        found = [
+            self._delta(name, metric, before, after)
+            for name, task in self.tasks.items()
+            for metric in task.metrics
+        ]
+        return sorted(found, key=lambda delta: delta.metric != self.primary)
+
+    def _delta(
+        self, name: str, metric: str, before: Sequence[ItemScore], after: Sequence[ItemScore]
+    ) -> Delta:
+        sums = [_sums(scores, name, metric) for scores in (before, after)]
+        change = paired_delta(sums[0], sums[1], **self._bootstrap())
+        gain = (change.low, change.high)
+        if metric in self.tasks[name].lower_is_better:
+            gain = (-change.high, -change.low)
+        return Delta(
+            metric=f"{name}/{metric}",
+            before=sum(sums[0][0]) / sum(sums[0][1]),
+            after=sum(sums[1][0]) / sum(sums[1][1]),
+            delta=change.value,
+            low=change.low,
+            high=change.high,
+            items=change.items,
+            verdict=verdict_of(*gain, self.margin),
+        )
+
+    def _bootstrap(self) -> dict[str, Any]:
+        return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
+
+
+def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> None:
+    """Refuse to compare scores that were made in different ways.
+
+    Args:
+        before: `Suite.fingerprint` of the first scores.
+        after: That of the second.
+        at: Where the two stand in a larger fingerprint, for the message.
+
+    Raises:
+        RunError: naming the first difference.
+    """
+    for key in dict.fromkeys((*before, *after)):
+        one, two = before.get(key), after.get(key)
+        where = f"{at}.{key}" if at else key
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            refuse_unequal(one, two, where)
+        elif one != two:
+            raise RunError(
+                f"Before and after were scored differently: {where} is {one!r} before and {two!r} "
+                f"after. Their difference would mix the change of the model with the change of the "
+                f"measurement. Score both again with one suite and one installation."
+            )
+
+
+def _likelihoods(loaded: Loaded, items: Sequence[Item]) -> list[Answer]:
+    """One answer per item, with the likelihoods of its requests."""
+    if not items:
+        return []
+    from heed.models.likelihood import continuation_nats
+
+    found = iter(continuation_nats(loaded, [r for item in items for r in item.requests]))
+    return [Answer("", 0, "stop", tuple(next(found) for _ in item.requests)) for item in items]
+
+
+def _finite(score: ItemScore) -> ItemScore:
+    """Pass a score on if all its numbers are finite."""
+    for metric, ratio in score.metrics.items():
+        if not (math.isfinite(ratio.num) and math.isfinite(ratio.den)):
+            raise RunError(
+                f"{score.task}/{metric} of item {score.key} is {ratio.num} / {ratio.den}, which no "
+                f"table or test can hold. The model's weights have probably diverged: look at the "
+                f"loss in metrics.jsonl, and lower lr.peak."
+            )
+    return score
+
+
+def _sums(scores: Sequence[ItemScore], task: str, metric: str) -> tuple[list[float], list[float]]:
+    """Numerators and denominators of a metric, one per item of a task."""
+    ratios: list[Ratio] = [score.metrics[metric] for score in scores if score.task == task]
+    return [ratio.num for ratio in ratios], [ratio.den for ratio in ratios]
+
+
+def _in_order_of(first: Sequence[ItemScore], second: Sequence[ItemScore]) -> list[ItemScore]:
+    """The second scores, item by item beside the first."""
+    keys = [(score.task, score.key) for score in first]
+    found = {(score.task, score.key): score for score in second}
+    if len(set(keys)) != len(keys) or len(found) != len(second) or set(keys) != set(found):
+        odd = sorted(set(keys) ^ set(found))
+        example = f", for example {'/'.join(odd[0])}" if odd else ""
+        raise RunError(
+            f"Before has {len(keys)} scores and after {len(second)}, and {len(odd)} items are in "
+            f"one of them only{example}. A delta needs the same items twice. Score both models "
+            f"with one suite."
+        )
+    return [found[key] for key in keys]

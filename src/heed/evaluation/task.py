@@ -1,0 +1,46 @@
+"""A task turns what a model says about its items into scores, one per item."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from heed.core.types import Answer, Item, ItemScore
+
+
+class Task(ABC):
+    """What every task offers; a task is a component, chosen by `conf/task/<name>.yaml`.
+
+    A task whose items carry `requests` is scored by likelihood; any other is scored by what the
+    model generates for `item.prompt` under the student's chat template.
+    """
+
+    lower_is_better: frozenset[str] = frozenset()
+    """Metrics of which less is better; the verdict turns their sign, the delta does not."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that each item is scored on, in the order of a table."""
+
+    @abstractmethod
+    def items(self) -> Sequence[Item]:
+        """All items, in a fixed order, with unique keys.
+
+        Raises:
+            DataError: if what the items are made of is missing or malformed.
+        """
+
+    @abstractmethod
+    def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
+        """Score one answer; the outcome depends on nothing but the item and the answer.
+
+        Args:
+            name: Name of the task in its suite.
+            item: One of `items()`.
+            answer: The model's response, or its likelihoods, for this item.
+        """
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Changes whenever the items or the scoring rules change."""

@@ -1,0 +1,106 @@
+"""What may move in a student: everything, or low-rank updates of chosen layers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from heed.core.component import component
+from heed.core.errors import RunError
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+class Adapter(ABC):
+    """Says which parameters train, and writes what was trained."""
+
+    trains_embeddings: bool
+
+    @abstractmethod
+    def attach(self, model: Any) -> Any:
+        """Prepare a transformers model for training, in place; returns what `save` wants."""
+
+    @abstractmethod
+    def save(self, attached: Any, directory: Path, *, base: str) -> None:
+        """Write the trained part in Hugging Face layout."""
+
+
+@component
+class Full(Adapter):
+    """Every weight moves."""
+
+    trains_embeddings = True
+
+    def attach(self, model: Any) -> Any:
+        """Make every parameter trainable."""
+        model.requires_grad_(True)
+        return model
+
+    def save(self, attached: Any, directory: Path, *, base: str) -> None:
+        """Write the whole model."""
+        attached.save_pretrained(directory)
+
+
+@component
+class LoRA(Adapter):
+    """Low-rank updates W + (alpha / rank) B A of chosen linear layers, with W frozen.
+
+    Source: Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1.
+    """
+
+    rank: PositiveInt
+    """Inner dimension r of the update; trainable parameters grow linearly with it."""
+
+    alpha: PositiveFloat
+    """Numerator of the update's scale alpha / rank."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Chance of dropping an input of the update during training."""
+
+    layers: Literal["attention", "mlp", "all-linear"]
+    """Where updates are placed. `all-linear` leaves out the output head."""
+
+    trains_embeddings = False
+
+    def attach(self, model: Any) -> Any:
+        """Freeze the model and place fresh updates in it (B = 0: the first forward is the base's)."""
+        import peft
+
+        targets: Any = {"attention": [*ATTENTION], "mlp": [*MLP]}.get(self.layers, self.layers)
+        config = peft.LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            task_type=peft.TaskType.CAUSAL_LM,
+        )
+        return peft.get_peft_model(model, config)
+
+    def save(self, attached: Any, directory: Path, *, base: str) -> None:
+        """Write the adapter, and look at what was written.
+
+        Raises:
+            RunError: the file holds empty or only zero updates: nothing was learned or saved.
+        """
+        from safetensors.torch import load_file
+
+        attached.peft_config["default"].base_model_name_or_path = base
+        attached.save_pretrained(directory)
+        written = load_file(directory / "adapter_model.safetensors")
+        updates = [tensor for name, tensor in written.items() if "lora_B" in name]
+        if not updates or not any(tensor.any() for tensor in updates):
+            raise RunError(
+                f"the adapter written to {directory} holds no update ({len(written)} tensors): the "
+                f"tuned student would equal its base. Check method.adapter.layers and the lr."
+            )
+
+
+def attach_saved(model: Any, directory: Path) -> Any:
+    """Put a saved adapter into its base model, merged into the weights."""
+    import peft
+
+    return peft.PeftModel.from_pretrained(model, directory).merge_and_unload()

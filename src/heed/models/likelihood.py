@@ -1,0 +1,132 @@
+"""One definition of the loss: sum of nats and number of supervised tokens, made by the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from heed.core.types import Likelihood, Request
+from heed.models.attention import document_attention, group_documents
+from heed.models.student import Loaded
+
+LOGITS_AT_ONCE = 2**24
+"""Most logits held at a time (64 MiB in float32); memory only, not the value."""
+
+
+class PackedRow(Protocol):
+    """What the student reads of a batch (`heed.data.pack.Batch`)."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    lengths: Tensor
+    where: Tensor
+    targets: Tensor
+
+
+class StudentLoss(nn.Module):
+    """A causal language model whose forward is the whole loss, head included.
+
+    Backbone, head and loss stand inside one forward, so that whatever wraps the module (DDP,
+    FSDP2, an adapter) sees all of it. The head runs on supervised positions only.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: PackedRow) -> tuple[Tensor, Tensor]:
+        """Sum the negative log-likelihood over the supervised tokens of a packed row.
+
+        Returns:
+            Nats (f32 scalar; zero with a graph if nothing is supervised) and tokens (i64 scalar).
+        """
+        nats = self.token_nats(batch)
+        return nats.sum(), torch.tensor(nats.numel(), device=nats.device)
+
+    def token_nats(self, batch: PackedRow) -> Tensor:
+        """Negative log-likelihood of each supervised token, f32[N], in nats."""
+        backbone = getattr(self.model, self.model.base_model_prefix)
+        with document_attention(self.model):
+            hidden = backbone(
+                input_ids=batch.input_ids[None],
+                position_ids=batch.position_ids[None],
+                use_cache=False,
+                documents=group_documents(batch.lengths),
+            ).last_hidden_state[0]
+        if not batch.where.numel():
+            return (self.model.get_output_embeddings()(hidden[:1]).float().sum() * 0).expand(0)
+        rows = hidden[batch.where]
+        size = max(1, LOGITS_AT_ONCE // self.model.config.vocab_size)
+        parts = list(zip(rows.split(size), batch.targets.split(size), strict=True))
+        if len(parts) == 1:
+            return self._nll(rows, batch.targets)
+        return torch.cat([checkpoint(self._nll, *part, use_reentrant=False) for part in parts])
+
+    def _nll(self, rows: Tensor, targets: Tensor) -> Tensor:
+        logits = self.model.get_output_embeddings()(rows).float()
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+class _Row:
+    """A packed row of plain token lists, without a teacher."""
+
+    def __init__(self, rows: Sequence[tuple[list[int], int]], device: torch.device):
+        self.input_ids = torch.tensor([t for ids, _ in rows for t in ids])
+        self.position_ids = torch.cat([torch.arange(len(ids)) for ids, _ in rows])
+        self.lengths = torch.tensor([len(ids) for ids, _ in rows])
+        offsets = (torch.cumsum(self.lengths, 0) - self.lengths).tolist()
+        self.where = torch.cat(
+            [
+                torch.arange(o + c - 1, o + len(ids) - 1)
+                for o, (ids, c) in zip(offsets, rows, strict=True)
+            ]
+        )
+        self.targets = self.input_ids[self.where + 1]
+        for name, tensor in vars(self).items():
+            setattr(self, name, tensor.to(device))
+
+
+def continuation_nats(
+    loaded: Loaded, requests: Sequence[Request], *, tokens_at_once: int = 8192
+) -> list[Likelihood]:
+    """Negative log-likelihood of each continuation after its context, as plain text.
+
+    Context and continuation are tokenised apart. An empty context is the end-of-text token, which
+    is what stood before a document in pre-training.
+
+    Args:
+        loaded: The student.
+        requests: Any number of requests.
+        tokens_at_once: Most tokens of one packed row; memory only, not the value.
+
+    Returns:
+        One likelihood per request, in order.
+    """
+    encoded = [_request_ids(loaded, request) for request in requests]
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
+    found: dict[int, Likelihood] = {}
+    loss = StudentLoss(loaded.model)
+    with torch.inference_mode(), loaded.evaluating():
+        while order:
+            chosen = [order.pop()]
+            room = tokens_at_once - len(encoded[chosen[0]][0])
+            while order and len(encoded[order[-1]][0]) <= room:
+                chosen.append(order.pop())
+                room -= len(encoded[chosen[-1]][0])
+            nats = loss.token_nats(_Row([encoded[i] for i in chosen], loaded.model.device))
+            counts = [len(encoded[i][0]) - encoded[i][1] for i in chosen]
+            for i, part in zip(chosen, nats.split(counts), strict=True):
+                found[i] = Likelihood(float(part.double().sum()), len(part))
+    return [found[i] for i in range(len(requests))]
+
+
+def _request_ids(loaded: Loaded, request: Request) -> tuple[list[int], int]:
+    """Token ids of a request, and how many of them are context."""
+    encode = loaded.tokenizer.encode
+    context = encode(request.context, add_special_tokens=False) if request.context else []
+    context = context or [loaded.tokenizer.eos_token_id]
+    return context + encode(request.continuation, add_special_tokens=False), len(context)

@@ -1,0 +1,207 @@
+"""A student: a small base model at a pinned revision, or one made from scratch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from heed.core.component import component
+from heed.core.errors import ConfigError, Mistake, RunError
+from heed.core.identity import Incidental
+from heed.core.types import ChatTemplate
+from heed.models.architectures import Llama
+from heed.models.tokenizer import TokenizerRecipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass
+class Loaded:
+    """A student in memory.
+
+    Attributes:
+        name: How it is called in tables.
+        model: A transformers causal language model; adapters stand inside it.
+        tokenizer: Its tokenizer.
+        template: Its template.
+        source: What an adapter of it names as its base: a directory or a hub id.
+    """
+
+    name: str
+    model: Any
+    tokenizer: PreTrainedTokenizerFast
+    template: ChatTemplate
+    source: str
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a response: the template's end of turn, and the end of text."""
+        end = self.tokenizer.convert_tokens_to_ids(self.template.end_of_turn)
+        eos = self.tokenizer.eos_token_id
+        return tuple(dict.fromkeys(token for token in (end, eos) if token is not None))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Dropout off inside the block, and as before after it."""
+        before = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(before)
+
+
+class Student(ABC):
+    """What a run starts from."""
+
+    name: Annotated[str, Incidental]
+    template: ChatTemplate
+    pretraining: Any
+
+    @abstractmethod
+    def fresh(self) -> Loaded:
+        """The student as the config alone makes it: random weights, or published ones."""
+
+
+@component
+class Scratch(Student):
+    """A student made here: architecture, tokenizer, and the run that pre-trains it."""
+
+    name: Annotated[str, Incidental]
+    """How the student is called in tables."""
+
+    architecture: Llama
+    """Shape of the network."""
+
+    tokenizer: TokenizerRecipe
+    """How text becomes tokens."""
+
+    template: ChatTemplate
+    """How turns become text."""
+
+    seed: int
+    """Of the initial weights."""
+
+    pretraining: Any
+    """The recipe (`heed.training.run.Recipe`) that makes a base model of it; null leaves it random."""
+
+    def fresh(self) -> Loaded:
+        """Random weights drawn from `seed`; the global generator is left as it was."""
+        import torch
+
+        tokenizer = self.tokenizer.build()
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = self.architecture.build(tokenizer)
+        return Loaded(self.name, model, with_template(tokenizer, self.template), self.template, "")
+
+
+@component
+class Published(Student):
+    """Weights from the hub at a pinned revision, or from a local directory in the same layout."""
+
+    name: Annotated[str, Incidental]
+    """How the student is called in tables."""
+
+    path: str
+    """Hub id `organisation/name`, or a directory."""
+
+    revision: str | None
+    """Commit of the hub repository; required for a hub id, null for a directory."""
+
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """Type in which the weights are held; full tuning wants float32 master weights."""
+
+    trust_remote_code: bool
+    """Whether code from the repository may run here. Leave it false unless you have read it."""
+
+    template: ChatTemplate
+    """How turns become text."""
+
+    pretraining: None
+    """Always null: it comes trained."""
+
+    def __post_init__(self) -> None:
+        if self.revision is None and not Path(self.path).is_dir():
+            raise ConfigError(
+                [Mistake("revision", "null",
+                         f"{self.path!r} is no directory here, and a hub id without a revision "
+                         f"changes under the run id.",
+                         "Give model.revision=<commit>, or a directory as model.path.")]
+            )  # fmt: skip
+
+    def digest(self) -> str:
+        """The pinned revision, or a digest of the directory's weight files."""
+        from heed.core.files import digest_file
+
+        if self.revision is not None:
+            return self.revision
+        files = sorted(Path(self.path).glob("*.safetensors"))
+        return "+".join(digest_file(file) for file in files)
+
+    def fresh(self) -> Loaded:
+        """Load from the hub or the directory; safetensors only."""
+        return load(
+            self.path,
+            name=self.name,
+            template=self.template,
+            revision=self.revision,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+
+def load(
+    path: str,
+    *,
+    name: str,
+    template: ChatTemplate,
+    revision: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """Load a model and its tokenizer in Hugging Face layout.
+
+    Raises:
+        RunError: nothing loadable is there.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **pinned)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), use_safetensors=True, **pinned
+        )
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"student {name!r}: {path!r} (revision {revision}) could not be loaded: "
+            f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
+            f"local directory with config.json, *.safetensors and a tokenizer as model.path."
+        ) from error
+    return Loaded(name, model, with_template(tokenizer, template), template, path)
+
+
+def with_template(tokenizer: Any, template: ChatTemplate) -> Any:
+    """Check that the end of turn is one token, and store the template with the tokenizer.
+
+    Raises:
+        RunError: the end of turn is not a token of its own.
+    """
+    end = tokenizer.encode(template.end_of_turn, add_special_tokens=False)
+    if len(end) != 1:
+        raise RunError(
+            f"the template ends a turn with {template.end_of_turn!r}, which this tokenizer spells with "
+            f"{len(end)} tokens: generation would not stop there. Use the tokenizer's own end "
+            f"({tokenizer.eos_token!r}) as model.template.end_of_turn."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = template.jinja()
+    return tokenizer

@@ -1,0 +1,86 @@
+"""Base students and their scores: made on first use, once, and shared by every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from heed.core.component import plain
+from heed.core.files import lock, whole_directory, write_json, write_text, write_yaml
+from heed.core.identity import short_hash, versions
+from heed.core.manifest import manifest
+from heed.evaluation.record import read_scores, write_scores
+from heed.evaluation.suite import Suite
+from heed.models.student import Student
+from heed.training.run import base_run
+
+if TYPE_CHECKING:
+    from heed.core.types import ItemScore
+    from heed.models.student import Loaded
+    from heed.training.fit import Surroundings
+
+SAY = Console(stderr=True, highlight=False)
+
+
+def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
+    """The untuned student in memory; pre-trained first if this is its first use.
+
+    Args:
+        student: Which.
+        around: Devices and watchers of a pre-training.
+        root: Of the outputs.
+    """
+    from heed.training.checkpoint import load_student
+    from heed.training.fit import fit
+
+    run = base_run(student)
+    if run is None:
+        return student.fresh()
+    directory = root / "runs" / run.directory
+    with lock(root / "locks" / run.id):
+        if not (directory / "DONE").is_file():
+            SAY.print(f"Pre-training [bold]{student.name}[/bold] (first use; kept in {directory})")
+            write_yaml(directory / "config.yaml", plain(run))
+            (directory / "metrics.jsonl").unlink(missing_ok=True)
+            record = fit(run.recipe, run.student.fresh(), around, directory)
+            write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
+            write_text(directory / "DONE", f"{run.id}\n")
+    return load_student(directory / "model", name=student.name, template=student.template)
+
+
+def baseline_directory(student: Student, suite: Suite, root: Path) -> Path:
+    """Where the scores of an untuned student are kept."""
+    name = short_hash({"student": student, "suite": suite, "versions": versions()})
+    return root / "baselines" / f"{student.name}--{suite.name}--{name}"
+
+
+def before_scores(
+    student: Student, suite: Suite, around: Surroundings, root: Path
+) -> tuple[list[ItemScore], dict[str, Any], Path]:
+    """Scores and fingerprint of the untuned student, made on first use, and where they are."""
+    directory = baseline_directory(student, suite, root)
+    with lock(root / "locks" / directory.name):
+        if not (directory / "summary.json").is_file():
+            loaded = load_base(student, around, root)
+            SAY.print(f"Scoring [bold]{student.name}[/bold] before tuning on suite {suite.name}")
+            scores = suite.score(loaded, progress_line(SAY))
+            with whole_directory(directory) as beside:
+                write_scores(beside, suite, scores, suite.fingerprint(loaded))
+    scores, fingerprint = read_scores(directory)
+    return scores, fingerprint, directory
+
+
+def progress_line(console: Console) -> Any:
+    """A callback (done, total) that prints about ten lines."""
+    shown = -1
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        tenth = 10 * done // max(total, 1)
+        if tenth != shown:
+            shown = tenth
+            console.print(f"  scored {done}/{total}")
+
+    return show

@@ -1,0 +1,116 @@
+"""A cell: one run with the suite that scores it before and after; the root of `conf/train.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from heed.core.component import component
+from heed.core.errors import ConfigError, Mistake
+from heed.core.identity import Incidental, short_hash
+from heed.core.types import RowSource
+from heed.data.treatment import Treatment
+from heed.evaluation.suite import Suite
+from heed.methods.method import Method
+from heed.models.student import Scratch, Student
+from heed.tracking.tracker import Tracker
+from heed.training.callbacks import Watcher
+from heed.training.optim import AdamW, LearningRate
+from heed.training.run import Precision, Recipe, Run
+from heed.training.trainer import TrainerSettings
+
+
+@component
+class Cell:
+    """Everything that one `python train.py` command says."""
+
+    model: Student
+    """The student."""
+
+    teacher: RowSource
+    """Whose responses it is tuned on."""
+
+    method: Method
+    """What moves."""
+
+    lr: LearningRate
+    """How fast."""
+
+    data: Treatment
+    """How rows become steps."""
+
+    optim: AdamW
+    """By which rule."""
+
+    precision: Precision
+    """Number format of the training step."""
+
+    seed: int
+    """Of data order, adapter weights and dropout."""
+
+    suite: Suite
+    """What scores the student before and after."""
+
+    trainer: Annotated[TrainerSettings, Incidental]
+    """Devices and threads."""
+
+    callbacks: Annotated[dict[str, Watcher], Incidental]
+    """What watches the training."""
+
+    logger: Annotated[Tracker, Incidental]
+    """The mirror."""
+
+    outputs: Annotated[str, Incidental]
+    """Root of everything that is written."""
+
+    data_dir: Annotated[str, Incidental]
+    """Folder of the data sets that local teachers, corpora and tasks are read from."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Scratch) and self.model.pretraining is None:
+            raise ConfigError(
+                [Mistake("model.pretraining", "null",
+                         "a student of random weights has nothing to be tuned.",
+                         "Choose a model with a pretraining recipe, or write one.")]
+            )  # fmt: skip
+
+    @property
+    def run(self) -> Run:
+        """The run that this cell asks for."""
+        return Run(
+            student=self.model,
+            recipe=Recipe(
+                teacher=self.teacher,
+                method=self.method,
+                lr=self.lr,
+                data=self.data,
+                optim=self.optim,
+                precision=self.precision,
+                seed=self.seed,
+            ),
+        )
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """How the ledger calls this cell."""
+        return {
+            "run": self.run.id,
+            "suite": short_hash(self.suite),
+            "suite_name": self.suite.name,
+            "student": self.model.name,
+            "teacher": self.teacher.name,
+            "method": self.method.name,
+            "lr": self.lr.name,
+            "lr_peak": self.lr.peak,
+            "seed": self.seed,
+        }
+
+    @property
+    def root(self) -> Path:
+        """Absolute root of the outputs."""
+        return Path(self.outputs).resolve()
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the run."""
+        return self.root / "runs" / self.run.directory

@@ -1,0 +1,88 @@
+"""What watches a training: the local metrics file, the progress line, the mirror."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveFloat, PositiveInt
+
+from heed.core.component import component
+from heed.core.files import append_jsonl
+from heed.tracking.tracker import Tracker
+
+
+class Watcher(ABC):
+    """Makes a Lightning callback for one training."""
+
+    @abstractmethod
+    def build(self, directory: Path, tracker: Tracker) -> Any:
+        """A fresh callback that may write below `directory` and to the mirror."""
+
+
+@component
+class Metrics(Watcher):
+    """Write a row of `metrics.jsonl` every few optimiser steps, and send it to the mirror."""
+
+    every_steps: PositiveInt
+    """Optimiser steps from one row to the next; the last step is always written."""
+
+    def build(self, directory: Path, tracker: Tracker) -> Any:
+        """The callback."""
+        import lightning
+
+        every, path = self.every_steps, directory / "metrics.jsonl"
+
+        class Write(lightning.Callback):
+            def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+                if module.done % every == 0 or module.done == module.steps:
+                    append_jsonl(path, module.row)
+                    tracker.log(module.row)
+
+        return Write()
+
+
+@component
+class Progress(Watcher):
+    """A line with step, loss, tokens per second and the time that is left."""
+
+    every_seconds: PositiveFloat
+    """Seconds from one line to the next."""
+
+    def build(self, directory: Path, tracker: Tracker) -> Any:
+        """The callback."""
+        import lightning
+        from rich.console import Console
+
+        every, console = self.every_seconds, Console(stderr=True, highlight=False)
+
+        class Show(lightning.Callback):
+            def on_train_start(self, trainer: Any, module: Any) -> None:
+                self.began = self.shown = time.monotonic()
+                self.tokens = 0
+
+            def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+                self.tokens += module.row["tokens"]
+                now = time.monotonic()
+                if now - self.shown >= every or module.done == module.steps:
+                    self.shown = now
+                    console.print(progress_line(module, self.tokens, now - self.began))
+
+        return Show()
+
+
+def progress_line(module: Any, tokens: int, seconds: float) -> str:
+    """One line about a training under way.
+
+    Args:
+        module: Anything with `done`, `steps` and `row["loss"]`.
+        tokens: Tokens seen so far.
+        seconds: Time taken so far.
+    """
+    left = seconds / module.done * (module.steps - module.done)
+    return (
+        f"step {module.done:>5}/{module.steps}  loss {module.row['loss']:.3f} nats/token  "
+        f"{tokens / seconds:,.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
+    )

@@ -1,0 +1,59 @@
+"""A tuned student on disk, in plain Hugging Face layout: `transformers` and `peft` load it too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heed.core.errors import RunError
+from heed.core.files import read_json, whole_directory, write_text
+from heed.core.types import ChatTemplate
+from heed.methods.adapters import Adapter, attach_saved
+from heed.models.student import Loaded, load
+
+ADAPTER_FILE = "adapter_config.json"
+
+
+def save_student(
+    loaded: Loaded, attached: Any, adapter: Adapter, directory: Path, *, card: str
+) -> None:
+    """Write weights, tokenizer, template and card as one directory that is whole or absent."""
+    with whole_directory(directory) as beside:
+        adapter.save(attached, beside, base=loaded.source)
+        loaded.tokenizer.save_pretrained(beside)
+        write_text(beside / "README.md", card)
+
+
+def load_student(directory: Path, *, name: str, template: ChatTemplate) -> Loaded:
+    """Load a saved student; an adapter is merged into its base."""
+    path = directory / ADAPTER_FILE
+    if not path.is_file():
+        return load(str(directory), name=name, template=template)
+    base = read_json(path)
+    loaded = load(
+        base["base_model_name_or_path"], name=name, template=template, revision=base["revision"]
+    )
+    loaded.model = attach_saved(loaded.model, directory)
+    return loaded
+
+
+def check_reload(trained: Loaded, reloaded: Loaded, ids: list[int], *, atol: float = 1e-3) -> float:
+    """Largest difference of the logits on one example between memory and disk.
+
+    Raises:
+        RunError: they differ: what would be evaluated and shared is not what was trained.
+    """
+    row = torch.tensor([ids], device=trained.model.device)
+    with torch.inference_mode(), trained.evaluating(), reloaded.evaluating():
+        want = trained.model(input_ids=row, use_cache=False).logits.float().cpu()
+        got = reloaded.model(input_ids=row.to(reloaded.model.device), use_cache=False).logits
+    difference = float((want - got.float().cpu()).abs().max())
+    if not difference <= atol:
+        raise RunError(
+            f"student {trained.name!r}: reloaded from disk, its logits differ from memory by "
+            f"{difference:.3g} (allowed {atol}). The saved student is not the trained one; the run "
+            f"is not recorded. Try method=full, and report the model and method."
+        )
+    return difference

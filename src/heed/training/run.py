@@ -1,0 +1,77 @@
+"""A run: everything that determines a tuned student, and the id made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Literal
+
+from heed.core.component import component
+from heed.core.identity import short_hash, versions
+from heed.core.types import RowSource
+from heed.data.treatment import Treatment
+from heed.methods.method import Method
+from heed.models.student import Student
+from heed.training.optim import AdamW, LearningRate
+
+Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
+
+
+@component
+class Recipe:
+    """How a student is trained; pre-training is the recipe with teacher `text` and method `full`."""
+
+    teacher: RowSource
+    """What it is trained on."""
+
+    method: Method
+    """What moves."""
+
+    lr: LearningRate
+    """How fast."""
+
+    data: Treatment
+    """How rows become steps."""
+
+    optim: AdamW
+    """By which rule."""
+
+    precision: Precision
+    """Number format of the training step, as Lightning names it."""
+
+    seed: int
+    """Of data order, adapter weights and dropout."""
+
+
+@component
+class Run:
+    """A student and the recipe that tunes it."""
+
+    student: Student
+    """What it starts from."""
+
+    recipe: Recipe
+    """What is done to it."""
+
+    @cached_property
+    def id(self) -> str:
+        """12 hex digits that change with whatever decides the result, and with nothing else."""
+        return short_hash({"run": self, "versions": versions()})
+
+    @property
+    def name(self) -> str:
+        """Readable, not unique."""
+        recipe = self.recipe
+        return "-".join([self.student.name, recipe.teacher.name, recipe.method.name, recipe.lr.name])
+
+    @property
+    def directory(self) -> str:
+        """Directory below `outputs/runs`."""
+        return f"{self.name}--{self.id}"
+
+
+def base_run(student: Student) -> Run | None:
+    """The run that pre-trains a student, or None if it comes trained (or stays random)."""
+    if student.pretraining is None:
+        return None
+    return Run(student=replace(student, pretraining=None), recipe=student.pretraining)  # type: ignore[type-var]

@@ -1,0 +1,51 @@
+"""Where and how fast a training runs: nothing here decides the result."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+
+from heed.core.component import component
+
+
+@component
+class TrainerSettings:
+    """Arguments of Lightning's Trainer."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    """Kind of device."""
+
+    devices: PositiveInt
+    """Devices per node."""
+
+    threads: PositiveInt | None
+    """CPU threads of torch; null leaves torch's choice."""
+
+    deterministic: bool
+    """Whether to insist on deterministic kernels."""
+
+    arguments: dict[str, Any]
+    """Any further argument of `lightning.Trainer`, by name: `+trainer.arguments.profiler=simple`."""
+
+    def build(self, *, precision: str, callbacks: list[Any]) -> Any:
+        """A Trainer for one fit; heed writes its own metrics and model, so Lightning does not."""
+        import lightning
+        import torch
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return lightning.Trainer(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            deterministic=self.deterministic,
+            precision=precision,  # type: ignore[arg-type]
+            callbacks=callbacks,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            **self.arguments,
+        )

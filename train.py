@@ -1,0 +1,20 @@
+"""One run: compose, check, score before, tune, score after, record.
+
+python train.py model=nano teacher=play_clear method=lora lr=reference
+python train.py --help
+"""
+
+from heed.core.check import main
+from heed.study.cell import Cell
+
+
+@main("train")
+def train(cell: Cell) -> None:
+    """Run one cell; a finished one shows its recorded result."""
+    from heed.study.run_cell import run_cell
+
+    run_cell(cell)
+
+
+if __name__ == "__main__":
+    train()
