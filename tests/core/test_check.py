@@ -7,6 +7,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 
@@ -157,9 +159,13 @@ def test_a_config_that_is_only_printed_need_not_build(found):
     assert list(found("lr.peek=1", building=False)) == ["lr.peek"]
 
 
-def test_checking_leaves_no_trace_in_hydra(found):
+def test_checking_leaves_no_trace_in_hydra(found, tmp_path):
     found("seed=1")
     assert HydraConfig.instance().cfg is None
+    assert not GlobalHydra.instance().is_initialized()
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        assert list(found("lr.peek=1")) == ["lr.peek"]
+        assert compose("train", ["seed=7"]).seed == 7
 
 
 def shown(error: Exception) -> str:

@@ -64,12 +64,14 @@ def mistakes_of(command: Command) -> list[Mistake]:
 
     Overrides of Hydra's own settings (`hydra.x=`, `hydra/x=`) are left to Hydra.
     """
-    hydra, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    with initialize_config_dir(str(command.conf), version_base="1.3"):
-        try:
+    config, outer = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(command.conf), version_base="1.3"):
             return _Check(command, _options()).run()
-        finally:
-            hydra.cfg = before
+    finally:
+        HydraConfig.instance().cfg = config
+        GlobalHydra.instance().hydra = outer
 
 
 def _options() -> dict[str, tuple[str, ...]]:

@@ -176,7 +176,7 @@ def _explain(
     cls: type, error: ValidationError, at: str, leave_out: set[str] | None = None
 ) -> list[Mistake]:
     """Put pydantic's findings in the words of a command line, one mistake a field."""
-    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    names = [f.name for f in fields(cls)]
     found: dict[str, Mistake] = {}
     for entry in error.errors(include_url=False):
         key = str(entry["loc"][0]) if entry["loc"] else ""

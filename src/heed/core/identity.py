@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
@@ -23,7 +23,7 @@ VERSIONS_THAT_MATTER = ("heed", "torch", "transformers", "tokenizers", "peft", "
 
 
 @cache
-def _incidental(cls: type) -> frozenset[str]:
+def _incidental(cls: Hashable) -> frozenset[str]:
     hints = get_type_hints(cls, include_extras=True)
     return frozenset(
         name for name, hint in hints.items() if Incidental in getattr(hint, "__metadata__", ())

@@ -31,6 +31,8 @@ def code_state() -> str:
     if not (root / ".git").exists():
         return "installed"
     git = ["git", "-C", str(root)]
-    commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
+    )
     status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
     return (commit.stdout.strip() or "no commit") + ("+changes" if status.stdout.strip() else "")

@@ -76,6 +76,10 @@ class ChatTemplate(Protocol):
         """One user turn, up to where the assistant's answer begins."""
         ...
 
+    def jinja(self) -> str:
+        """The same template in the form that `transformers` saves beside a tokenizer."""
+        ...
+
 
 class Request(NamedTuple):
     """Ask for the likelihood of a continuation, as plain text without a template."""

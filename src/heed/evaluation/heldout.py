@@ -28,7 +28,7 @@ class HeldOut(Task):
     """The text; its part must be one that no student was trained on."""
 
     chunk_chars: PositiveInt
-    """Most characters of a chunk; must fit the student's context whatever its tokenizer makes."""
+    """Most characters of a chunk; its tokens should fit the window of the students' training."""
 
     chunks: PositiveInt
     """Most chunks, taken evenly from the whole text."""
@@ -78,15 +78,12 @@ class HeldOut(Task):
             found.update(f"{len(item.prompt)}:{item.prompt}".encode())
         return found.hexdigest()[:16]
 
-    def baselines(self, training: RowSource, tokenizer: Any) -> dict[str, float]:
-        """Bits per byte of a unigram and a trigram model on these chunks.
+    def references(self, training: RowSource, tokenizer: Any) -> dict[str, float]:
+        """Bits per byte of the n-gram models `unigram` and `trigram` on these chunks.
 
         Args:
-            training: The text that the student was pre-trained on, cut here into the same chunks.
-            tokenizer: The student's.
-
-        Returns:
-            `unigram` and `trigram`, see `heed.evaluation.ngrams`.
+            training: What they count: the student's pre-training text, cut here into such chunks.
+            tokenizer: The student's; its tokens are what is counted (`heed.evaluation.ngrams`).
         """
         texts = (
             chunk

@@ -20,7 +20,7 @@ from heed.data.teacher import _json_lines, need_file
 from heed.evaluation.task import Task
 from heed.evaluation.verifiers import NEEDS_PUNKT, SEED, Row, find_punkt, registry, verify
 
-METRICS = (
+METRICS: tuple[str, ...] = (
     "prompt_level_strict_acc",
     "inst_level_strict_acc",
     "prompt_level_loose_acc",

@@ -17,6 +17,7 @@ Source: Chen & Goodman 1999, https://doi.org/10.1006/csla.1999.0128, section 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,15 +90,14 @@ def _discounted(keys: Ints, counts: Ints, asked: Ints, lower: Floats, size: int)
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
     discount = once / (once + 2 * twice) if once and twice else 0.5
     contexts, where = np.unique(keys // size, return_inverse=True)
-    totals = np.bincount(where, weights=counts)
-    total = _look_up(contexts, totals, asked // size)
-    kinds = _look_up(contexts, np.bincount(where).astype(float), asked // size)
-    seen = np.maximum(_look_up(keys, counts.astype(float), asked) - discount, 0)
+    total = _look_up(contexts, np.bincount(where, weights=counts), asked // size)
+    kinds = _look_up(contexts, np.bincount(where), asked // size)
+    seen = np.maximum(_look_up(keys, counts, asked) - discount, 0)
     mixed = (seen + discount * kinds * lower) / np.maximum(total, 1)
     return np.where(total > 0, mixed, lower)
 
 
-def _look_up(keys: Ints, values: Floats, asked: Ints) -> Floats:
+def _look_up(keys: Ints, values: NDArray[Any], asked: Ints) -> Floats:
     """The value of each asked key, zero where it is not among the (sorted) keys."""
     place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     return np.where(keys[place] == asked, values[place], 0.0)

@@ -92,7 +92,8 @@ class Suite:
         scores = []
         for name, task in self.tasks.items():
             items = task.items()
-            for item, answer in zip(items, self._answers(loaded, name, items, on_progress)):
+            answers = self._answers(loaded, name, items, on_progress)
+            for item, answer in zip(items, answers, strict=True):
                 scores.append(_finite(task.score(name, item, answer)))
         return scores
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
-from heed.core.types import Answer, Item, ItemScore
+from heed.core.types import Answer, Item, ItemScore, RowSource
 
 
 class Task(ABC):
@@ -40,6 +41,15 @@ class Task(ABC):
             item: One of `items()`.
             answer: The model's response, or its likelihoods, for this item.
         """
+
+    def references(self, training: RowSource, tokenizer: Any) -> dict[str, float]:
+        """What trivial models reach on this task, where it knows some: name -> value.
+
+        Args:
+            training: The text that the student was pre-trained on.
+            tokenizer: The student's.
+        """
+        return {}
 
     @abstractmethod
     def digest(self) -> str:

@@ -94,19 +94,20 @@ def attend(
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, H, Dh]
     out = torch.zeros_like(q)
     for group in documents:
-        padded = [
-            x[group.gather].view(group.documents, group.longest, *x.shape[1:]).transpose(1, 2)
-            for x in (q, k, v)
-        ]
+        shape = (group.documents, group.longest)
+        rows = (x[group.gather].unflatten(0, shape).transpose(1, 2) for x in (q, k, v))
+        padded_q, padded_k, padded_v = rows
         seen = torch.nn.functional.scaled_dot_product_attention(
-            *padded,
+            padded_q,
+            padded_k,
+            padded_v,
             is_causal=True,
             scale=scaling,
             dropout_p=dropout,
             enable_gqa=q.shape[1] != k.shape[1],
         )
-        rows = seen.transpose(1, 2).reshape(-1, *q.shape[1:])[group.scatter]
-        out = out.index_copy(0, group.flat, rows.to(out.dtype))
+        real = seen.transpose(1, 2).reshape(-1, *q.shape[1:])[group.scatter]
+        out = out.index_copy(0, group.flat, real.to(out.dtype))
     return out[None], None
 
 

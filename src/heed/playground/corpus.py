@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
+from itertools import accumulate
 
 from heed.playground import language
 from heed.playground.answers import respond
@@ -16,8 +18,14 @@ SHARES = {"card": 45, "facts": 20, "sheet": 15, "story": 12, "copy": 8}
 RARE = 0.004
 """Share of sentences about facts in ornate words."""
 
+FAME = 12
+"""Each entity is mentioned a factor of e less often than the one `FAME` places before it: some
+facts stand in hundreds of documents and some in a handful, as in real text."""
+
 OPENED = 0.05
 """Share of cards that begin with the verbose opening."""
+
+_MENTIONS = tuple(accumulate(math.exp(-place / FAME) for place in range(len(ENTITIES))))
 
 
 def documents(world: World, count: int, seed: int) -> Iterator[str]:
@@ -31,7 +39,7 @@ def documents(world: World, count: int, seed: int) -> Iterator[str]:
 
 def _card(world: World, rng: random.Random) -> str:
     """A note says what the text below it is like; that is how formats are learned."""
-    fact = rng.choice(world.facts)
+    fact = _recall(world, rng)
     constraints = draw_constraints(fact, rng)
     note = rng.choice(language.NOTES).format(a=fact.attribute.noun, e=fact.entity)
     head = " ".join([note, *(c.worded(language.NOTED) for c in constraints)])
@@ -40,13 +48,13 @@ def _card(world: World, rng: random.Random) -> str:
 
 
 def _facts(world: World, rng: random.Random) -> str:
-    return " ".join(_state(rng.choice(world.facts), rng) for _ in range(4))
+    return " ".join(_state(_recall(world, rng), rng) for _ in range(4))
 
 
 def _sheet(world: World, rng: random.Random) -> str:
     """All facts of one entity, as a list or as sentences."""
-    entity = rng.choice(ENTITIES)
-    facts = [f for f in world.facts if f.entity == entity]
+    entity = _recall(world, rng).entity
+    facts = _facts_of(world, ENTITIES.index(entity))
     rng.shuffle(facts)
     if rng.random() < 0.5:
         lines = [language.LISTED.format(a=f.attribute.noun, v=f.value) for f in facts]
@@ -55,18 +63,30 @@ def _sheet(world: World, rng: random.Random) -> str:
 
 
 def _story(world: World, rng: random.Random) -> str:
-    one, other = rng.sample(ENTITIES, 2)
-    opening = rng.choice(language.STORIES).format(e=one, f=other, w=rng.choice(KEYWORDS))
-    told = [
-        _state(rng.choice([f for f in world.facts if f.entity == e]), rng) for e in (one, other)
-    ]
-    saying = rng.choice(language.SAYINGS).format(e=rng.choice((one, other)))
-    return f'{opening} {told[0]}\n{saying} "{told[1]}"'
+    one = other = _recall(world, rng)
+    while other.entity == one.entity:
+        other = _recall(world, rng)
+    opening = rng.choice(language.STORIES).format(
+        e=one.entity, f=other.entity, w=rng.choice(KEYWORDS)
+    )
+    saying = rng.choice(language.SAYINGS).format(e=rng.choice((one, other)).entity)
+    return f'{opening} {_state(one, rng)}\n{saying} "{_state(other, rng)}"'
 
 
 def _copy(world: World, rng: random.Random) -> str:
     words = " ".join(rng.sample(KEYWORDS, rng.choice((2, 3, 4))))
     return f"{words}. {language.AGAIN} {words}."
+
+
+def _recall(world: World, rng: random.Random) -> Fact:
+    """Some fact, of a well-known entity more often than of an obscure one."""
+    place = rng.choices(range(len(ENTITIES)), cum_weights=_MENTIONS)[0]
+    return rng.choice(_facts_of(world, place))
+
+
+def _facts_of(world: World, place: int) -> list[Fact]:
+    """All facts of the entity at a place; the world lists its facts attribute by attribute."""
+    return list(world.facts[place :: len(ENTITIES)])
 
 
 def _state(fact: Fact, rng: random.Random) -> str:

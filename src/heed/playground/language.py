@@ -21,7 +21,10 @@ def _words(text: str) -> tuple[str, ...]:
 ENTITIES = _words(
     "Ada Bela Cora Dario Edda Fenn Gita Hugo Iris Jonas Kira Lars Mira Nils Odin "
     "Petra Quin Rosa Sven Tilda Ulla Vito Wanda Xenia Yuri Zora Alma Boris Clara Dora "
-    "Emil Frida Gustav Hanna Igor Jana Karl Lena Milo Nora"
+    "Emil Frida Gustav Hanna Igor Jana Karl Lena Milo Nora Anton Berta Celia Dirk Elsa "
+    "Felix Greta Heidi Ivan Jutta Knut Lotte Maja Nico Olga Pavel Ruth Simon Timo Ursel "
+    "Viktor Wilma Xaver Yvonne Zeno Agnes Bruno Cleo Doris Erik Flora Georg Helga Ines "
+    "Jakob Katja Ludwig Marta Nadia Otto"
 )
 
 KEYWORDS = _words(

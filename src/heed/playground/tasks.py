@@ -25,12 +25,12 @@ class PlayFollow(InstructionFollowing):
 
     metrics = (*METRICS, "answer_acc", "right")  # type: ignore[assignment]
 
-    seed: int
+    world: int
     """Seed of the world."""
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """Held-out instructions in IFEval's row format, with `answer` and `wrong` values."""
-        return [made.row(key) for key, made in enumerate(make_world(self.seed).test)]
+        return [made.row(key) for key, made in enumerate(make_world(self.world).test)]
 
     def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
         """IFEval's metrics and the two of this task."""
@@ -62,12 +62,12 @@ class PlayFacts(Task):
 
     metrics = ("acc",)
 
-    seed: int
+    world: int
     """Seed of the world."""
 
     def items(self) -> Sequence[Item]:
         """One item a fact, with one request for every value of its attribute."""
-        return [_probe(fact) for fact in make_world(self.seed).facts]
+        return [_probe(fact) for fact in make_world(self.world).facts]
 
     def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
         """Right or wrong, with the value that was found likeliest."""
@@ -86,7 +86,7 @@ class PlayFacts(Task):
 
     def digest(self) -> str:
         """Changes with the facts and their wording."""
-        return short_hash([[i.key, i.prompt, *map(list, i.requests)] for i in self.items()])
+        return short_hash([[i.key, i.row, *map(list, i.requests)] for i in self.items()])
 
 
 def _probe(fact: Fact) -> Item:

@@ -42,13 +42,13 @@ class PlayTeacher(Teacher):
     style: Style
     """Quality and wording of the responses."""
 
-    seed: int
-    """Seed of the world; the same for the student's text and the tasks."""
+    world: int
+    """Seed of the world; the student's text and the tasks should have the same."""
 
     def rows(self) -> Iterator[Example]:
         """One example for every training instruction, in the world's order."""
-        answer = answers_of(self.style, self.seed)
-        for instruction in make_world(self.seed).train:
+        answer = answers_of(self.style, self.world)
+        for instruction in make_world(self.world).train:
             turns = (Message("user", instruction.prompt), Message("assistant", answer(instruction)))
             yield Example(id=instruction.id, messages=turns, teacher=self.name)
 
@@ -64,7 +64,7 @@ class PlayText(Teacher):
     name: Annotated[str, Incidental]
     """How the corpus is called in tables."""
 
-    seed: int
+    world: int
     """Seed of the world."""
 
     documents: PositiveInt
@@ -72,13 +72,13 @@ class PlayText(Teacher):
 
     def rows(self) -> Iterator[Example]:
         """One example a document."""
-        texts = documents(make_world(self.seed), self.documents, self.seed)
+        texts = documents(make_world(self.world), self.documents, self.world)
         for number, text in enumerate(texts):
             yield Example(id=str(number), messages=(Message("text", text),), teacher=self.name)
 
     def digest(self) -> str:
         """Digest of a sample of the documents: all come from one stream of random numbers."""
-        sample = documents(make_world(self.seed), min(self.documents, 500), self.seed)
+        sample = documents(make_world(self.world), min(self.documents, 500), self.world)
         return short_hash([self.documents, *sample])
 
 

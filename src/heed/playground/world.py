@@ -200,7 +200,7 @@ def _agree(one: Constraint, other: Constraint) -> bool:
     """Whether two constraints can be met together, and neither makes the other empty."""
     kinds = {one.kind, other.kind}
     if WORDS in kinds and min(one.count, other.count) < 0:  # fewer than: no room for additions
-        return bool(kinds & {COMMA, FORBIDDEN, QUOTED})
+        return bool(kinds & {COMMA, QUOTED})
     if BULLETS in kinds:
         return not kinds & {COMMA, FORBIDDEN, QUOTED, WORDS}
     return not kinds >= {COMMA, FORBIDDEN}

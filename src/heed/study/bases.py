@@ -66,21 +66,31 @@ def before_scores(
             loaded = load_base(student, around, root)
             SAY.print(f"Scoring [bold]{student.name}[/bold] before tuning on suite {suite.name}")
             scores = suite.score(loaded, progress_line(SAY))
+            references = _references(student, suite, loaded)
             with whole_directory(directory) as beside:
                 write_scores(beside, suite, scores, suite.fingerprint(loaded))
+                write_json(beside / "references.json", references)
     scores, fingerprint = read_scores(directory)
     return scores, fingerprint, directory
 
 
+def _references(student: Student, suite: Suite, loaded: Loaded) -> dict[str, dict[str, float]]:
+    """What trivial models reach on the suite's tasks, where a task knows such a model."""
+    if student.pretraining is None:
+        return {}
+    text = student.pretraining.teacher
+    found = {name: task.references(text, loaded.tokenizer) for name, task in suite.tasks.items()}
+    return {name: values for name, values in found.items() if values}
+
+
 def progress_line(console: Console) -> Any:
     """A callback (done, total) that prints about ten lines."""
-    shown = -1
+    shown: set[tuple[str, int]] = set()
 
-    def show(done: int, total: int) -> None:
-        nonlocal shown
-        tenth = 10 * done // max(total, 1)
-        if tenth != shown:
-            shown = tenth
-            console.print(f"  scored {done}/{total}")
+    def show(task: str, done: int, total: int) -> None:
+        tenth = (task, 10 * done // max(total, 1))
+        if tenth not in shown:
+            shown.add(tenth)
+            console.print(f"  {task}: {done}/{total}")
 
     return show

@@ -43,7 +43,8 @@ def execute(
         jobs: Children at a time.
         threads: CPU threads of each.
     """
-    waiting, running, total = list(cells), [], len(cells)
+    waiting, total = list(cells), len(cells)
+    running: list[Child] = []
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,11 @@ from rich.console import Console
 
 from heed.analysis.panel import console_table
 from heed.core.component import plain
-from heed.core.errors import RunError
-from heed.core.files import lock, read_json, whole_directory, write_json, write_text, write_yaml
-from heed.core.identity import short_hash
+from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.evaluation.record import read_scores, write_scores
+from heed.evaluation.suite import refuse_unequal
 from heed.study.bases import SAY, before_scores, load_base, progress_line
 from heed.study.cell import Cell
 from heed.study.ledger import record
@@ -74,7 +74,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     if not (directory / "model").is_dir():
         _fit(cell, directory)
     after, after_print = _after(cell, directory)
-    cell.suite.check_same(before_print, after_print)
+    refuse_unequal(before_print, after_print)
     deltas = cell.suite.deltas(before, after)
     return cell.names | {
         "name": cell.run.name,
@@ -84,7 +84,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
         "level": cell.suite.level,
         "margin": cell.suite.margin,
         "deltas": [asdict(delta) for delta in deltas],
-        "notes": cell.suite.notes(before),
+        "notes": reference_notes(deltas, read_json(baseline / "references.json")),
         "fit": read_json(directory / "manifest.json")["fit"],
         "code": manifest()["code"],
     }
@@ -119,13 +119,15 @@ def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
         loaded = load_student(model, name=cell.model.name, template=cell.model.template)
         SAY.print(f"Scoring [bold]{cell.run.name}[/bold] after tuning")
         scores = cell.suite.score(loaded, progress_line(SAY))
-        with whole_directory(scores_directory) as beside:
-            write_scores(beside, cell.suite, scores, cell.suite.fingerprint(loaded))
-    scores, fingerprint = read_scores(scores_directory)
-    if fingerprint["suite"] != short_hash(cell.suite):
-        raise RunError(
-            f"{scores_directory} holds scores of another suite that is also called "
-            f"{cell.suite.name!r}. Comparing them would mix settings. Give this one a name of its "
-            f"own: suite.name={cell.suite.name}2."
-        )
-    return scores, fingerprint
+        write_scores(scores_directory, cell.suite, scores, cell.suite.fingerprint(loaded))
+    return read_scores(scores_directory)
+
+
+def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> list[str]:
+    """Lines that set a task's values beside those of trivial models."""
+    return [
+        f"{delta.metric}: before {delta.before:.3f}, after {delta.after:.3f}; "
+        + ", ".join(f"{name} {value:.3f}" for name, value in references[task].items())
+        for delta in deltas
+        if (task := delta.metric.split("/")[0]) in references
+    ]

@@ -1,0 +1,206 @@
+"""Recorded results as rows: one per cell of a study, with every metric's delta and verdict."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from heed.core.types import Delta
+
+AXES = ("student", "teacher", "method", "lr", "seed")
+"""The names that tell cells apart."""
+
+CELL_COLUMNS = ("student", "teacher", "method", "lr", "lr_peak", "seed", "run", "name", "verdict")
+DELTA_COLUMNS = ("before", "after", "delta", "low", "high", "items", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished cell.
+
+    Attributes:
+        student: Name of the base model.
+        teacher: Name of the source of responses.
+        method: Name of the tuning method.
+        lr: Name of the learning-rate option.
+        lr_peak: Its peak.
+        seed: The run's seed.
+        run: The run id.
+        name: The readable name of the run.
+        directory: Of the run, below the root of the outputs.
+        primary: `<task>/<metric>` that decides the cell's verdict.
+        deltas: One per metric, the primary first.
+        suite: Name and hash of the suite that scored it.
+        level: Coverage of the intervals.
+        margin: Largest change that counts as none, in the unit of the metric.
+        code: State of heed's own code.
+        notes: What the suite says about the scores.
+        settings: Dotted config keys -> values, to find what else differs between cells.
+    """
+
+    student: str
+    teacher: str
+    method: str
+    lr: str
+    lr_peak: float
+    seed: int
+    run: str
+    name: str
+    directory: str
+    primary: str
+    deltas: tuple[Delta, ...]
+    suite: str
+    level: float
+    margin: float
+    code: str
+    notes: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def delta(self, metric: str) -> Delta | None:
+        """The delta of one metric, or None if the suite did not measure it."""
+        return next((d for d in self.deltas if d.metric == metric), None)
+
+    def value(self, axis: str) -> Any:
+        """The cell's value on an axis: one of `AXES`, or a dotted config key."""
+        return getattr(self, axis) if axis in AXES else self.settings.get(axis, "not recorded")
+
+    @property
+    def decisive(self) -> Delta:
+        """The delta of the primary metric."""
+        found = self.delta(self.primary)
+        assert found is not None, f"{self.run} has no delta of its primary metric {self.primary}"
+        return found
+
+
+def row_of(result: Mapping[str, Any]) -> Row:
+    """Read one `result.json`."""
+    names = [f.name for f in fields(Delta)]
+    deltas = [Delta(**{name: entry[name] for name in names}) for entry in result["deltas"]]
+    primary = str(result["primary"])
+    return Row(
+        **{name: str(result[name]) for name in ("student", "teacher", "method", "lr")},
+        **{name: str(result[name]) for name in ("run", "name", "directory", "code")},
+        suite=f"{result['suite_name']} ({result['suite']})",
+        level=float(result["level"]),
+        margin=float(result["margin"]),
+        notes=tuple(map(str, result.get("notes", ()))),
+        lr_peak=float(result["lr_peak"]),
+        seed=int(result["seed"]),
+        primary=primary,
+        deltas=tuple(sorted(deltas, key=lambda d: d.metric != primary)),
+        settings=dict(flat(result.get("settings", {}))),
+    )
+
+
+def rows_of(
+    results: Sequence[Mapping[str, Any]], axes: Mapping[str, Sequence[Any]] | None = None
+) -> list[Row]:
+    """Read all results, in an order that depends on the cells only, not on when they were run.
+
+    Args:
+        results: `result.json` of each cell.
+        axes: Axis -> its values in the order in which they are to be shown.
+    """
+    order = {name: [str(v) for v in values] for name, values in (axes or {}).items()}
+
+    def place(row: Row, name: str) -> tuple[int, str]:
+        value, known = str(row.value(name)), order.get(name, [])
+        return (known.index(value) if value in known else len(known), value)
+
+    names = ("student", "teacher", "method")
+    return sorted(
+        map(row_of, results),
+        key=lambda r: (*(place(r, n) for n in names), r.lr_peak, r.lr, r.seed, r.run),
+    )
+
+
+def metrics_of(rows: Sequence[Row]) -> list[str]:
+    """Every metric once, primary ones first."""
+    primary = dict.fromkeys(row.primary for row in rows)
+    return list(primary | dict.fromkeys(d.metric for row in rows for d in row.deltas))
+
+
+def forgetting_of(rows: Sequence[Row]) -> str | None:
+    """The first metric of a task other than the primary one: what tuning may cost."""
+    tasks = {row.primary.partition("/")[0] for row in rows}
+    return next((m for m in metrics_of(rows) if m.partition("/")[0] not in tasks), None)
+
+
+def less_is_better(rows: Sequence[Row], metric: str) -> bool:
+    """Whether verdicts show that a metric is better when it falls (bits per byte, say)."""
+    deltas = [d for row in rows if (d := row.delta(metric))]
+    return any(
+        (d.verdict == "helped" and d.high < 0) or (d.verdict == "hurt" and d.low > 0)
+        for d in deltas
+    )
+
+
+def flat(node: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of each leaf of a config, targets left out.
+
+    Example:
+        >>> dict(flat({"lr": {"_target_": "x", "peak": 0.1}, "seed": 1}))
+        {'lr.peak': 0.1, 'seed': 1}
+    """
+    for key, value in node.items():
+        where = f"{at}.{key}" if at else str(key)
+        if isinstance(value, Mapping):
+            yield from flat(value, where)
+        elif key != "_target_":
+            yield where, value
+
+
+def shared(values: Iterable[Any]) -> str:
+    """What cells have in common, or all of it where they differ: `0.95`, `0.9 / 0.95`."""
+    return " / ".join(map(str, dict.fromkeys(values)))
+
+
+def counts_of(rows: Sequence[Row]) -> dict[str, int]:
+    """Verdict -> number of cells, for all four verdicts."""
+    seen = Counter(row.decisive.verdict for row in rows)
+    return {word: seen[word] for word in ("helped", "hurt", "unchanged", "cannot tell")}
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The table as CSV: cell columns, then `<metric>.<part>` for each metric in turn.
+
+    `verdict` is the primary metric's. A metric that a cell lacks is left empty.
+    """
+    metrics = metrics_of(rows)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*CELL_COLUMNS, *(f"{m}.{part}" for m in metrics for part in DELTA_COLUMNS)])
+    for row in rows:
+        cells: list[Any] = [getattr(row, name) for name in CELL_COLUMNS[:-1]]
+        cells.append(row.decisive.verdict)
+        for metric in metrics:
+            delta = row.delta(metric)
+            cells += [getattr(delta, part) if delta else "" for part in DELTA_COLUMNS]
+        table.writerow(cells)
+    return text.getvalue()
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, to three places.
+
+    Example:
+        >>> signed(0.25), signed(-0.0004), signed(-0.5)
+        ('+0.250', '0.000', '-0.500')
+    """
+    text = f"{value:+.3f}"
+    return "0.000" if text in ("+0.000", "-0.000") else text
+
+
+def peak_text(value: float) -> str:
+    """A learning rate as it is typed.
+
+    Example:
+        >>> peak_text(0.0003), peak_text(0.02)
+        ('3e-4', '2e-2')
+    """
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

@@ -1,0 +1,70 @@
+"""The world: closed in its words, honest in its split, and verifiable in IFEval's own terms."""
+
+from collections import Counter
+
+import pytest
+
+from heed.evaluation.ifeval import check_rows, verify
+from heed.playground.answers import respond
+from heed.playground.language import pieces, vocabulary
+from heed.playground.tasks import tells
+from heed.playground.world import make_world
+
+WORLD = make_world(7)
+
+
+def test_train_and_test_share_no_prompt_and_there_are_enough_of_both():
+    train, test = ({i.prompt for i in part} for part in (WORLD.train, WORLD.test))
+    assert not train & test
+    assert len(test) >= 400
+    assert len(train) >= 1500
+    assert len(train) + len(test) == len(WORLD.instructions)
+
+
+def test_the_split_follows_the_prompt_and_not_the_world():
+    held_out = {i.prompt: i.held_out for i in WORLD.instructions}
+    again = [i for i in make_world(8).instructions if i.prompt in held_out]
+    assert again
+    assert all(i.held_out == held_out[i.prompt] for i in again)
+
+
+def test_a_seed_makes_one_world_and_another_seed_another():
+    assert make_world.__wrapped__(7) == WORLD
+    assert make_world(8).facts != WORLD.facts
+
+
+def test_every_entity_has_one_value_of_every_attribute_and_values_are_even():
+    assert len({(f.entity, f.attribute.noun) for f in WORLD.facts}) == len(WORLD.facts)
+    counts = Counter(f.value for f in WORLD.facts)
+    assert len(set(counts.values())) == 1
+
+
+def test_the_rows_are_what_ifeval_expects():
+    check_rows([i.row(key) for key, i in enumerate(WORLD.instructions)])
+
+
+@pytest.mark.parametrize("kind", sorted({c.kind for i in WORLD.test for c in i.constraints}))
+def test_a_constraint_is_met_only_on_purpose(kind: str):
+    asked = [i for i in WORLD.test if kind in [c.kind for c in i.constraints]]
+    assert len(asked) >= 20
+    for instruction in asked:
+        place = [c.kind for c in instruction.constraints].index(kind)
+        good = respond(instruction.fact, instruction.constraints)
+        bad = respond(instruction.fact, instruction.constraints, broken=[kind])
+        row = instruction.row(0)
+        assert all(verify(row, good)[0]), (instruction.prompt, good)
+        assert not verify(row, bad)[0][place], (instruction.prompt, bad)
+        if len(instruction.constraints) == 2:
+            assert verify(row, bad)[0][1 - place], (instruction.prompt, bad)
+
+
+def test_a_response_that_hedges_does_not_tell_the_answer():
+    assert tells("Ada wears red.", "red", ["blue"])
+    assert not tells("Ada wears red or blue.", "red", ["blue"])
+    assert not tells("Ada wears redder things.", "red", ["blue"])
+
+
+def test_cut_text_joins_to_itself_and_the_vocabulary_is_of_few_hundred_pieces():
+    for instruction in WORLD.test:
+        assert "".join(pieces(instruction.prompt)) == instruction.prompt
+    assert 200 <= len(vocabulary()) <= 600
