@@ -36,7 +36,8 @@ def canonical(value: Any) -> Any:
     A component that stands for data outside the config has a `digest()`; it stands in for the data.
     """
     if is_component(value):
-        skip = _incidental(type(value))
+        cls: Any = type(value)
+        skip = _incidental(cls)
         out = {
             f.name: canonical(getattr(value, f.name)) for f in fields(value) if f.name not in skip
         }

@@ -30,9 +30,10 @@ def code_state() -> str:
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return "installed"
-    git = ["git", "-C", str(root)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
-    )
-    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    return (commit.stdout.strip() or "no commit") + ("+changes" if status.stdout.strip() else "")
+
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(root), *words]
+        return subprocess.run(line, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+    commit = git("rev-parse", "--short=12", "HEAD") or "no commit"
+    return commit + ("+changes" if git("status", "--porcelain") else "")

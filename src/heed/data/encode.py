@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from heed.core.errors import DataError
-from heed.core.types import ChatTemplate, RowSource, Rendered
+from heed.core.types import ChatTemplate, Rendered, RowSource
 from heed.data.treatment import Treatment
 
 

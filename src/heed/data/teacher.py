@@ -42,9 +42,9 @@ def need_file(path: str, what: str) -> Path:
     found = Path(path)
     if not found.is_file():
         raise DataError(
-            f"{what}: there is no file {path} (looked in {Path.cwd()}). Without it there is nothing "
-            f"to train on or score. Point to the folder that holds the data with data_dir=<folder>, "
-            f"or set the path itself."
+            f"{what}: there is no file {path} (looked in {Path.cwd()}). Without it there is "
+            f"nothing to train on or score. Point to the folder that holds the data with "
+            f"data_dir=<folder>, or set the path itself."
         )
     return found
 
@@ -96,7 +96,7 @@ class Responses(Teacher):
         if (self.path is None) == (self.hub is None):
             raise ConfigError(
                 [Mistake("path", f"path={self.path!r}, hub={self.hub!r}",
-                         "a teacher is read from one place.", "Set path or hub, and the other null.")]
+                         "a teacher is read from one place.", "Set one of path and hub.")]
             )  # fmt: skip
         if self.hub is not None and (self.revision is None or self.split is None):
             raise ConfigError(
@@ -136,7 +136,7 @@ class Responses(Teacher):
         if self.path is not None:
             path = need_file(self.path, f"teacher {self.name!r}")
             if path.name.endswith((".jsonl", ".jsonl.gz")):
-                yield from _json_lines(path)
+                yield from json_lines(path)
                 return
         import datasets
 
@@ -177,7 +177,12 @@ def _look_up(row: Mapping[str, Any], column: str) -> Any:
     return value
 
 
-def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The objects of a .jsonl or .jsonl.gz file.
+
+    Raises:
+        DataError: naming the file, the line and what was found there.
+    """
     try:
         text = open_text(path)
     except (OSError, EOFError, UnicodeDecodeError) as error:
@@ -192,8 +197,8 @@ def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{path}, line {number}: not JSON ({error}); found {line[:60]!r}. Every line must be "
-                f"one JSON object. Correct or remove the line."
+                f"{path}, line {number}: not JSON ({error}); found {line[:60]!r}. Every line must "
+                f"be one JSON object. Correct or remove the line."
             ) from error
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: expected a JSON object, found {line[:60]!r}.")
@@ -252,13 +257,13 @@ def share_of(text: str) -> float:
 
 
 def passages(document: str, chars: int) -> Iterator[str]:
-    """Cut a document between paragraphs into passages of at least `chars` characters.
+    r"""Cut a document between paragraphs into passages of at least `chars` characters.
 
     The passages joined by a blank line are the document again.
 
     Example:
-        >>> list(passages("one\\n\\ntwo\\n\\nthree", 5))
-        ['one\\n\\ntwo', 'three']
+        >>> list(passages("one\n\ntwo\n\nthree", 5))
+        ['one\n\ntwo', 'three']
     """
     part: list[str] = []
     length = 0

@@ -15,21 +15,21 @@ SLOT = "{content}"
 
 @component
 class Template:
-    """Pieces of text around each turn, `{content}` standing for what was said.
+    r"""Pieces of text around each turn, `{content}` standing for what was said.
 
     The assistant's turn is `assistant` (its header) + content + `end_of_turn`; supervised are the
     content and the end of turn, so that the student learns to stop.
 
     Example:
-        >>> t = Template(name="toy", system="{content}\\n", user="Q: {content}\\n",
-        ...              assistant="A: ", end_of_turn="<end>", between="\\n")
+        >>> t = Template(name="toy", system="{content}\n", user="Q: {content}\n",
+        ...              assistant="A: ", end_of_turn="<end>", between="\n")
         >>> r = t.render([Message("user", "hi"), Message("assistant", "hello")])
         >>> r.text
-        'Q: hi\\nA: hello<end>'
+        'Q: hi\nA: hello<end>'
         >>> [r.text[a:b] for a, b in r.supervised]
         ['hello<end>']
         >>> t.prompt("hi")
-        'Q: hi\\nA: '
+        'Q: hi\nA: '
     """
 
     name: Annotated[str, Incidental]
@@ -77,7 +77,7 @@ class Template:
             roles = ", ".join(m.role for m in messages) or "no turn at all"
             raise DataError(
                 f"a training conversation must end with the assistant's turn; found {roles}. "
-                f"There would be nothing to learn from it. Drop the row or name the response column."
+                f"There would be nothing to learn. Drop the row or name the response column."
             )
         text, spans = "", []
         for index, message in enumerate(messages):

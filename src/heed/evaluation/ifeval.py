@@ -16,7 +16,7 @@ from heed.core.component import component, nearest
 from heed.core.errors import DataError
 from heed.core.identity import Incidental
 from heed.core.types import Answer, Item, ItemScore, Ratio
-from heed.data.teacher import _json_lines, need_file
+from heed.data.teacher import json_lines, need_file
 from heed.evaluation.task import Task
 from heed.evaluation.verifiers import NEEDS_PUNKT, SEED, Row, find_punkt, registry, verify
 
@@ -97,7 +97,7 @@ class IFEval(InstructionFollowing):
         Raises:
             DataError: the file is missing, or a line is not a JSON object.
         """
-        return list(_json_lines(need_file(self.path, "prompts of task ifeval")))
+        return list(json_lines(need_file(self.path, "prompts of task ifeval")))
 
     def nltk_folder(self) -> str | None:
         """The configured folder."""

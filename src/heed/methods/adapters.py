@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,7 +70,7 @@ class LoRA(Adapter):
     trains_embeddings = False
 
     def attach(self, model: Any) -> Any:
-        """Freeze the model and place fresh updates in it (B = 0: the first forward is the base's)."""
+        """Freeze the model and place fresh updates in it (B = 0, so it starts as the base)."""
         import peft
 
         targets: Any = {"attention": [*ATTENTION], "mlp": [*MLP]}.get(self.layers, self.layers)
@@ -78,7 +81,8 @@ class LoRA(Adapter):
             target_modules=targets,
             task_type=peft.TaskType.CAUSAL_LM,
         )
-        return peft.get_peft_model(model, config)
+        with _own_deprecations():
+            return peft.get_peft_model(model, config)
 
     def save(self, attached: Any, directory: Path, *, base: str) -> None:
         """Write the adapter, and look at what was written.
@@ -103,4 +107,13 @@ def attach_saved(model: Any, directory: Path) -> Any:
     """Put a saved adapter into its base model, merged into the weights."""
     import peft
 
-    return peft.PeftModel.from_pretrained(model, directory).merge_and_unload()
+    with _own_deprecations():
+        return peft.PeftModel.from_pretrained(model, directory).merge_and_unload()
+
+
+@contextmanager
+def _own_deprecations() -> Iterator[None]:
+    """Leave out peft's note that it calls a deprecated name of transformers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        yield

@@ -63,7 +63,7 @@ def group_documents(lengths: Tensor) -> list[Group]:
     return groups
 
 
-def attend(
+def attend(  # noqa: PLR0913 (the signature is transformers')
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,

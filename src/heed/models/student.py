@@ -88,7 +88,7 @@ class Scratch(Student):
     """Of the initial weights."""
 
     pretraining: Any
-    """The recipe (`heed.training.run.Recipe`) that makes a base model of it; null leaves it random."""
+    """The recipe (`heed.training.run.Recipe`) that makes a base of it; null leaves it random."""
 
     def fresh(self) -> Loaded:
         """Random weights drawn from `seed`; the global generator is left as it was."""
@@ -172,7 +172,9 @@ def load(
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # bars of a second each, between our own lines
     pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **pinned)
@@ -197,8 +199,8 @@ def with_template(tokenizer: Any, template: ChatTemplate) -> Any:
     end = tokenizer.encode(template.end_of_turn, add_special_tokens=False)
     if len(end) != 1:
         raise RunError(
-            f"the template ends a turn with {template.end_of_turn!r}, which this tokenizer spells with "
-            f"{len(end)} tokens: generation would not stop there. Use the tokenizer's own end "
+            f"the template ends a turn with {template.end_of_turn!r}, which this tokenizer spells "
+            f"with {len(end)} tokens: generation would not stop there. Use the tokenizer's own end "
             f"({tokenizer.eos_token!r}) as model.template.end_of_turn."
         )
     if tokenizer.pad_token_id is None:

@@ -18,7 +18,7 @@ SHARES = {"card": 45, "facts": 20, "sheet": 15, "story": 12, "copy": 8}
 RARE = 0.004
 """Share of sentences about facts in ornate words."""
 
-FAME = 12
+FAME = 18
 """Each entity is mentioned a factor of e less often than the one `FAME` places before it: some
 facts stand in hundreds of documents and some in a handful, as in real text."""
 

@@ -23,7 +23,7 @@ class PlayFollow(InstructionFollowing):
     one; `right`, it does so and meets every constraint strictly.
     """
 
-    metrics = (*METRICS, "answer_acc", "right")  # type: ignore[assignment]
+    metrics = (*METRICS, "answer_acc", "right")
 
     world: int
     """Seed of the world."""

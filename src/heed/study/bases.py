@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from heed.core.component import plain
+from heed.core.console import progress_console
 from heed.core.files import lock, whole_directory, write_json, write_text, write_yaml
 from heed.core.identity import short_hash, versions
 from heed.core.manifest import manifest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from heed.models.student import Loaded
     from heed.training.fit import Surroundings
 
-SAY = Console(stderr=True, highlight=False)
+SAY = progress_console()
 
 
 def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:

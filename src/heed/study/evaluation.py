@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from rich.table import Table
 
 from heed.core.component import component
+from heed.core.console import result_console
 from heed.core.identity import Incidental
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
@@ -55,6 +55,6 @@ def run_evaluation(command: Evaluation) -> None:
         for metric, found in metrics.items():
             interval = f"{found.low:.4f} to {found.high:.4f}"
             table.add_row(f"{task}/{metric}", f"{found.value:.4f}", interval, str(found.items))
-    console = Console()
+    console = result_console()
     console.print(table)
     console.print(str(directory), soft_wrap=True)

@@ -9,13 +9,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from heed.core.console import progress_console
 from heed.study.ledger import latest, record
 from heed.study.plan import PlannedCell
 
 POLL_SECONDS = 0.2
-SAY = Console(stderr=True, highlight=False)
+SAY = progress_console()
 
 
 @dataclass
@@ -80,7 +79,7 @@ def _start(planned: PlannedCell, project: Path, logs: Path, threads: int) -> Chi
     log = logs / f"{planned.cell.run.directory}.log"
     line = [sys.executable, "train.py", *planned.overrides, f"trainer.threads={threads}"]
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 (our own train.py)
             line,
             cwd=project,
             stdout=file,

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from heed.analysis.panel import console_table
 from heed.core.component import plain
+from heed.core.console import result_console
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.manifest import manifest
 from heed.core.types import Delta
@@ -52,7 +51,7 @@ def run_cell(cell: Cell) -> None:
 
 def show_result(result: dict[str, Any], directory: Path) -> None:
     """Print the table of a finished run."""
-    console = Console()
+    console = result_console()
     deltas = [Delta(**delta) for delta in result["deltas"]]
     console.print(console_table(deltas, primary=result["primary"], level=result["level"]))
     for line in result["notes"]:
@@ -87,6 +86,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
         "notes": reference_notes(deltas, read_json(baseline / "references.json")),
         "fit": read_json(directory / "manifest.json")["fit"],
         "code": manifest()["code"],
+        "settings": plain(cell),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from heed.core.component import is_component
@@ -20,7 +21,9 @@ def plan_table(cell: Cell) -> Table:
     table.add_column("group")
     table.add_column("settings", overflow="fold")
     for name in GROUPS:
-        table.add_row(name, described(getattr(cell, name)))
+        table.add_row(name, escape(described(getattr(cell, name))))
+        if name == "model" and cell.model.pretraining is not None:
+            table.add_row("  pre-trained by", escape(described(cell.model.pretraining)))
     return table
 
 
@@ -36,9 +39,11 @@ def described(value: Any) -> str:
     if not is_component(value):
         if isinstance(value, Mapping):
             return "{" + ", ".join(str(key) for key in value) + "}"
-        return str(value)
+        return repr(value) if isinstance(value, str) and not value.isprintable() else str(value)
     parts = []
     for f in fields(value):
+        if f.name == "pretraining":  # a line of its own
+            continue
         item = getattr(value, f.name)
         text = f"({described(item)})" if is_component(item) else described(item)
         parts.append(f"{f.name}={text}")

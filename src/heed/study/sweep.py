@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from heed.core.compose import option_names
+from heed.core.console import result_console
 from heed.core.errors import RunError
 from heed.study.execute import execute
 from heed.study.ledger import latest
@@ -26,7 +26,7 @@ def run_sweep(sweep: Sweep, project: Path) -> None:
     Raises:
         RunError: a cell failed; the others and the page are kept.
     """
-    console = Console()
+    console = result_console()
     if sweep.study is None:
         names = option_names(project / "conf", "study")
         console.print("Choose a study: " + "  ".join(f"python sweep.py study={n}" for n in names))

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from heed.core.component import component
+from heed.core.console import progress_console
 from heed.tracking.tracker import Tracker
 
 
@@ -78,7 +77,7 @@ def _mirror(call: Callable[[], None]) -> None:
     try:
         call()
     except Exception as error:  # an outage may raise anything
-        Console(stderr=True).print(
-            f"W&B mirror: {type(error).__name__}: {error}. The run goes on; its files are complete.",
+        progress_console().print(
+            f"W&B mirror: {type(error).__name__}: {error}. The run goes on; its files are whole.",
             markup=False,
         )

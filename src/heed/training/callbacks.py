@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from heed.core.component import component
+from heed.core.console import progress_console
 from heed.core.files import append_jsonl
 from heed.tracking.tracker import Tracker
 
@@ -54,9 +55,8 @@ class Progress(Watcher):
     def build(self, directory: Path, tracker: Tracker) -> Any:
         """The callback."""
         import lightning
-        from rich.console import Console
 
-        every, console = self.every_seconds, Console(stderr=True, highlight=False)
+        every, console = self.every_seconds, progress_console()
 
         class Show(lightning.Callback):
             def on_train_start(self, trainer: Any, module: Any) -> None:

@@ -1,4 +1,4 @@
-"""The first training examples as a page: what is supervised is marked, so that a person can look."""
+"""The first training examples as a page, with what is supervised marked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def examples_page(sample: Sequence[Rendered], teacher: str) -> str:
     """A self-contained page of the first examples as the student sees them."""
     blocks = "".join(f"<pre>{marked(rendered)}</pre>" for rendered in sample)
     return (
-        f"<!doctype html><meta charset='utf-8'><title>Training examples</title><style>{STYLE}</style>"
+        "<!doctype html><meta charset='utf-8'><title>Training examples</title>"
+        f"<style>{STYLE}</style>"
         f"<h1>Training examples of {escape(teacher)}</h1>"
-        f"<p>The first {len(sample)}. Loss is taken on the <mark>marked</mark> text only.</p>{blocks}"
+        f"<p>The first {len(sample)}. Loss is taken on the <mark>marked</mark> text only.</p>"
+        f"{blocks}"
     )

@@ -87,6 +87,7 @@ def _train(
         # One item is a whole optimiser step that is already packed: workers would not help.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
         trainer = around.trainer.build(precision=recipe.precision, callbacks=callbacks)
         loaded.model.train()
         trainer.fit(module, datamodule=data)

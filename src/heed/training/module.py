@@ -64,9 +64,10 @@ class Tuning(lightning.LightningModule):
         loss = self._backward(step)
         if not torch.isfinite(loss):
             raise RunError(
-                f"the loss of optimiser step {self.done + 1} is {loss.item()} nats per token, so the "
-                f"weights would be lost. The learning rate ({rate:.3g} at this step) is probably too "
-                f"high: lower lr.peak, lengthen lr.warmup_steps or set optim.clip_norm."
+                f"the loss of optimiser step {self.done + 1} is {loss.item()} nats per token, so "
+                f"the weights would be lost. The learning rate ({rate:.3g} at this step) is "
+                f"probably too high: lower lr.peak, lengthen lr.warmup_steps or set "
+                f"optim.clip_norm."
             )
         norm = self._clip(optimizer)
         optimizer.step()

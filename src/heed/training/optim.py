@@ -42,7 +42,9 @@ class LearningRate:
             steps: Optimiser steps of the whole training.
 
         Example:
-            >>> lr = LearningRate(name="toy", peak=1e-3, schedule="linear", warmup_steps=2, final=0.0)
+            >>> lr = LearningRate(
+            ...     name="toy", peak=1e-3, schedule="linear", warmup_steps=2, final=0.0
+            ... )
             >>> [round(lr.factor(s, 6), 2) for s in range(6)]
             [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
         """

@@ -54,9 +54,9 @@ def preflight(loaded: Loaded, examples: Sequence[Encoded], adapter: Adapter) -> 
     end = loaded.tokenizer.convert_tokens_to_ids(loaded.template.end_of_turn)
     if not adapter.trains_embeddings and end != loaded.tokenizer.eos_token_id:
         raise RunError(
-            f"student {loaded.name!r}: a turn ends with {loaded.template.end_of_turn!r}, which is not "
-            f"its end-of-text token, and method {type(adapter).__name__} leaves embeddings frozen: "
-            f"if the base never saw that token, the student cannot learn to stop. Use method=full, "
+            f"student {loaded.name!r}: a turn ends with {loaded.template.end_of_turn!r}, which is "
+            f"not its end-of-text token, and method {type(adapter).__name__} leaves embeddings "
+            f"frozen: if the base never saw that token, the student cannot learn to stop. Use method=full, "
             f"or model.template.end_of_turn={loaded.tokenizer.eos_token!r}."
         )
     return Preflight(difference, ends, packed / tokens)

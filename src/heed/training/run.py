@@ -19,7 +19,7 @@ Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 
 @component
 class Recipe:
-    """How a student is trained; pre-training is the recipe with teacher `text` and method `full`."""
+    """How a student is trained; pre-training is a recipe with a text teacher and method `full`."""
 
     teacher: RowSource
     """What it is trained on."""
@@ -62,7 +62,8 @@ class Run:
     def name(self) -> str:
         """Readable, not unique."""
         recipe = self.recipe
-        return "-".join([self.student.name, recipe.teacher.name, recipe.method.name, recipe.lr.name])
+        parts = (self.student, recipe.teacher, recipe.method, recipe.lr)
+        return "-".join(re.sub(r"[^\w.]+", "_", part.name) for part in parts)
 
     @property
     def directory(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -26,13 +27,15 @@ class TrainerSettings:
     """Whether to insist on deterministic kernels."""
 
     arguments: dict[str, Any]
-    """Any further argument of `lightning.Trainer`, by name: `+trainer.arguments.profiler=simple`."""
+    """Further arguments of `lightning.Trainer`: `+trainer.arguments.profiler=simple`."""
 
     def build(self, *, precision: str, callbacks: list[Any]) -> Any:
         """A Trainer for one fit; heed writes its own metrics and model, so Lightning does not."""
         import lightning
         import torch
 
+        # Lightning's own notes on devices, workers and products: the plan says what matters.
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         return lightning.Trainer(
