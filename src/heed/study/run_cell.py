@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from heed.analysis.panel import console_table
 from heed.core.component import plain
 from heed.core.console import result_console
+from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
+from heed.core.identity import short_hash
 from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.evaluation.record import read_scores, write_scores
@@ -23,6 +25,9 @@ from heed.study.show import plan_table
 if TYPE_CHECKING:
     from heed.training.fit import Surroundings
 
+SUMMARY = ("before", "after", "delta", "low", "high", "verdict")
+"""What of each delta is mirrored."""
+
 
 def run_cell(cell: Cell) -> None:
     """Run what is missing of a cell, and show its result.
@@ -34,19 +39,49 @@ def run_cell(cell: Cell) -> None:
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
     with lock(cell.root / "locks" / run.id):
-        if not result_file.is_file():
-            try:
-                result = _make(cell, directory)
-            except BaseException as error:
-                reason = f"{type(error).__name__}: {error}"
-                record(cell.root, "failed", cell.names | {"reason": reason})
-                raise
+        if result_file.is_file():
+            result = _recorded(result_file, cell)
+            SAY.print("Already done; this is the recorded result.")
+        else:
+            result = _mirrored(cell, directory)
+            record(cell.root, "done", result)
             write_json(result_file, result)
             write_text(directory / "DONE", f"{run.id}\n")
-            record(cell.root, "done", result)
-        else:
-            SAY.print("Already done; this is the recorded result.")
-    show_result(read_json(result_file), directory)
+    show_result(result, directory)
+
+
+def _recorded(result_file: Path, cell: Cell) -> dict[str, Any]:
+    """The result of this cell's run on this very suite.
+
+    Raises:
+        RunError: it was made by another suite of the same name.
+    """
+    result: dict[str, Any] = read_json(result_file)
+    if result["suite"] != short_hash(cell.suite):
+        raise RunError(
+            f"{result_file} was made by another suite that is also called {cell.suite.name!r}, so "
+            f"it does not answer this command, and is not overwritten. Give this suite a name of "
+            f"its own: suite.name={cell.suite.name}2."
+        )
+    return result
+
+
+def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
+    """Make the result; a failure goes to the ledger, either outcome to the mirror."""
+    summary: dict[str, Any] = {}
+    failed = True
+    cell.logger.start(cell.run.name, cell.run.id, plain(cell), directory)
+    try:
+        result = _make(cell, directory)
+        summary = {d["metric"]: {k: d[k] for k in SUMMARY} for d in result["deltas"]}
+        failed = False
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        record(cell.root, "failed", cell.names | {"reason": reason})
+        raise
+    finally:
+        cell.logger.finish(summary, failed=failed)
+    return result
 
 
 def show_result(result: dict[str, Any], directory: Path) -> None:
@@ -70,7 +105,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     """Before, fit, after; returns the result to be recorded."""
     around = surroundings(cell)
     before, before_print, baseline = before_scores(cell.model, cell.suite, around, cell.root)
-    if not (directory / "model").is_dir():
+    if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
     after, after_print = _after(cell, directory)
     refuse_unequal(before_print, after_print)
@@ -91,7 +126,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
 
 
 def _fit(cell: Cell, directory: Path) -> None:
-    """Tune the student into `directory/model`."""
+    """Tune the student into `directory/model`; the manifest, written last, says that it is done."""
     from heed.training.fit import fit
 
     run, around = cell.run, surroundings(cell)
@@ -99,13 +134,7 @@ def _fit(cell: Cell, directory: Path) -> None:
     SAY.print(f"Tuning [bold]{run.name}[/bold]")
     write_yaml(directory / "config.yaml", plain(cell))
     (directory / "metrics.jsonl").unlink(missing_ok=True)
-    cell.logger.start(run.name, run.id, plain(cell), directory)
-    failed = True
-    try:
-        found = fit(run.recipe, loaded, around, directory)
-        failed = False
-    finally:
-        cell.logger.finish({}, failed=failed)
+    found = fit(run.recipe, loaded, around, directory)
     write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": found})
 
 
