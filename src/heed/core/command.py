@@ -64,11 +64,18 @@ def mistakes_of(command: Command) -> list[Mistake]:
 
     Overrides of Hydra's own settings (`hydra.x=`, `hydra/x=`) are left to Hydra.
     """
+    with own_hydra(command.conf):
+        return _Check(command, _options()).run()
+
+
+@contextmanager
+def own_hydra(conf: Path) -> Iterator[None]:
+    """A Hydra of our own over a config tree, also inside a command that Hydra itself started."""
     config, outer = HydraConfig.instance().cfg, GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(command.conf), version_base="1.3"):
-            return _Check(command, _options()).run()
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            yield
     finally:
         HydraConfig.instance().cfg = config
         GlobalHydra.instance().hydra = outer

@@ -24,7 +24,9 @@ TRUSTED = ("heed",)
 
 _COMPONENTS: set[type] = set()
 _BROKEN = object()
-_STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+_STRICT = ConfigDict(
+    strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
+)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -103,9 +105,12 @@ def _build(node: Any, at: str, mistakes: list[Mistake]) -> Any:
             for key, value in node.items()
             if key != "_target_"
         }
-        return _construct(node["_target_"], parts, at, mistakes) if "_target_" in node else parts
+        if "_target_" in node:
+            return _construct(node["_target_"], parts, at, mistakes)
+        return _BROKEN if any(value is _BROKEN for value in parts.values()) else parts
     if isinstance(node, list | tuple):
-        return tuple(_build(value, f"{at}[{i}]", mistakes) for i, value in enumerate(node))
+        items = tuple(_build(value, f"{at}[{i}]", mistakes) for i, value in enumerate(node))
+        return _BROKEN if any(value is _BROKEN for value in items) else items
     if node == "???":
         mistakes.append(Mistake(at, "nothing", "this value is required.", f"Add {at}=<value>."))
         return _BROKEN

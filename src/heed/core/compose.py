@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra import compose
 
-from heed.core.command import Command, mistakes_of
-from heed.core.config import build_config
+from heed.core.command import Command, mistakes_of, own_hydra
+from heed.core.config import LIBRARY_ERRORS, build_config
 from heed.core.errors import ConfigError
 
 
@@ -20,22 +19,15 @@ def compose_component(conf: Path, config_name: str, overrides: Sequence[str]) ->
     Raises:
         ConfigError: with every mistake of the overrides.
     """
-    command = Command(conf=conf, config_name=config_name, overrides=tuple(overrides))
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        try:
+    try:
+        with own_hydra(conf):
             return build_config(compose(config_name, list(overrides)))
-        except Exception as error:
-            raise ConfigError(mistakes_of(command)) from error
+    except (ConfigError, *LIBRARY_ERRORS) as error:
+        command = Command(conf=conf, config_name=config_name, overrides=tuple(overrides))
+        raise ConfigError(mistakes_of(command)) from error
 
 
 def option_names(conf: Path, group: str) -> list[str]:
     """Options of a config group, folders included as `folder/option`."""
     root = conf / group
     return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
-
-
-def show_config(component: Any) -> str:
-    """A component as YAML text."""
-    from heed.core.component import plain
-
-    return OmegaConf.to_yaml(OmegaConf.create(plain(component)))

@@ -116,6 +116,8 @@ def encode_all(
         if kept and len(sample) < 20:
             sample.append(rendered)
         examples += kept
+    if treatment.limit is not None:  # the last row may have given several windows
+        del examples[treatment.limit :]
     if not examples:
         raise DataError(
             f"teacher {source.name!r}: no example is left to train on ({dict(events)}). "

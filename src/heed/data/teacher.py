@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,11 +51,20 @@ def need_file(path: str, what: str) -> Path:
 
 
 def open_text(path: Path) -> str:
-    """The whole text of a file, gunzipped if its name ends in .gz."""
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+    """The whole text of a file, gunzipped if its name ends in .gz; line ends become newlines.
+
+    Raises:
+        DataError: the file is damaged or holds something else; the message names it.
+    """
+    packed = path.suffix == ".gz"
+    try:
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8") as file:
             return file.read()
-    return path.read_text(encoding="utf-8")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read as {'gzipped ' if packed else ''}UTF-8 text ({error}). "
+            f"Fetch the file again or convert it."
+        ) from error
 
 
 @component
@@ -183,14 +193,7 @@ def json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     Raises:
         DataError: naming the file, the line and what was found there.
     """
-    try:
-        text = open_text(path)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read as {'gzipped ' if path.suffix == '.gz' else ''}UTF-8 text "
-            f"({error}). Fetch the file again or convert it."
-        ) from error
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(open_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -104,7 +104,9 @@ class Template:
         """The same template in the form that `transformers` saves beside a tokenizer."""
 
         def quoted(text: str) -> str:
-            return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+            for plain, escaped in (("\\", r"\\"), ("'", r"\'"), ("\n", r"\n"), ("\r", r"\r")):
+                text = text.replace(plain, escaped)
+            return f"'{text}'"
 
         def framed(frame: str) -> str:
             head, tail = frame.split(SLOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from heed.core.manifest import manifest
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
+from heed.tracking.tracker import LocalOnly
 from heed.training.run import base_run
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
             SAY.print(f"Pre-training [bold]{student.name}[/bold] (first use; kept in {directory})")
             write_yaml(directory / "config.yaml", plain(run))
             (directory / "metrics.jsonl").unlink(missing_ok=True)
-            record = fit(run.recipe, run.student.fresh(), around, directory)
+            alone = replace(around, tracker=LocalOnly())  # the mirror shows the tuning
+            record = fit(run.recipe, run.student.fresh(), alone, directory)
             write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
             write_text(directory / "DONE", f"{run.id}\n")
     return load_student(directory / "model", name=student.name, template=student.template)

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heed.core.console import progress_console
 from heed.study.ledger import latest, record
@@ -19,9 +20,18 @@ SAY = progress_console()
 
 @dataclass
 class Child:
-    """A cell under way."""
+    """A cell under way.
+
+    Attributes:
+        planned: The cell.
+        entry: What the ledger said of it before.
+        process: Its `python train.py ...`.
+        log: What it prints.
+        began: On the monotonic clock, in seconds.
+    """
 
     planned: PlannedCell
+    entry: dict[str, Any] | None
     process: subprocess.Popen[bytes]
     log: Path
     began: float
@@ -76,6 +86,7 @@ def _ready(baseline: Path) -> bool:
 
 
 def _start(planned: PlannedCell, project: Path, logs: Path, threads: int) -> Child:
+    entry = latest(planned.cell.root).get(planned.key)
     log = logs / f"{planned.cell.run.directory}.log"
     line = [sys.executable, "train.py", *planned.overrides, f"trainer.threads={threads}"]
     with log.open("wb") as file:
@@ -88,7 +99,7 @@ def _start(planned: PlannedCell, project: Path, logs: Path, threads: int) -> Chi
             env=os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"},
         )
     SAY.print(f"start {planned.cell.run.directory}")
-    return Child(planned, process, log, time.monotonic())
+    return Child(planned, entry, process, log, time.monotonic())
 
 
 def _finish(child: Child, done: int, total: int, seconds: float) -> None:
@@ -98,11 +109,12 @@ def _finish(child: Child, done: int, total: int, seconds: float) -> None:
     entry = latest(root).get(planned.key)
     took = time.monotonic() - child.began
     left = seconds / done * (total - done)
-    if child.process.returncode != 0 and (entry is None or entry["event"] == "done"):
+    if entry == child.entry:
         tail = child.log.read_text(errors="replace").strip().splitlines()[-5:]
         reason = f"exit code {child.process.returncode}: " + " | ".join(tail)
+        entry = {"event": "failed", "reason": reason}
         record(root, "failed", planned.cell.names | {"reason": reason})
-    state = "done" if child.process.returncode == 0 else f"FAILED, see {child.log}"
+    state = "done" if entry and entry["event"] == "done" else f"FAILED, see {child.log}"
     SAY.print(
         f"[{done}/{total}] {planned.cell.run.directory} {state} in {took:.0f} s, "
         f"about {left:.0f} s left",

@@ -12,14 +12,14 @@ from heed.core.component import plain
 from heed.core.console import result_console
 from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
-from heed.core.identity import short_hash
+from heed.core.identity import canonical
 from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import refuse_unequal
 from heed.study.bases import SAY, before_scores, load_base, progress_line
 from heed.study.cell import Cell
-from heed.study.ledger import record
+from heed.study.ledger import latest, record
 from heed.study.show import plan_table
 
 if TYPE_CHECKING:
@@ -39,35 +39,38 @@ def run_cell(cell: Cell) -> None:
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
     with lock(cell.root / "locks" / run.id):
-        if result_file.is_file():
-            result = _recorded(result_file, cell)
-            SAY.print("Already done; this is the recorded result.")
-        else:
-            result = _mirrored(cell, directory)
-            record(cell.root, "done", result)
-            write_json(result_file, result)
-            write_text(directory / "DONE", f"{run.id}\n")
+        known = result_file.is_file()
+        try:
+            result = _recorded(cell, result_file) if known else _mirrored(cell, directory)
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            record(cell.root, "failed", cell.names | {"reason": reason})
+            raise
+        _keep(cell, result, result_file)
     show_result(result, directory)
 
 
-def _recorded(result_file: Path, cell: Cell) -> dict[str, Any]:
-    """The result of this cell's run on this very suite.
+def _recorded(cell: Cell, result_file: Path) -> dict[str, Any]:
+    """The result that an earlier call recorded for this cell's run on this very suite.
 
     Raises:
         RunError: it was made by another suite of the same name.
     """
     result: dict[str, Any] = read_json(result_file)
-    if result["suite"] != short_hash(cell.suite):
+    if result["suite"] != cell.names["suite"]:
+        name = cell.suite.name
+        key, then, now = first_difference(result["suite_identity"], canonical(cell.suite))
         raise RunError(
-            f"{result_file} was made by another suite that is also called {cell.suite.name!r}, so "
-            f"it does not answer this command, and is not overwritten. Give this suite a name of "
-            f"its own: suite.name={cell.suite.name}2."
+            f"{result_file} was made by another suite that is also called {name!r} (suite.{key} "
+            f"was {then!r} and is {now!r} now), so it does not answer this command, and is not "
+            f"overwritten. Give this suite a name of its own: suite.name={name}2."
         )
+    SAY.print("Already done; this is the recorded result.")
     return result
 
 
 def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
-    """Make the result; a failure goes to the ledger, either outcome to the mirror."""
+    """Make the result, and tell the mirror of either outcome."""
     summary: dict[str, Any] = {}
     failed = True
     cell.logger.start(cell.run.name, cell.run.id, plain(cell), directory)
@@ -75,13 +78,34 @@ def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
         result = _make(cell, directory)
         summary = {d["metric"]: {k: d[k] for k in SUMMARY} for d in result["deltas"]}
         failed = False
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        record(cell.root, "failed", cell.names | {"reason": reason})
-        raise
     finally:
         cell.logger.finish(summary, failed=failed)
     return result
+
+
+def first_difference(one: Any, two: Any) -> tuple[str, Any, Any]:
+    """Where two unequal trees of plain data first differ, and what stands there.
+
+    Example:
+        >>> first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        ('a.c', 2, 3)
+    """
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        key = next(k for k in (*one, *two) if one.get(k) != two.get(k))
+        below, then, now = first_difference(one.get(key), two.get(key))
+        return (f"{key}.{below}" if below else key), then, now
+    return "", one, two
+
+
+def _keep(cell: Cell, result: dict[str, Any], result_file: Path) -> None:
+    """Write what is missing of `result.json`, `DONE` and the ledger's entry."""
+    if not result_file.is_file():
+        write_json(result_file, result)
+    if not (cell.directory / "DONE").is_file():
+        write_text(cell.directory / "DONE", f"{cell.run.id}\n")
+    entry = latest(cell.root).get((result["run"], result["suite"]))
+    if entry is None or entry["event"] != "done":
+        record(cell.root, "done", result)
 
 
 def show_result(result: dict[str, Any], directory: Path) -> None:
@@ -111,6 +135,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     refuse_unequal(before_print, after_print)
     deltas = cell.suite.deltas(before, after)
     return cell.names | {
+        "suite_identity": canonical(cell.suite),
         "name": cell.run.name,
         "directory": str(directory.relative_to(cell.root)),
         "before": str(baseline.relative_to(cell.root)),

@@ -1,0 +1,169 @@
+"""What tests share: one thread, no network, a tiny student made from scratch, the data folder."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the hub
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import settings
+
+from heed.core.component import component
+from heed.core.identity import Incidental
+from heed.core.types import Example, Message
+from heed.data.teacher import Teacher
+from heed.data.template import Template
+from heed.models.architectures import Llama
+from heed.models.student import Loaded, Scratch
+from heed.models.tokenizer import TrainedBPE
+
+settings.register_profile("heed", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("heed")
+
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED = PROJECT.parent / "shared" / "data"
+END = "<|end|>"
+WORDS = "Name three colours of the sea, and say why a lamp is not a fish. red green blue"
+PAIRS = [(f"Name thing {i}.", f"Thing {i} is " + "very " * (i % 5) + "red.") for i in range(24)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Results and times of a test do not depend on the machine's cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the project; tests that ask for it skip without it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"there is no data folder {SHARED}")
+    return SHARED
+
+
+@component
+class Listed(Teacher):
+    """A teacher whose examples stand in memory."""
+
+    name: Annotated[str, Incidental]
+    examples: Annotated[tuple[Any, ...], Incidental]
+
+    def rows(self):
+        return iter(self.examples)
+
+    def digest(self) -> str:
+        return repr(self.examples)
+
+
+@pytest.fixture(scope="session")
+def teacher_of() -> Callable[..., Listed]:
+    """Make a teacher of (instruction, response) pairs, or of plain texts."""
+
+    def make(said: Sequence[tuple[str, str] | str], name: str = "toy") -> Listed:
+        turns = [
+            (Message("text", s),)
+            if isinstance(s, str)
+            else (Message("user", s[0]), Message("assistant", s[1]))
+            for s in said
+        ]
+        rows = tuple(Example(str(i), messages, name) for i, messages in enumerate(turns))
+        return Listed(name=name, examples=rows)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy(teacher_of) -> Listed:
+    """24 short responses of different lengths."""
+    return teacher_of(PAIRS)
+
+
+@pytest.fixture(scope="session")
+def template() -> Template:
+    """Headings as plain text; a turn ends with the end of text."""
+    return Template(
+        name="toy",
+        system="{content}\n\n",
+        user="User: {content}\n",
+        assistant="Assistant: ",
+        end_of_turn=END,
+        between="\n",
+    )
+
+
+@pytest.fixture(scope="session")
+def student(template, teacher_of) -> Scratch:
+    """A Llama of two layers with grouped-query attention, over a byte-level BPE of 300 tokens."""
+    return Scratch(
+        name="tiny",
+        architecture=Llama(
+            hidden=32, layers=2, heads=4, kv_heads=2, ffn=64, context=256,
+            rope_theta=10000.0, tied=True, init_std=0.1,
+        ),
+        tokenizer=TrainedBPE(
+            corpus=teacher_of([WORDS]), vocabulary=300, end_of_text=END, pad="<|pad|>"
+        ),
+        template=template,
+        seed=0,
+        pretraining=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def loaded(student) -> Loaded:
+    """The tiny student in memory, fresh for each test, so that a test may train it."""
+    return student.fresh()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(student) -> Any:
+    """The tiny student's tokenizer; spells every text."""
+    return student.fresh().tokenizer
+
+
+@pytest.fixture(scope="session")
+def recipe_of(toy) -> Callable[..., Any]:
+    """Make a recipe for the tiny student; any part of it can be given otherwise."""
+
+    def make(**changes: Any) -> Any:
+        from heed.data.treatment import Treatment
+        from heed.methods.adapters import Full
+        from heed.methods.method import Method
+        from heed.training.optim import AdamW, LearningRate
+        from heed.training.run import Recipe
+
+        data = {
+            "max_tokens": 64, "over_long": "drop", "limit": None, "examples_per_step": 8,
+            "epochs": 1, "steps": None, "micro_tokens": 128,
+        }  # fmt: skip
+        lr = {"peak": 1e-3, "schedule": "constant", "warmup_steps": 0, "final": 0.0}
+        optim = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "clip_norm": 1.0}
+        for part in (data, lr, optim):
+            part |= {key: changes.pop(key) for key in list(changes) if key in part}
+        rest = {
+            "teacher": toy, "method": Method(name="full", adapter=Full()),
+            "precision": "32-true", "seed": 1,
+        }  # fmt: skip
+        return Recipe(
+            data=Treatment(**data), lr=LearningRate(name="toy", **lr), optim=AdamW(**optim),
+            **(rest | changes),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_of(recipe_of) -> Callable[..., Any]:
+    """Make the run of a student with the toy recipe."""
+
+    def make(student: Scratch) -> Any:
+        from heed.training.run import Run
+
+        return Run(student=student, recipe=recipe_of())
+
+    return make

@@ -1,0 +1,267 @@
+"""Every YAML composes and builds, every mistake is named, and ids hold what decides the result."""
+
+import os
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from heed.core.component import build, plain
+from heed.core.compose import compose_component, option_names
+from heed.core.errors import ConfigError
+from heed.core.identity import canonical, short_hash
+from heed.study.cell import Cell
+from heed.study.plan import plan_study
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+COMMANDS = ("train", "evaluate", "sweep")
+HEAVY = {"torch", "transformers", "peft", "lightning", "wandb", "datasets", "lm_eval", "matplotlib"}
+SECONDS = 3.0  # CPU of looking at a command; importing Hydra and pydantic is the most of it
+REQUIRED = {  # what a user must say, as an example; every other option builds as it is
+    "model=hub": ("model.path=organisation/student", "model.revision=0123abc"),
+    "teacher=hub": ("teacher.hub=organisation/rows", "teacher.revision=0123abc"),
+}
+LABELS = {  # values of a run that its id leaves out: names, places, and how a step is cut
+    "recipe.data.micro_tokens",
+    "recipe.lr.name",
+    "recipe.method.name",
+    "recipe.teacher.name",
+    "recipe.teacher.path",
+    "student.name",
+    "student.pretraining.data.micro_tokens",
+    "student.pretraining.lr.name",
+    "student.pretraining.method.name",
+    "student.pretraining.teacher.name",
+    "student.pretraining.teacher.path",
+    "student.template.name",
+    "student.tokenizer.corpus.name",
+    "student.tokenizer.corpus.path",
+}
+
+
+def options() -> list[str]:
+    """`group=option` of every YAML in the groups below `conf/`."""
+    groups = [path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"]
+    return [f"{g}={name}" for g in sorted(groups) for name in option_names(CONF, g)]
+
+
+def command_of(option: str) -> tuple[str, list[str]]:
+    """The config and the overrides that show an option at work."""
+    group, _, name = option.partition("=")
+    if group == "study":
+        return "sweep", [option]
+    needed = ["data_dir=/nowhere", *REQUIRED.get(option, ())]
+    if group == "task":
+        return "train", [f"+task@suite.tasks.more={name}", *needed]
+    if group == "template":  # stands inside a student
+        return "train", [f"template@model.template={name}", "model=hub", *REQUIRED["model=hub"]]
+    if group == "layout":  # stands inside a teacher that has a name
+        return "train", ["~teacher", f"+layout@teacher={name}", "+teacher.name=somebody", *needed]
+    return "train", [option, *needed]
+
+
+@cache
+def cell(*overrides: str) -> Cell:
+    return compose_component(CONF, "train", overrides)
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_and_builds_without_its_data(option: str):
+    name, overrides = command_of(option)
+    root = compose_component(CONF, name, overrides)
+    assert build(plain(root)) == root
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_builds_as_it_stands(name: str):
+    assert compose_component(CONF, name, [])
+
+
+def test_required_values_are_asked_for_by_name():
+    for option, values in REQUIRED.items():
+        with pytest.raises(ConfigError) as caught:
+            compose_component(CONF, "train", [option])
+        asked = {mistake.where for mistake in caught.value.mistakes}
+        assert asked >= {value.partition("=")[0] for value in values}
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from ([node["_target_"]] if "_target_" in node else [])
+        yield from (found for value in node.values() for found in targets(value))
+    elif isinstance(node, list):
+        yield from (found for value in node for found in targets(value))
+
+
+def test_every_target_of_the_config_tree_is_a_registered_component():
+    files = sorted(CONF.rglob("*.yaml"))
+    named = {target for file in files for target in targets(yaml.safe_load(file.read_text()))}
+    assert len(named) > 15
+    for target in sorted(named):
+        with pytest.raises(ConfigError) as caught:
+            build({"_target_": target, "no_such_field": 1})
+        wrong = [m for m in caught.value.mistakes if "_target_" in m.where]
+        assert not wrong, f"{target}: {wrong}"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "lr.peak=1e-4",
+        "seed=2",
+        "precision=bf16-mixed",
+        "teacher=play_sloppy",
+        "teacher.world=8",
+        "method=full",
+        "method.adapter.rank=4",
+        "data.examples_per_step=16",
+        "optim.weight_decay=0.1",
+        "model=micro",
+        "model.seed=2",
+        "model.pretraining.lr.peak=1e-4",
+        "model.template.end_of_turn='<assistant>'",
+    ],
+)
+def test_what_decides_the_result_changes_the_run_id(override: str):
+    assert cell(override).run.id != cell().run.id
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "outputs=elsewhere",
+        "trainer.devices=2",
+        "trainer.threads=3",
+        "trainer=gpu",
+        "logger=wandb",
+        "data_dir=/nowhere",
+        "callbacks.progress.every_seconds=1.0",
+        "~callbacks.progress",
+        "suite.max_new_tokens=8",
+        "data.micro_tokens=512",
+        "lr.name=other",
+    ],
+)
+def test_what_does_not_decide_the_result_leaves_the_run_id(override: str):
+    assert cell(override).run.id == cell().run.id
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [("max_new_tokens=8", False), ("margin=0.5", False), ("name=x", True), ("batch_tokens=9", True)],
+)
+def test_a_suite_has_an_identity_of_its_own(override: str, same: bool):
+    assert (short_hash(cell(f"suite.{override}").suite) == short_hash(cell().suite)) == same
+
+
+def leaves(node: Any, at: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, f"{at}.{key}".lstrip("."))
+    else:
+        yield at
+
+
+@pytest.mark.parametrize("overrides", [(), ("method=full", "lr=harsh")])
+def test_every_value_of_a_run_is_in_its_id_but_for_labels(overrides: tuple[str, ...]):
+    run = cell(*overrides).run
+    left_out = set(leaves(plain(run))) - set(leaves(canonical(run)))
+    assert left_out <= LABELS
+    assert "student.name" in left_out
+
+
+def test_a_cell_of_a_study_has_the_id_of_its_printed_command(tmp_path: Path):
+    study = compose_component(CONF, "sweep", ["study=playground"]).study
+    planned = plan_study(study, CONF, str(tmp_path))
+    assert len({p.key for p in planned}) == len(planned) == 12
+    for one in (planned[0], planned[-1]):
+        python, script, *overrides = shlex.split(one.command)
+        assert (python, script) == ("python", "train.py")
+        alone = [text for text in overrides if not text.startswith("outputs=")]
+        assert compose_component(CONF, "train", alone).run.id == one.key[0]
+
+
+def call(*line: str, cwd: Path = ROOT) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run a command; it and the CPU seconds that it took."""
+
+    def used() -> float:
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent.ru_utime + spent.ru_stime
+
+    before = used()
+    made = subprocess.run(
+        [sys.executable, *line],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    return made, used() - before
+
+
+def test_three_mistakes_in_one_command_are_named_on_one_screen_with_exit_code_2():
+    typed = ("teacher=play_cleer", "lr.peek=1", "method.adapter.rank=eight")
+    made, _ = call("train.py", *typed)
+    assert made.returncode == 2
+    assert "Traceback" not in made.stderr
+    assert made.stderr.startswith("3 mistakes")
+    for said in ("play_cleer", "'play_clear'", "lr.peek", "'lr.peak'", "adapter.rank", "eight"):
+        assert said in made.stderr
+    assert len(made.stderr.splitlines()) < 25
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")], ids=" ".join)
+def test_looking_at_a_command_is_quick_and_imports_nothing_heavy(name: str, flags: tuple[str]):
+    watch = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{name}.py', *{flags}]\n"
+        f"runpy.run_path('{ROOT / name}.py', run_name='__main__')\n"
+        f"heavy = set({sorted(HEAVY)}) & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    made, seconds = call("-c", watch)
+    assert made.returncode == 0, made.stderr
+    assert "outputs" in made.stdout
+    assert seconds < SECONDS
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+callbacks.x={_target_: os.system, command: 'touch FILE'}",
+        "+trainer.arguments.callbacks=[{_target_: os.system, command: 'touch FILE'}]",
+        "+trainer.arguments.callbacks=[[{_target_: heed.core.files.os.system, command: x}]]",
+        "+trainer.arguments.a={b: [{_target_: heed.core.files.shutil.rmtree, path: FILE}]}",
+        "+trainer.arguments.logger={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: x}",
+        "+callbacks.x={_target_: heed.core.files.write_text, path: FILE, text: x}",
+        "+callbacks.x={_target_: heed.training.callbacks.Watcher}",
+        "+callbacks.x={_target_: heed.study.cell.Path}",
+        "method.adapter._target_=subprocess.Popen",
+        "_target_=os.system",
+        "+callbacks.x={_target_: [os.system]}",
+    ],
+)
+def test_a_target_that_is_no_registered_component_is_refused(override: str, tmp_path: Path):
+    file = tmp_path / "made"
+    with pytest.raises(ConfigError) as caught:
+        compose_component(CONF, "train", [override.replace("FILE", str(file))])
+    assert any("_target_" in mistake.where for mistake in caught.value.mistakes)
+    assert not file.exists()
+
+
+def test_a_command_with_hostile_targets_ends_with_code_2_and_names_both():
+    hidden = "+trainer.arguments.callbacks=[{_target_: heed.core.files.os.system}]"
+    made, _ = call("train.py", "+callbacks.x={_target_: os.system}", hidden)
+    assert made.returncode == 2
+    assert "Traceback" not in made.stderr
+    assert "callbacks.x._target_" in made.stderr
+    assert "trainer.arguments.callbacks[0]._target_" in made.stderr
