@@ -167,3 +167,27 @@ def run_of(recipe_of) -> Callable[..., Any]:
         return Run(student=student, recipe=recipe_of())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def around() -> Any:
+    """Surroundings of a quick training on the CPU; every step is written."""
+    from heed.tracking.tracker import LocalOnly
+    from heed.training.callbacks import Metrics
+    from heed.training.fit import Surroundings
+    from heed.training.trainer import TrainerSettings
+
+    settings = TrainerSettings(
+        accelerator="cpu", devices=1, threads=1, deterministic=True, arguments={}
+    )
+    return Surroundings(settings, {"metrics": Metrics(every_steps=1)}, LocalOnly())
+
+
+@pytest.fixture(scope="session")
+def saved_base(student, tmp_path_factory) -> Path:
+    """The tiny student's random weights in a directory, as a base that adapters can name."""
+    path = tmp_path_factory.mktemp("base")
+    loaded = student.fresh()
+    loaded.model.save_pretrained(path)
+    loaded.tokenizer.save_pretrained(path)
+    return path

@@ -156,7 +156,12 @@ def test_what_does_not_decide_the_result_leaves_the_run_id(override: str):
 
 @pytest.mark.parametrize(
     ("override", "same"),
-    [("max_new_tokens=8", False), ("margin=0.5", False), ("name=x", True), ("batch_tokens=9", True)],
+    [
+        ("max_new_tokens=8", False),
+        ("margin=0.5", False),
+        ("name=x", True),
+        ("batch_tokens=9", True),
+    ],
 )
 def test_a_suite_has_an_identity_of_its_own(override: str, same: bool):
     assert (short_hash(cell(f"suite.{override}").suite) == short_hash(cell().suite)) == same

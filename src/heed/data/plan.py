@@ -23,6 +23,11 @@ class StepPlan(NamedTuple):
     micro: list[list[list[int]]]
     tokens: int
 
+    @property
+    def indices(self) -> list[int]:
+        """All examples of the step."""
+        return [index for rank in self.micro for row in rank for index in row]
+
 
 def number_of_steps(examples: int, treatment: Treatment) -> int:
     """Optimiser steps of a whole training."""

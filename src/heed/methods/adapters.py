@@ -28,8 +28,15 @@ class Adapter(ABC):
         """Prepare a transformers model for training, in place; returns what `save` wants."""
 
     @abstractmethod
-    def save(self, attached: Any, directory: Path, *, base: str) -> None:
-        """Write the trained part in Hugging Face layout."""
+    def save(self, attached: Any, directory: Path, *, base: str, revision: str | None) -> None:
+        """Write the trained part in Hugging Face layout.
+
+        Args:
+            attached: What `attach` returned.
+            directory: Where to; it exists.
+            base: Directory or hub id of the model that was attached to.
+            revision: Commit of a hub id.
+        """
 
 
 @component
@@ -43,7 +50,7 @@ class Full(Adapter):
         model.requires_grad_(True)
         return model
 
-    def save(self, attached: Any, directory: Path, *, base: str) -> None:
+    def save(self, attached: Any, directory: Path, *, base: str, revision: str | None) -> None:
         """Write the whole model."""
         attached.save_pretrained(directory)
 
@@ -84,7 +91,7 @@ class LoRA(Adapter):
         with _own_deprecations():
             return peft.get_peft_model(model, config)
 
-    def save(self, attached: Any, directory: Path, *, base: str) -> None:
+    def save(self, attached: Any, directory: Path, *, base: str, revision: str | None) -> None:
         """Write the adapter, and look at what was written.
 
         Raises:
@@ -92,8 +99,9 @@ class LoRA(Adapter):
         """
         from safetensors.torch import load_file
 
-        attached.peft_config["default"].base_model_name_or_path = base
-        attached.save_pretrained(directory)
+        config = attached.peft_config["default"]
+        config.base_model_name_or_path, config.revision = base, revision
+        attached.save_pretrained(directory, save_embedding_layers=False)  # they never move
         written = load_file(directory / "adapter_model.safetensors")
         updates = [tensor for name, tensor in written.items() if "lora_B" in name]
         if not updates or not any(tensor.any() for tensor in updates):

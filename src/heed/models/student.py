@@ -30,6 +30,7 @@ class Loaded:
         tokenizer: Its tokenizer.
         template: Its template.
         source: What an adapter of it names as its base: a directory or a hub id.
+        revision: Commit of a hub id.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerFast
     template: ChatTemplate
     source: str
+    revision: str | None = None
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -187,7 +189,7 @@ def load(
             f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
-    return Loaded(name, model, with_template(tokenizer, template), template, path)
+    return Loaded(name, model, with_template(tokenizer, template), template, path, revision)
 
 
 def with_template(tokenizer: Any, template: ChatTemplate) -> Any:

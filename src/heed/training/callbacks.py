@@ -38,7 +38,8 @@ class Metrics(Watcher):
 
         class Write(lightning.Callback):
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                if module.done % every == 0 or module.done == module.steps:
+                due = module.done % every == 0 or module.done == module.steps
+                if due and trainer.is_global_zero:
                     append_jsonl(path, module.row)
                     tracker.log(module.row)
 
@@ -66,7 +67,8 @@ class Progress(Watcher):
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
                 self.tokens += module.row["tokens"]
                 now = time.monotonic()
-                if now - self.shown >= every or module.done == module.steps:
+                due = now - self.shown >= every or module.done == module.steps
+                if due and trainer.is_global_zero:
                     self.shown = now
                     console.print(progress_line(module, self.tokens, now - self.began))
 

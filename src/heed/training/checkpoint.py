@@ -21,7 +21,7 @@ def save_student(
 ) -> None:
     """Write weights, tokenizer, template and card as one directory that is whole or absent."""
     with whole_directory(directory) as beside:
-        adapter.save(attached, beside, base=loaded.source)
+        adapter.save(attached, beside, base=loaded.source, revision=loaded.revision)
         loaded.tokenizer.save_pretrained(beside)
         write_text(beside / "README.md", card)
 

@@ -42,7 +42,7 @@ class Steps(IterableDataset[Step]):
             yield Step(
                 micro=[flat_row(examples, pad=self.pad) for examples in chosen],
                 tokens=step.tokens,
-                seen=sum(len(example.ids) for examples in chosen for example in examples),
+                seen=sum(len(self.examples[i].ids) for i in step.indices),
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ class Step(NamedTuple):
     Attributes:
         micro: Its micro-batches.
         tokens: Supervised tokens of the whole step, over all micro-batches and ranks.
-        seen: Tokens of this rank's micro-batches, supervised or not.
+        seen: Tokens of the whole step, supervised or not.
     """
 
     micro: list[Batch]
@@ -54,7 +55,7 @@ class Tuning(lightning.LightningModule):
         """Run every micro-batch, then move the weights once.
 
         Raises:
-            RunError: the loss is not finite.
+            RunError: the loss or its gradient is not finite.
         """
         started = time.perf_counter()
         optimizer: Any = self.optimizers()
@@ -62,14 +63,14 @@ class Tuning(lightning.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = self._backward(step)
-        if not torch.isfinite(loss):
-            raise RunError(
-                f"the loss of optimiser step {self.done + 1} is {loss.item()} nats per token, so "
-                f"the weights would be lost. The learning rate ({rate:.3g} at this step) is "
-                f"probably too high: lower lr.peak, lengthen lr.warmup_steps or set "
-                f"optim.clip_norm."
-            )
         norm = self._clip(optimizer)
+        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+            raise RunError(
+                f"the loss of optimiser step {self.done + 1} is {loss.item()} nats per token and "
+                f"its gradient has norm {norm}, so the weights would be lost. The learning rate "
+                f"({rate:.3g} at this step) is probably too high: lower lr.peak, lengthen "
+                f"lr.warmup_steps or set optim.clip_norm."
+            )
         optimizer.step()
         optimizer.zero_grad()
         self.done += 1
@@ -84,13 +85,18 @@ class Tuning(lightning.LightningModule):
         }
 
     def _backward(self, step: Step) -> Tensor:
-        """Accumulate the gradient of the step's mean; returns that mean in nats per token."""
+        """Accumulate the gradient of the step's mean; returns that mean in nats per token.
+
+        DDP averages gradients over the ranks; the step's mean needs their sum.
+        """
+        ranks = self.trainer.world_size
         total = torch.zeros((), device=self.device)
         for batch in step.micro:
             nats, _ = self.student(batch)
-            self.manual_backward(nats / step.tokens)
+            self.manual_backward(nats * (ranks / step.tokens))
             total += nats.detach() / step.tokens
-        return total
+        whole: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
+        return whole
 
     def _clip(self, optimizer: Any) -> float:
         """Norm of the whole step's gradient before clipping."""

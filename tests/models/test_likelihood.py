@@ -1,0 +1,141 @@
+"""Properties of the loss: packed = alone, chunked = whole, order and batching change nothing."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heed.core.types import Request
+from heed.data.encode import Encoded
+from heed.data.pack import flat_row
+from heed.models import likelihood
+from heed.models.likelihood import StudentLoss, continuation_nats
+from heed.models.student import Loaded
+
+LENGTHS = [[7], [1, 9], [3, 1, 1, 8, 2], [16, 17, 31, 33, 5], [64] * 3]
+
+
+@pytest.fixture(scope="module")
+def still(student) -> Loaded:
+    """A student that no test of this file changes."""
+    return student.fresh()
+
+
+def documents(lengths: list[int], seed: int = 0) -> list[Encoded]:
+    draw = torch.Generator().manual_seed(seed)
+    made = []
+    for i, n in enumerate(lengths):
+        ids = torch.randint(2, 300, (n,), generator=draw).tolist()
+        made.append(Encoded(str(i), ids, (torch.rand(n, generator=draw) < 0.6).tolist()))
+    return made
+
+
+def naive(model, document: Encoded) -> torch.Tensor:
+    """Nats of one document by the model's own logits, token by token in Python."""
+    logits = model(input_ids=torch.tensor([document.ids])).logits[0]
+    total = logits.sum() * 0
+    for place in range(1, len(document.ids)):
+        if document.mask[place]:
+            total = total - logits[place - 1].log_softmax(-1)[document.ids[place]]
+    return total
+
+
+def gradients(model, loss: torch.Tensor) -> torch.Tensor:
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_a_packed_row_has_the_loss_and_gradient_of_its_documents_alone(still: Loaded, lengths):
+    rows = documents(lengths)
+    nats, tokens = StudentLoss(still.model)(flat_row(rows, pad=1))
+    packed = gradients(still.model, nats)
+    alone = sum(naive(still.model, row) for row in rows)
+    torch.testing.assert_close(nats, alone, rtol=1e-5, atol=1e-5)
+    assert tokens == sum(row.supervised for row in rows)
+    assert torch.allclose(packed, gradients(still.model, alone), rtol=1e-4, atol=2e-5)
+
+
+def test_a_neighbour_does_not_change_a_documents_loss(still: Loaded):
+    first, second, other = documents([12, 9, 20])
+    loss = StudentLoss(still.model)
+    ours = loss.token_nats(flat_row([first], pad=1))
+    for row in ([first, second], [first, other], [first, second, other]):
+        beside = loss.token_nats(flat_row(row, pad=1))[: first.supervised]
+        torch.testing.assert_close(beside, ours, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [[], [Encoded("a", [5, 6, 7], [False] * 3)]])
+def test_a_batch_without_a_target_has_zero_loss_and_zero_gradients(still: Loaded, rows):
+    nats, tokens = StudentLoss(still.model)(flat_row(rows, pad=1))
+    assert nats.item() == 0
+    assert tokens.item() == 0
+    assert not gradients(still.model, nats).any()  # and there is one for every parameter
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 900, 300 * 40])
+def test_the_head_in_chunks_is_the_head_in_one(still: Loaded, monkeypatch, at_once: int):
+    batch, loss = flat_row(documents([30, 5, 12]), pad=1), StudentLoss(still.model)
+    whole = loss.token_nats(batch)
+    expected = gradients(still.model, whole.sum())
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", at_once)
+    chunked = loss.token_nats(batch)
+    torch.testing.assert_close(chunked, whole)
+    assert torch.allclose(gradients(still.model, chunked.sum()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_more_logits_are_held_at_once_than_allowed(still: Loaded, monkeypatch):
+    held = []
+    head = still.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda *call: held.append(call[2].numel()))
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 1500)
+    StudentLoss(still.model)(flat_row(documents([60]), pad=1))
+    hook.remove()
+    assert max(held) <= 1500 < sum(held)
+
+
+WORDS = st.text(alphabet="abc red.\n", max_size=20)
+REQUESTS = st.lists(st.builds(Request, WORDS, WORDS), min_size=1, max_size=6)
+
+
+def nats_by_logits(loaded: Loaded, request: Request) -> tuple[float, int]:
+    encode = loaded.tokenizer.encode
+    context = encode(request.context) or [loaded.tokenizer.eos_token_id]
+    said = encode(request.continuation)
+    with torch.no_grad():
+        logits = loaded.model.eval()(torch.tensor([context + said])).logits[0]
+    logs = logits.log_softmax(-1)
+    places = range(len(context) - 1, len(context) + len(said) - 1)
+    return -sum(logs[p, t].item() for p, t in zip(places, said, strict=True)), len(said)
+
+
+@settings(max_examples=15)
+@given(REQUESTS, st.sampled_from([1, 30, 8192]))
+def test_a_likelihood_is_what_the_logits_say(still: Loaded, requests: list, at_once: int):
+    found = continuation_nats(still, requests, tokens_at_once=at_once)
+    for request, (nats, tokens) in zip(requests, found, strict=True):
+        expected, count = nats_by_logits(still, request)
+        assert tokens == count
+        assert nats == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@settings(max_examples=10)
+@given(REQUESTS, st.randoms())
+def test_the_order_of_requests_does_not_matter(still: Loaded, requests: list, random):
+    order = random.sample(range(len(requests)), len(requests))
+    here = continuation_nats(still, requests)
+    there = continuation_nats(still, [requests[i] for i in order])
+    for i, moved in zip(order, there, strict=True):
+        assert moved.nats == pytest.approx(here[i].nats, rel=1e-5, abs=1e-5)
+
+
+def test_no_requests_have_no_likelihoods(still: Loaded):
+    assert continuation_nats(still, []) == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_asking_leaves_the_model_in_the_mode_it_was_in(still: Loaded, training: bool):
+    still.model.train(training)
+    continuation_nats(still, [Request("a", "b")])
+    assert still.model.training is training

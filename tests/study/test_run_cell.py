@@ -1,0 +1,327 @@
+"""One cell from start to end: what it leaves on disk, and that no finished stage is done twice."""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from heed.core.component import component
+from heed.core.compose import compose_component
+from heed.core.errors import RunError
+from heed.core.files import read_json, read_jsonl
+from heed.evaluation.suite import Suite
+from heed.study.bases import load_base
+from heed.study.cell import Cell
+from heed.study.evaluation import run_evaluation
+from heed.study.ledger import latest
+from heed.study.run_cell import run_cell, surroundings
+from heed.tracking.tracker import Tracker
+from heed.training import fit as fit_module
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDENT = (
+    "model.architecture.hidden=16",
+    "model.architecture.ffn=16",
+    "model.architecture.heads=2",
+    "model.architecture.kv_heads=2",
+    "model.pretraining.data.steps=2",
+    "model.pretraining.teacher.documents=200",
+    "suite.max_new_tokens=4",
+    "suite.resamples=100",
+    "trainer.threads=1",
+)
+TINY = (*STUDENT, "debug=quick")
+STEPS = 3  # of debug=quick
+FILES = """\
+config.yaml
+manifest.json
+metrics.jsonl
+examples.html
+DONE
+model/README.md
+model/adapter_config.json
+model/adapter_model.safetensors
+model/chat_template.jinja
+model/tokenizer.json
+scores/play/fingerprint.json
+scores/play/items.jsonl
+scores/play/result.json
+scores/play/summary.json"""
+
+
+def cell(root: Path, *more: str) -> Cell:
+    return compose_component(ROOT / "conf", "train", (*TINY, f"outputs={root}", *more))
+
+
+@dataclass
+class Finished:
+    """What two processes of the same cell, begun at once, left behind."""
+
+    root: Path
+    cell: Cell
+    printed: list[tuple[int, str, str]]  # exit code, stdout, stderr
+
+    @property
+    def run(self) -> Path:
+        return self.cell.directory
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return read_json(self.run / "scores/play/result.json")
+
+    def copy(self, to: Path) -> Cell:
+        """The same cell with outputs of its own."""
+        shutil.copytree(self.root, to, dirs_exist_ok=True)
+        return replace(self.cell, outputs=str(to))  # type: ignore[type-var]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    root = tmp_path_factory.mktemp("outputs")
+    line = [sys.executable, "train.py", *TINY, f"outputs={root}"]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    both = [subprocess.Popen(line, cwd=ROOT, env=env, **pipes) for _ in range(2)]
+    printed = []
+    for process in both:
+        out, err = process.communicate(timeout=300)
+        printed.append((process.returncode, out, err))
+    assert [code for code, *_ in printed] == [0, 0], printed
+    return Finished(root, cell(root), printed)
+
+
+@component
+class Spy(Tracker):
+    """A mirror that remembers."""
+
+    seen: ClassVar[list[tuple[str, Any]]] = []
+
+    def start(self, name, run_id, config, directory) -> None:
+        self.seen.append(("start", run_id))
+
+    def log(self, row) -> None:
+        self.seen.append(("log", row["step"]))
+
+    def finish(self, summary, *, failed) -> None:
+        self.seen.append(("finish", (failed, sorted(summary))))
+
+
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a fit is an error."""
+
+    def never(*_: Any, **__: Any) -> None:
+        raise RunError("somebody trains")
+
+    monkeypatch.setattr(fit_module, "fit", never)
+
+
+def snapshot(root: Path) -> dict[str, int]:
+    files = (path for path in root.rglob("*") if path.is_file() and "locks" not in path.parts)
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_cell_train_once(finished: Finished):
+    assert len(read_jsonl(finished.run / "metrics.jsonl")) == STEPS
+    assert [row["event"] for row in read_jsonl(finished.root / "ledger.jsonl")] == ["done"]
+    waited = ["Already done" in err for _, _, err in finished.printed]
+    assert sorted(waited) == [False, True]
+    assert len(list((finished.root / "baselines").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_finished_run_holds_what_the_design_says(finished: Finished):
+    for name in FILES.splitlines():
+        assert (finished.run / name).stat().st_size > 0, name
+    assert finished.run.parent == finished.root / "runs"
+    assert finished.run.name == f"nano-play_clear-lora-reference--{finished.cell.run.id}"
+    assert (finished.run / "DONE").read_text().strip() == finished.cell.run.id
+    assert (finished.root / finished.result["before"] / "summary.json").is_file()
+    assert not [path for path in finished.root.rglob(".*")], "half-written files are left"
+
+
+@pytest.mark.slow
+def test_the_summary_maps_task_and_metric_to_a_value_with_its_interval(finished: Finished):
+    items = read_jsonl(finished.run / "scores/play/items.jsonl")
+    summary = read_json(finished.run / "scores/play/summary.json")
+    assert set(summary) == {"play_follow", "play_facts"}
+    assert "prompt_level_strict_acc" in summary["play_follow"]
+    for task, metrics in summary.items():
+        for found in metrics.values():
+            assert set(found) == {"value", "low", "high", "items"}
+            assert found["low"] <= found["value"] <= found["high"]
+            assert found["items"] == sum(row["task"] == task for row in items) > 0
+
+
+@pytest.mark.slow
+def test_the_result_is_the_difference_of_the_two_summaries(finished: Finished):
+    before = read_json(finished.root / finished.result["before"] / "summary.json")
+    after = read_json(finished.run / "scores/play/summary.json")
+    for delta in finished.result["deltas"]:
+        task, metric = delta["metric"].split("/")
+        assert delta["before"] == pytest.approx(before[task][metric]["value"])
+        assert delta["after"] == pytest.approx(after[task][metric]["value"])
+        assert delta["delta"] == pytest.approx(delta["after"] - delta["before"])
+        assert delta["verdict"] in {"helped", "hurt", "unchanged", "cannot tell"}
+    assert finished.result["deltas"][0]["metric"] == finished.result["primary"]
+
+
+@pytest.mark.slow
+def test_the_screen_and_the_ledger_tell_the_same_run(finished: Finished):
+    entry = latest(finished.root)[finished.cell.run.id, finished.result["suite"]]
+    assert {key: entry[key] for key in finished.result} == finished.result
+    for _, out, err in finished.printed:
+        assert f"run {finished.cell.run.id}  {finished.run}" in out
+        assert finished.cell.run.id in err, "the plan shows the id"
+        assert "play_follow/inst_level_strict_acc" in out
+        assert "LoRA rank=16" in re.sub(r"\s+", " ", err)
+
+
+@pytest.mark.slow
+def test_the_manifest_says_what_ran_on_what(finished: Finished):
+    found = read_json(finished.run / "manifest.json")
+    assert {"torch", "transformers", "lightning", "peft"} <= set(found["versions"])
+    assert found["run"] == finished.cell.run.id
+    assert found["fit"]["optimiser_steps"] == STEPS
+    assert found["command"][0] == "train.py"
+
+
+@pytest.mark.slow
+def test_a_second_call_trains_nothing_and_imports_no_torch(finished: Finished):
+    before = snapshot(finished.root)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', *{TINY}, 'outputs={finished.root}']\n"
+        "runpy.run_path('train.py', run_name='__main__')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert "Already done" in made.stderr
+    assert made.stdout == finished.printed[0][1]
+    assert snapshot(finished.root) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["max_new_tokens was 4 and is 5", "margin was 0.02 and is 0.5"])
+def test_a_changed_suite_of_the_same_name_is_refused(change: str, finished: Finished):
+    key, now = re.findall(r"^\w+|\S+$", change)
+    changed = cell(finished.root, f"suite.{key}={now}")
+    before = finished.result
+    with pytest.raises(RunError, match=re.escape(f"suite.{change} now")) as caught:
+        run_cell(changed)
+    assert "suite.name=play2" in str(caught.value)
+    known = latest(finished.root)
+    assert known[changed.run.id, changed.names["suite"]]["event"] == "failed"
+    assert known[changed.run.id, before["suite"]]["event"] == "done"
+    assert finished.result == before
+
+
+@pytest.mark.slow
+def test_a_suite_of_another_name_scores_the_same_run(finished: Finished, tmp_path, monkeypatch):
+    here = finished.copy(tmp_path)
+    no_training(monkeypatch)
+    run_cell(replace(here, suite=replace(here.suite, name="play2", max_new_tokens=2)))  # type: ignore[type-var]
+    scores = here.directory / "scores"
+    assert (scores / "play2/result.json").is_file()
+    assert read_json(scores / "play/result.json") == finished.result
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_without_training_again(finished, tmp_path, monkeypatch):
+    """Stopped after training, before scoring; the mirror sees the tuning only, and both ends."""
+    here = replace(finished.copy(tmp_path), logger=Spy())
+    shutil.rmtree(here.directory)
+    (tmp_path / "ledger.jsonl").unlink()
+    Spy.seen.clear()
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Suite, "score", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(here)
+    assert [entry["event"] for entry in latest(tmp_path).values()] == ["failed"]
+    assert not (here.directory / "DONE").exists()
+    no_training(monkeypatch)
+    run_cell(here)
+    again = read_json(here.directory / "scores/play/result.json")
+    assert again["deltas"] == finished.result["deltas"], "the same seed gives the same student"
+    logged = [("log", step + 1) for step in range(STEPS)]
+    started, (_, (failed, rest)) = Spy.seen[0], Spy.seen[-1]
+    assert Spy.seen[: STEPS + 2] == [started, *logged, ("finish", (True, []))]
+    assert not failed
+    assert "play_facts/acc" in rest
+
+
+@pytest.mark.slow
+def test_a_model_without_its_manifest_is_trained_again(finished, tmp_path, monkeypatch):
+    """The model is written before it is proved to reload: alone it is no finished training."""
+    here = finished.copy(tmp_path)
+    shutil.rmtree(here.directory / "scores")
+    (here.directory / "manifest.json").unlink()
+    no_training(monkeypatch)
+    with pytest.raises(RunError, match="somebody trains"):
+        run_cell(here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["nothing", "failed"])
+def test_what_was_lost_beside_a_result_is_written_again(word: str, finished, tmp_path):
+    """Killed between the result and the ledger, or recorded as failed by mistake."""
+    here = finished.copy(tmp_path)
+    (here.directory / "DONE").unlink()
+    failed = json.dumps(here.names | {"event": "failed", "reason": "x"}) + "\n"
+    (tmp_path / "ledger.jsonl").write_text(failed if word == "failed" else "")
+    run_cell(here)
+    assert [entry["event"] for entry in latest(tmp_path).values()] == ["done"]
+    assert (here.directory / "DONE").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_ends_with_code_2_and_an_entry(finished, tmp_path, monkeypatch, capsys):
+    finished.copy(tmp_path)
+    more = ("method=full", "lr.peak=1e30", "lr.warmup_steps=0", "optim.clip_norm=null")
+    line = ["train.py", *TINY, f"outputs={tmp_path}", *more]
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    assert caught.value.code == 2
+    assert "Cannot go on" in capsys.readouterr().err
+    entry = read_jsonl(tmp_path / "ledger.jsonl")[-1]
+    assert (entry["event"], entry["method"]) == ("failed", "full")
+    assert entry["reason"].startswith("RunError: the loss of optimiser step")
+    run = tmp_path / "runs" / cell(tmp_path, *more).run.directory
+    assert not (run / "model").exists()
+    assert not (run / "DONE").exists()
+
+
+@pytest.mark.slow
+def test_a_pretraining_is_not_mirrored(tmp_path):
+    here = replace(cell(tmp_path), logger=Spy())  # type: ignore[type-var]
+    Spy.seen.clear()
+    load_base(here.model, surroundings(here), here.root)
+    assert Spy.seen == []
+    (run,) = (tmp_path / "runs").iterdir()
+    assert len(read_jsonl(run / "metrics.jsonl")) == 2
+
+
+@pytest.mark.slow
+def test_evaluate_shows_the_scores_that_a_run_made(finished, tmp_path, monkeypatch, capsys):
+    finished.copy(tmp_path)
+    line = (*STUDENT, f"outputs={tmp_path}")
+    command = compose_component(ROOT / "conf", "evaluate", line)
+    monkeypatch.setattr(Suite, "score", None)
+    run_evaluation(command)
+    out = capsys.readouterr().out
+    assert str(tmp_path / finished.result["before"]) in out
+    assert "play_facts/acc" in out
