@@ -33,7 +33,6 @@ class Wandb(Tracker):
         def begin() -> None:
             import wandb
 
-            directory.mkdir(parents=True, exist_ok=True)  # or W&B would write to a temporary one
             wandb.init(
                 project=self.project,
                 entity=self.entity,

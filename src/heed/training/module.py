@@ -93,7 +93,7 @@ class Tuning(lightning.LightningModule):
         total = torch.zeros((), device=self.device)
         for batch in step.micro:
             nats, _ = self.student(batch)
-            self.manual_backward(nats * (ranks / step.tokens))
+            self.manual_backward(nats * ranks / step.tokens)
             total += nats.detach() / step.tokens
         whole: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
         return whole
