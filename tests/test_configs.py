@@ -26,7 +26,11 @@ COMMANDS = ("train", "evaluate", "sweep")
 HEAVY = {"torch", "transformers", "peft", "lightning", "wandb", "datasets", "lm_eval", "matplotlib"}
 SECONDS = 3.0  # CPU of looking at a command; importing Hydra and pydantic is the most of it
 REQUIRED = {  # what a user must say, as an example; every other option builds as it is
-    "model=hub": ("model.path=organisation/student", "model.revision=0123abc"),
+    "model=hub": (
+        "model.path=organisation/student",
+        "model.revision=0123abc",
+        "model.template.end_of_turn='</s>'",
+    ),
     "teacher=hub": ("teacher.hub=organisation/rows", "teacher.revision=0123abc"),
 }
 LABELS = {  # values of a run that its id leaves out: names, places, and how a step is cut
@@ -62,7 +66,7 @@ def command_of(option: str) -> tuple[str, list[str]]:
     if group == "task":
         return "train", [f"+task@suite.tasks.more={name}", *needed]
     if group == "template":  # stands inside a student
-        return "train", [f"template@model.template={name}", "model=hub", *REQUIRED["model=hub"]]
+        return "train", ["model=books", f"template@model.template={name}", *needed]
     if group == "layout":  # stands inside a teacher that has a name
         return "train", ["~teacher", f"+layout@teacher={name}", "+teacher.name=somebody", *needed]
     return "train", [option, *needed]

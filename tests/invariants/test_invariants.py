@@ -49,9 +49,7 @@ def test_cut_is_whole(recipe_of, tune, changes: dict):
     small, losses = tune(recipe_of(micro_tokens=64, **(SMOOTH | changes)))
     large, same_losses = tune(recipe_of(micro_tokens=8192, **(SMOOTH | changes)))
     assert losses == pytest.approx(same_losses, rel=1e-4)
-    moved = {n: p for n, p in small.model.named_parameters()}
-    start = dict(tune(recipe_of(peak=1e-9, **changes))[0].model.named_parameters()) if 0 else {}
-    print(losses, (weights(small.model)-weights(large.model)).abs().max(), [p.abs().max().item() for n,p in moved.items() if "lora_B" in n or "lora_B" in n], len(moved))
+    assert max(losses) - min(losses) > 0.3  # it really moved
     torch.testing.assert_close(weights(small.model), weights(large.model), atol=1e-4, rtol=1e-3)
 
 

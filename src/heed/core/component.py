@@ -24,9 +24,7 @@ TRUSTED = ("heed",)
 
 _COMPONENTS: set[type] = set()
 _BROKEN = object()
-_STRICT = ConfigDict(
-    strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
-)
+_STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

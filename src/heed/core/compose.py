@@ -23,8 +23,10 @@ def compose_component(conf: Path, config_name: str, overrides: Sequence[str]) ->
         with own_hydra(conf):
             return build_config(compose(config_name, list(overrides)))
     except (ConfigError, *LIBRARY_ERRORS) as error:
-        command = Command(conf=conf, config_name=config_name, overrides=tuple(overrides))
-        raise ConfigError(mistakes_of(command)) from error
+        mistakes = mistakes_of(Command(conf, config_name, tuple(overrides)))
+        if not mistakes:
+            raise
+        raise ConfigError(mistakes) from error
 
 
 def option_names(conf: Path, group: str) -> list[str]:

@@ -54,7 +54,13 @@ class PlayTeacher(Teacher):
 
     def digest(self) -> str:
         """Digest of all rows but their teacher's name."""
-        return short_hash([[row.id, *map(list, row.messages)] for row in self.rows()])
+        return _digest(self.style, self.world)
+
+
+@cache
+def _digest(style: Style, world: int) -> str:
+    rows = PlayTeacher(name="", style=style, world=world).rows()
+    return short_hash([[row.id, *map(list, row.messages)] for row in rows])
 
 
 @component

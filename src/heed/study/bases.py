@@ -42,7 +42,7 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
     if run is None:
         return student.fresh()
     directory = root / "runs" / run.directory
-    with lock(root / "locks" / run.id):
+    with lock(root / "locks" / run.id, say_waiting):
         if not (directory / "DONE").is_file():
             SAY.print(f"Pre-training [bold]{student.name}[/bold] (first use; kept in {directory})")
             write_yaml(directory / "config.yaml", plain(run))
@@ -65,7 +65,7 @@ def before_scores(
 ) -> tuple[list[ItemScore], dict[str, Any], Path]:
     """Scores and fingerprint of the untuned student, made on first use, and where they are."""
     directory = baseline_directory(student, suite, root)
-    with lock(root / "locks" / directory.name):
+    with lock(root / "locks" / directory.name, say_waiting):
         if not (directory / "summary.json").is_file():
             loaded = load_base(student, around, root)
             SAY.print(f"Scoring [bold]{student.name}[/bold] before tuning on suite {suite.name}")
@@ -85,6 +85,11 @@ def _references(student: Student, suite: Suite, loaded: Loaded) -> dict[str, dic
     text = student.pretraining.teacher
     found = {name: task.references(text, loaded.tokenizer) for name, task in suite.tasks.items()}
     return {name: values for name, values in found.items() if values}
+
+
+def say_waiting() -> None:
+    """Tell why nothing happens."""
+    SAY.print("Another process is at work on this; waiting for it.")
 
 
 def progress_line(console: Console) -> Any:

@@ -88,11 +88,10 @@ def _ready(baseline: Path) -> bool:
 def _start(planned: PlannedCell, project: Path, logs: Path, threads: int) -> Child:
     entry = latest(planned.cell.root).get(planned.key)
     log = logs / f"{planned.cell.run.directory}.log"
-    line = [sys.executable, "train.py", *planned.overrides, f"trainer.threads={threads}"]
+    train = [sys.executable, str(project / "train.py")]
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 (our own train.py)
-            line,
-            cwd=project,
+            [*train, *planned.overrides, f"trainer.threads={threads}"],
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import refuse_unequal
-from heed.study.bases import SAY, before_scores, load_base, progress_line
+from heed.study.bases import SAY, before_scores, load_base, progress_line, say_waiting
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
 from heed.study.show import plan_table
@@ -38,7 +38,7 @@ def run_cell(cell: Cell) -> None:
     run, directory = cell.run, cell.directory
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
-    with lock(cell.root / "locks" / run.id):
+    with lock(cell.root / "locks" / run.id, say_waiting):
         known = result_file.is_file()
         try:
             result = _recorded(cell, result_file) if known else _mirrored(cell, directory)

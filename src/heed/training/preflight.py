@@ -56,8 +56,8 @@ def preflight(loaded: Loaded, examples: Sequence[Encoded], adapter: Adapter) -> 
         raise RunError(
             f"student {loaded.name!r}: a turn ends with {loaded.template.end_of_turn!r}, which is "
             f"not its end-of-text token, and method {type(adapter).__name__} leaves embeddings "
-            f"frozen: if the base never saw that token, the student cannot learn to stop. Use method=full, "
-            f"or model.template.end_of_turn={loaded.tokenizer.eos_token!r}."
+            f"frozen: if the base never saw that token, the student cannot learn to stop. Use "
+            f"method=full, or model.template.end_of_turn={loaded.tokenizer.eos_token!r}."
         )
     return Preflight(difference, ends, packed / tokens)
 
