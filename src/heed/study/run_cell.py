@@ -134,6 +134,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     after, after_print = _after(cell, directory)
     refuse_unequal(before_print, after_print)
     deltas = cell.suite.deltas(before, after)
+    fit = read_json(directory / "manifest.json")["fit"]
     return cell.names | {
         "suite_identity": canonical(cell.suite),
         "name": cell.run.name,
@@ -143,8 +144,11 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
         "level": cell.suite.level,
         "margin": cell.suite.margin,
         "deltas": [asdict(delta) for delta in deltas],
-        "notes": reference_notes(deltas, read_json(baseline / "references.json")),
-        "fit": read_json(directory / "manifest.json")["fit"],
+        "notes": [
+            *reference_notes(deltas, read_json(baseline / "references.json")),
+            data_note(cell.teacher.name, fit),
+        ],
+        "fit": fit,
         "code": manifest()["code"],
         "settings": plain(cell),
     }
@@ -175,6 +179,13 @@ def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
         scores = cell.suite.score(loaded, progress_line(SAY))
         write_scores(scores_directory, cell.suite, scores, cell.suite.fingerprint(loaded))
     return read_scores(scores_directory)
+
+
+def data_note(teacher: str, fit: Mapping[str, Any]) -> str:
+    """A line on what was trained on, with every drop and cut."""
+    events = ", ".join(f"{count} {event}" for event, count in fit["events"].items())
+    steps = fit["optimiser_steps"]
+    return f"{teacher}: {fit['examples']} examples in {steps} optimiser steps ({events})"
 
 
 def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> list[str]:

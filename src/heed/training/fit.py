@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 
+from heed.core.console import progress_console
 from heed.core.files import write_text
 from heed.data.encode import Dataset, encode_all
 from heed.data.plan import number_of_steps
@@ -59,9 +60,13 @@ def fit(recipe: Recipe, loaded: Loaded, around: Surroundings, directory: Path) -
     write_text(directory / "examples.html", examples_page(dataset.sample, recipe.teacher.name))
     proved = preflight(loaded, dataset.examples, recipe.method.adapter)
     attached = recipe.method.adapter.attach(loaded.model)
-    module = Tuning(
-        StudentLoss(loaded.model), recipe, steps=number_of_steps(len(dataset.examples), recipe.data)
+    steps = number_of_steps(len(dataset.examples), recipe.data)
+    progress_console().print(
+        f"  {len(dataset.examples)} examples, {steps} optimiser steps; {dict(dataset.events)}; "
+        f"loss before {proved.base_loss:.3f} nats/token; packed = unpacked to "
+        f"{proved.packed_difference:.0e}"
     )
+    module = Tuning(StudentLoss(loaded.model), recipe, steps=steps)
     seconds = _train(module, dataset, loaded, recipe, around, directory)
     adapter = recipe.method.adapter
     card = _card(loaded, recipe)
