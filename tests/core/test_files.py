@@ -106,16 +106,23 @@ def child(code: str, *arguments: object) -> Iterator[subprocess.Popen]:
         yield process
 
 
+WRITE = """
+import sys; from pathlib import Path; from heed.core.files import append_jsonl
+print("ready", flush=True)
+while not Path(sys.argv[2]).exists(): pass
+for i in range(400): append_jsonl(Path(sys.argv[1]), [sys.argv[3], i, "x" * 5000])
+"""
+
+
 def test_rows_appended_by_several_processes_stay_whole(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
-    code = (
-        "import sys; from pathlib import Path; from heed.core.files import append_jsonl\n"
-        "for i in range(100): append_jsonl(Path(sys.argv[1]), [sys.argv[2], i, 'x' * 5000])"
-    )
-    with child(code, path, "a") as a, child(code, path, "b") as b, child(code, path, "c") as c:
+    write, go = (WRITE, path, tmp_path / "go"), tmp_path / "go"
+    with child(*write, "a") as a, child(*write, "b") as b, child(*write, "c") as c:
+        assert [process.stdout.readline() for process in (a, b, c)] == ["ready\n"] * 3
+        go.touch()
         assert [process.wait(30) for process in (a, b, c)] == [0, 0, 0]
     rows = read_jsonl(path)
-    assert sorted((name, i) for name, i, _ in rows) == [(n, i) for n in "abc" for i in range(100)]
+    assert sorted((name, i) for name, i, _ in rows) == [(n, i) for n in "abc" for i in range(400)]
 
 
 HOLD = """

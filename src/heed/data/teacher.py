@@ -262,10 +262,12 @@ def share_of(text: str) -> float:
 def passages(document: str, chars: int) -> Iterator[str]:
     r"""Cut a document between paragraphs into passages of at least `chars` characters.
 
+    The blank line after each paragraph counts.
+
     The passages joined by a blank line are the document again.
 
     Example:
-        >>> list(passages("one\n\ntwo\n\nthree", 5))
+        >>> list(passages("one\n\ntwo\n\nthree", 6))
         ['one\n\ntwo', 'three']
     """
     part: list[str] = []

@@ -174,9 +174,8 @@ def load(
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # bars of a second each, between our own lines
+    no_bars()
     pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **pinned)
@@ -190,6 +189,13 @@ def load(
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
     return Loaded(name, model, with_template(tokenizer, template), template, path, revision)
+
+
+def no_bars() -> None:
+    """Leave out the library's progress bars, a second each, between our own lines."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def with_template(tokenizer: Any, template: ChatTemplate) -> Any:

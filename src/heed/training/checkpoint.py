@@ -11,7 +11,7 @@ from heed.core.errors import RunError
 from heed.core.files import read_json, whole_directory, write_text
 from heed.core.types import ChatTemplate
 from heed.methods.adapters import Adapter, attach_saved
-from heed.models.student import Loaded, load
+from heed.models.student import Loaded, load, no_bars
 
 ADAPTER_FILE = "adapter_config.json"
 
@@ -20,6 +20,7 @@ def save_student(
     loaded: Loaded, attached: Any, adapter: Adapter, directory: Path, *, card: str
 ) -> None:
     """Write weights, tokenizer, template and card as one directory that is whole or absent."""
+    no_bars()
     with whole_directory(directory) as beside:
         adapter.save(attached, beside, base=loaded.source, revision=loaded.revision)
         loaded.tokenizer.save_pretrained(beside)

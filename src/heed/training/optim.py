@@ -32,7 +32,7 @@ class LearningRate:
     """Optimiser steps of linear rise from peak / warmup_steps."""
 
     final: Share
-    """Share of the peak that is left at the last step (not used by `constant`)."""
+    """Share of the peak that a step after the last would have (not used by `constant`)."""
 
     def factor(self, step: int, steps: int) -> float:
         """Share of the peak at an optimiser step.
