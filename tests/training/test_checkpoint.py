@@ -28,7 +28,7 @@ def test_a_saved_student_comes_back_with_its_logits(saved_base, template, tmp_pa
     attached = adapter.attach(trained.model)
     disturbed(trained.model)
     save_student(trained, attached, adapter, tmp_path / "model", card="# card")
-    again = load_student(tmp_path / "model", name="t", template=template)
+    again = load_student(tmp_path / "model", trained.loading)
     assert check_reload(trained, again, IDS) < 1e-5
     base = load(str(saved_base), name="t", template=template)
     with pytest.raises(RunError, match="its logits differ from memory by"):
@@ -55,5 +55,5 @@ def test_the_template_is_saved_beside_the_weights(loaded, template, tmp_path: Pa
     save_student(loaded, loaded.model, Full(), tmp_path / "model", card="# card")
     assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template == template.jinja()
     other = replace(template, user="{content}?\n")
-    again = load_student(tmp_path / "model", name="t", template=other)
+    again = load_student(tmp_path / "model", loaded.loading | {"template": other})
     assert again.tokenizer.chat_template == other.jinja()

@@ -68,7 +68,7 @@ def _check_room(loaded: Loaded, encoded: Sequence[list[int]], max_new_tokens: in
             "A rendered prompt has no token, so there is nothing to continue. Use a template that "
             "opens the assistant's turn with text."
         )
-    context = getattr(loaded.model.config, "max_position_embeddings", None)
+    context = loaded.context
     too_long = [len(ids) for ids in encoded if context and len(ids) + max_new_tokens > context]
     if too_long:
         raise RunError(

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from heed.core.types import Likelihood, Request
 from heed.models.attention import document_attention, group_documents
-from heed.models.student import Loaded
+from heed.models.student import Loaded, refuse_too_long
 
 LOGITS_AT_ONCE = 2**24
 """Most logits held at a time (64 MiB in float32); memory only, not the value."""
@@ -107,6 +107,8 @@ def continuation_nats(
         One likelihood per request, in order.
     """
     encoded = [_request_ids(loaded, request) for request in requests]
+    longest = max((len(ids) for ids, _ in encoded), default=0)
+    refuse_too_long(loaded, longest, "the longest text to be weighed", "the task's chunk size")
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
     found: dict[int, Likelihood] = {}
     loss = StudentLoss(loaded.model)

@@ -31,6 +31,7 @@ class Loaded:
         template: Its template.
         source: What an adapter of it names as its base: a directory or a hub id.
         revision: Commit of a hub id.
+        trust_remote_code: Whether code of that repository may run here.
     """
 
     name: str
@@ -39,6 +40,27 @@ class Loaded:
     template: ChatTemplate
     source: str
     revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How `load` is to read what is saved of this student."""
+        return {
+            "name": self.name,
+            "template": self.template,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+    @property
+    def context(self) -> int | None:
+        """Most positions, in tokens; None if the model does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def to(self, device: str) -> Loaded:
+        """Move the model, in place."""
+        self.model.to(device)
+        return self
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -68,6 +90,11 @@ class Student(ABC):
     @abstractmethod
     def fresh(self) -> Loaded:
         """The student as the config alone makes it: random weights, or published ones."""
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """How `load` is to read what is saved of this student."""
+        return {"name": self.name, "template": self.template}
 
 
 @component
@@ -148,14 +175,13 @@ class Published(Student):
 
     def fresh(self) -> Loaded:
         """Load from the hub or the directory; safetensors only."""
-        return load(
-            self.path,
-            name=self.name,
-            template=self.template,
-            revision=self.revision,
-            dtype=self.dtype,
-            trust_remote_code=self.trust_remote_code,
-        )
+        return load(self.path, revision=self.revision, **self.loading)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """In the type of the config, and with its trust."""
+        own = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        return super().loading | own
 
 
 def load(
@@ -188,7 +214,28 @@ def load(
             f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
-    return Loaded(name, model, with_template(tokenizer, template), template, path, revision)
+    tokenizer = with_template(tokenizer, template)
+    return Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
+
+
+def refuse_too_long(loaded: Loaded, tokens: int, what: str, setting: str) -> None:
+    """Refuse sequences that are longer than the student's context.
+
+    Args:
+        loaded: The student.
+        tokens: Length of the longest sequence.
+        what: What it is, for the message.
+        setting: What makes it shorter.
+
+    Raises:
+        RunError: it does not fit.
+    """
+    if loaded.context is not None and tokens > loaded.context:
+        raise RunError(
+            f"student {loaded.name!r} has {loaded.context} positions, but {what} needs {tokens}: "
+            f"beyond its context a model says nothing that means anything. Lower {setting}, or "
+            f"take a student with a longer context."
+        )
 
 
 def no_bars() -> None:

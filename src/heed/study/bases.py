@@ -51,7 +51,7 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
             record = fit(run.recipe, run.student.fresh(), alone, directory)
             write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
             write_text(directory / "DONE", f"{run.id}\n")
-    return load_student(directory / "model", name=student.name, template=student.template)
+    return load_student(directory / "model", student.loading)
 
 
 def baseline_directory(student: Student, suite: Suite, root: Path) -> Path:
@@ -67,7 +67,7 @@ def before_scores(
     directory = baseline_directory(student, suite, root)
     with lock(root / "locks" / directory.name, say_waiting):
         if not (directory / "summary.json").is_file():
-            loaded = load_base(student, around, root)
+            loaded = load_base(student, around, root).to(around.trainer.device)
             SAY.print(f"Scoring [bold]{student.name}[/bold] before tuning on suite {suite.name}")
             scores = suite.score(loaded, progress_line(SAY))
             references = _references(student, suite, loaded)

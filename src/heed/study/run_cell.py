@@ -174,7 +174,7 @@ def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
     scores_directory = directory / "scores" / cell.suite.name
     if not (scores_directory / "summary.json").is_file():
         model = directory / "model"
-        loaded = load_student(model, name=cell.model.name, template=cell.model.template)
+        loaded = load_student(model, cell.model.loading).to(cell.trainer.device)
         SAY.print(f"Scoring [bold]{cell.run.name}[/bold] after tuning")
         scores = cell.suite.score(loaded, progress_line(SAY))
         write_scores(scores_directory, cell.suite, scores, cell.suite.fingerprint(loaded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 
 from heed.core.errors import RunError
 from heed.core.files import read_json, whole_directory, write_text
-from heed.core.types import ChatTemplate
 from heed.methods.adapters import Adapter, attach_saved
 from heed.models.student import Loaded, load, no_bars
 
@@ -27,15 +27,18 @@ def save_student(
         write_text(beside / "README.md", card)
 
 
-def load_student(directory: Path, *, name: str, template: ChatTemplate) -> Loaded:
-    """Load a saved student; an adapter is merged into its base."""
+def load_student(directory: Path, loading: Mapping[str, Any]) -> Loaded:
+    """Load a saved student; an adapter is merged into its base.
+
+    Args:
+        directory: What `save_student` wrote.
+        loading: `Student.loading` or `Loaded.loading`: name, template, dtype, trust.
+    """
     path = directory / ADAPTER_FILE
     if not path.is_file():
-        return load(str(directory), name=name, template=template)
+        return load(str(directory), **loading)
     base = read_json(path)
-    loaded = load(
-        base["base_model_name_or_path"], name=name, template=template, revision=base["revision"]
-    )
+    loaded = load(base["base_model_name_or_path"], revision=base["revision"], **loading)
     loaded.model = attach_saved(loaded.model, directory)
     return loaded
 

@@ -71,7 +71,7 @@ def fit(recipe: Recipe, loaded: Loaded, around: Surroundings, directory: Path) -
     adapter = recipe.method.adapter
     card = _card(loaded, recipe)
     save_student(loaded, attached, adapter, directory / "model", card=card)
-    reloaded = load_student(directory / "model", name=loaded.name, template=loaded.template)
+    reloaded = load_student(directory / "model", loaded.loading)
     reload_difference = check_reload(loaded, reloaded, dataset.examples[0].ids[:256])
     return _record(module, dataset, proved, seconds) | {"reload_difference": reload_difference}
 

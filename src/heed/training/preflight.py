@@ -12,7 +12,7 @@ from heed.data.encode import Encoded
 from heed.data.pack import flat_row
 from heed.methods.adapters import Adapter
 from heed.models.likelihood import StudentLoss
-from heed.models.student import Loaded
+from heed.models.student import Loaded, refuse_too_long
 
 TOLERANCE = 1e-3
 """Largest relative difference of two ways to compute one loss in float32."""
@@ -34,11 +34,13 @@ class Preflight(NamedTuple):
 
 
 def preflight(loaded: Loaded, examples: Sequence[Encoded], adapter: Adapter) -> Preflight:
-    """Check that packed = unpacked on this very model, and that the stop token can be learned.
+    """Check that examples fit, packed = unpacked on this model, and that it can learn to stop.
 
     Raises:
         RunError: one of them does not hold.
     """
+    longest = max(len(example.ids) for example in examples)
+    refuse_too_long(loaded, longest, "the longest example", "data.max_tokens")
     few = sorted(examples[:32], key=lambda e: len(e.ids))[:4]
     packed, alone, tokens = both_losses(loaded, few)
     difference = abs(packed - alone) / max(abs(alone), 1e-9)

@@ -29,6 +29,16 @@ class TrainerSettings:
     arguments: dict[str, Any]
     """Further arguments of `lightning.Trainer`: `+trainer.arguments.profiler=simple`."""
 
+    @property
+    def device(self) -> str:
+        """Where a student is scored, in torch's words."""
+        import torch
+
+        found = {"gpu": "cuda", "cpu": "cpu", "mps": "mps"}
+        if self.accelerator == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return found[self.accelerator]
+
     def build(self, *, precision: str, callbacks: list[Any]) -> Any:
         """A Trainer for one fit; heed writes its own metrics and model, so Lightning does not."""
         import lightning
