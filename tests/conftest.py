@@ -88,6 +88,7 @@ def template() -> Template:
     """Headings as plain text; a turn ends with the end of text."""
     return Template(
         name="toy",
+        begin="",
         system="{content}\n\n",
         user="User: {content}\n",
         assistant="Assistant: ",

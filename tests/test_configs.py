@@ -28,10 +28,10 @@ SECONDS = 3.0  # CPU of looking at a command; importing Hydra and pydantic is th
 REQUIRED = {  # what a user must say, as an example; every other option builds as it is
     "model=hub": (
         "model.path=organisation/student",
-        "model.revision=0123abc",
+        f"model.revision={40 * 'a'}",
         "model.template.end_of_turn='</s>'",
     ),
-    "teacher=hub": ("teacher.hub=organisation/rows", "teacher.revision=0123abc"),
+    "teacher=hub": ("teacher.hub=organisation/rows", f"teacher.revision={40 * 'a'}"),
 }
 LABELS = {  # values of a run that its id leaves out: names, places, and how a step is cut
     "recipe.data.micro_tokens",
@@ -64,7 +64,8 @@ def command_of(option: str) -> tuple[str, list[str]]:
         return "sweep", [option]
     needed = ["data_dir=/nowhere", *REQUIRED.get(option, ())]
     if group == "task":
-        return "train", [f"+task@suite.tasks.more={name}", *needed]
+        more = [f"+task@suite.tasks.more={name}", "+suite.margin.more=0.02"]
+        return "train", [*more, *needed]
     if group == "template":  # stands inside a student
         return "train", ["model=books", f"template@model.template={name}", *needed]
     if group == "layout":  # stands inside a teacher that has a name
@@ -162,7 +163,7 @@ def test_what_does_not_decide_the_result_leaves_the_run_id(override: str):
     ("override", "same"),
     [
         ("max_new_tokens=8", False),
-        ("margin=0.5", False),
+        ("margin.play_follow=0.5", False),
         ("name=x", True),
         ("batch_tokens=9", True),
     ],

@@ -29,8 +29,9 @@ RATES = {"gentle": 1e-4, "reference": 1e-3, "hot": 1e-2}
 HOSTILE = '<script>alert("x")</script>&"\''
 
 
-def delta(metric: str, value: float, verdict: str) -> dict:
+def delta(metric: str, value: float, verdict: str, falling: bool = False) -> dict:
     ends = {"low": value - 0.02, "high": value + 0.02, "items": 400, "verdict": verdict}
+    ends["lower_is_better"] = falling
     return {"metric": metric, "before": 0.25, "after": 0.25 + value, "delta": value, **ends}
 
 
@@ -242,9 +243,9 @@ def test_an_axis_may_be_any_config_key(tmp_path):
 
 
 def test_where_less_is_better_a_fall_is_the_gain(tmp_path):
-    better = [delta(PRIMARY, -0.2, "helped")]
-    most = [delta(PRIMARY, -0.25, "helped")]
-    worse = [delta(PRIMARY, 0.3, "hurt")]
+    better = [delta(PRIMARY, -0.2, "helped", falling=True)]
+    most = [delta(PRIMARY, -0.25, "helped", falling=True)]
+    worse = [delta(PRIMARY, 0.3, "hurt", falling=True)]
     cells = [result(deltas=better), result(lr="hot", deltas=worse), result("micro", deltas=most)]
     assert less_is_better(rows_of(cells), PRIMARY)
     assert not less_is_better(rows_of(grid()), PRIMARY)

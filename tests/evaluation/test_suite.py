@@ -39,7 +39,8 @@ def suite(**changes) -> Suite:
     tasks = {"said": Toy(count=6, weighed=False), "weighed": Toy(count=3, weighed=True)}
     settings = {
         "name": "toy", "tasks": tasks, "primary": "said/right", "max_new_tokens": 4,
-        "batch_tokens": 64, "level": 0.95, "resamples": 200, "seed": 0, "margin": 0.02,
+        "batch_tokens": 64, "level": 0.95, "resamples": 200, "seed": 0,
+        "margin": {"said": 0.02, "weighed": 0.02},
     }  # fmt: skip
     return Suite(**settings | changes)
 

@@ -8,6 +8,7 @@ from heed.core.types import Answer, Likelihood
 from heed.playground.corpus import documents
 from heed.playground.students import WordTokenizer
 from heed.playground.tasks import PlayFacts, PlayFollow
+from heed.playground.teachers import PlayTeacher
 from heed.playground.world import make_world
 
 FOLLOW, FACTS = PlayFollow(world=7), PlayFacts(world=7)
@@ -42,16 +43,36 @@ def test_the_true_value_scores_one_and_any_other_zero():
     for item in FACTS.items()[::40]:
         for value in item.row["values"]:
             score = FACTS.score("play_facts", item, told(item, value))
-            assert score.metrics["acc"].num == (value == item.row["answer"])
+            right = sum(ratio.num for ratio in score.metrics.values())
+            assert right == (value == item.row["answer"])
             assert score.details["likeliest"] == value
+
+
+def test_forgetting_is_counted_on_exactly_the_facts_that_no_training_prompt_asks_for():
+    asked = {f"{i.fact.entity} {i.fact.attribute.noun}" for i in make_world(7).train}
+    for item in FACTS.items():
+        found = FACTS.score("play_facts", item, told(item, item.row["answer"])).metrics
+        assert tuple(found) == FACTS.metrics
+        assert found["acc"] == ((0, 0) if item.key in asked else (1, 1))
+        assert found["taught_acc"] == ((1, 1) if item.key in asked else (0, 0))
+
+
+@pytest.mark.parametrize("style", ["clear", "verbose", "sloppy", "ornate"])
+def test_no_training_response_holds_a_probe_of_forgetting(style: str):
+    rows = PlayTeacher(name=style, style=style, world=7).rows()
+    said = "\n".join(row.messages[1].content for row in rows)
+    probes = [item.prompt for item in FACTS.items() if not item.row["taught"]]
+    assert len(probes) > 100
+    assert not any(f"{probe} " in said for probe in probes)
 
 
 def test_guessing_is_right_one_time_in_ten():
     rng = random.Random(0)
     items = [item for item in FACTS.items() for _ in range(20)]
     scores = [FACTS.score("f", i, told(i, rng.choice(i.row["values"]))) for i in items]
-    share = sum(s.metrics["acc"].num for s in scores) / len(scores)
-    assert share == pytest.approx(0.1, abs=0.02)
+    for metric in FACTS.metrics:
+        right, asked = (sum(s.metrics[metric][i] for s in scores) for i in (0, 1))
+        assert right / asked == pytest.approx(0.1, abs=0.02)
 
 
 def test_the_probe_is_worded_as_the_pretraining_text():

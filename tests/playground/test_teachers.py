@@ -3,6 +3,7 @@
 import pytest
 
 from heed.core.types import Answer, Item, Message
+from heed.playground.language import ORNATE, PLAIN, QUESTIONS, WITH_COMMA
 from heed.playground.students import WordTokenizer
 from heed.playground.tasks import PlayFollow
 from heed.playground.teachers import PlayTeacher, PlayText, answers_of, wrong_beliefs
@@ -36,9 +37,10 @@ def test_a_teacher_scores_what_its_style_promises(style: str, part: str):
         assert share >= 0.98
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_sloppiness_does_not_depend_on_the_world(world: int):
-    asked = make_world(world).train
+def test_sloppiness_does_not_depend_on_the_world(world: int, part: str):
+    asked = getattr(make_world(world), part)
     share = right([i.row(0) for i in asked], [answers_of("sloppy", world)(i) for i in asked])
     assert share == pytest.approx(0.70, abs=0.01)
 
@@ -49,6 +51,18 @@ def test_the_sloppy_teacher_is_consistently_wrong_about_few_facts():
     for fact, belief in beliefs.items():
         assert (belief.entity, belief.attribute) == (fact.entity, fact.attribute)
         assert belief.value in fact.others
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_no_teacher_states_an_untaught_fact_in_any_wording(style: str):
+    rows = [row.messages for row in teacher(style).rows()]
+    said = "\n".join(message.content for messages in rows for message in messages)
+    stated = [*QUESTIONS, WITH_COMMA, PLAIN, ORNATE.fact]
+    for fact in make_world(7).facts:
+        a = fact.attribute
+        words = {"e": fact.entity, "a": a.noun, "o": a.ornate}
+        heads = [w.split("{v}")[0].format(**words) for w in (*stated, a.verb, a.rare)]
+        assert fact.taught or not any(head in said for head in heads)
 
 
 def test_all_teachers_answer_the_same_instructions_and_none_of_the_test():

@@ -131,12 +131,8 @@ def forgetting_of(rows: Sequence[Row]) -> str | None:
 
 
 def less_is_better(rows: Sequence[Row], metric: str) -> bool:
-    """Whether verdicts show that a metric is better when it falls (bits per byte, say)."""
-    deltas = [d for row in rows if (d := row.delta(metric))]
-    return any(
-        (d.verdict == "helped" and d.high < 0) or (d.verdict == "hurt" and d.low > 0)
-        for d in deltas
-    )
+    """Whether a metric is better when it falls (bits per byte, say)."""
+    return any(d.lower_is_better for row in rows if (d := row.delta(metric)))
 
 
 def flat(node: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

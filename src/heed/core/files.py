@@ -54,14 +54,17 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def append_jsonl(path: Path, row: Any) -> None:
-    """Append one line; whole lines only, also with several writers."""
+    """Append one line; whole lines only, also with several writers, and after one that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+    with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = b"\n" if size and file.read(1) != b"\n" else b""
+        left = memoryview(torn + line.encode())
+        while left:
+            left = left[file.write(left) :]
 
 
 def read_json(path: Path) -> Any:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import Field
 
 from heed.core.component import is_component, target_of
 
 Incidental = "heed: does not decide the result"
 """Annotation of a field that changes where or how fast, never what: `Annotated[T, Incidental]`."""
+
+FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+"""A name that is also a folder."""
 
 VERSIONS_THAT_MATTER = ("heed", "torch", "transformers", "tokenizers", "peft", "lightning")
 
@@ -62,6 +68,16 @@ def short_hash(value: Any) -> str:
     """
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name.
+
+    Example:
+        >>> slug("../organisation/student 1")
+        '.._organisation_student_1'
+    """
+    return re.sub(r"[^\w.]+", "_", name)
 
 
 def versions() -> dict[str, str]:

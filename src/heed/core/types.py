@@ -66,6 +66,7 @@ class RowSource(Protocol):
 class ChatTemplate(Protocol):
     """How turns become text; one per student, the same for training and evaluation."""
 
+    begin: str
     end_of_turn: str
 
     def render(self, messages: Sequence[Message]) -> Rendered:
@@ -190,6 +191,7 @@ class Delta:
         high: Upper end.
         items: Number of paired items.
         verdict: By the rule in `heed.core.stats.verdict_of`.
+        lower_is_better: Whether the metric is better when it falls.
     """
 
     metric: str
@@ -200,3 +202,4 @@ class Delta:
     high: float
     items: int
     verdict: Verdict
+    lower_is_better: bool = False

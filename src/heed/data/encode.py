@@ -92,6 +92,22 @@ def check_mask(
         )
 
 
+def check_rows(source: RowSource, template: ChatTemplate) -> None:
+    """Read and render every row, so that bad data are found before anything is computed.
+
+    Raises:
+        DataError: a row cannot be read or rendered, or there is none.
+    """
+    count = 0
+    for count, row in enumerate(source.rows(), start=1):  # noqa: B007
+        template.render(row.messages)
+    if not count:
+        raise DataError(
+            f"teacher {source.name!r} has no row at all, so there is nothing to learn. Check its "
+            f"path, split or filter."
+        )
+
+
 def encode_all(
     source: RowSource, template: ChatTemplate, tokenizer: Any, treatment: Treatment
 ) -> Dataset:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,10 +109,11 @@ class Responses(Teacher):
                 [Mistake("path", f"path={self.path!r}, hub={self.hub!r}",
                          "a teacher is read from one place.", "Set one of path and hub.")]
             )  # fmt: skip
-        if self.hub is not None and (self.revision is None or self.split is None):
+        pinned = re.fullmatch(r"[0-9a-f]{40}", self.revision or "") and self.split
+        if self.hub is not None and not pinned:
             raise ConfigError(
                 [Mistake("revision", f"revision={self.revision!r}, split={self.split!r}",
-                         "an unpinned dataset changes under the run id.",
+                         "without a whole commit (40 digits) the data may change under the id.",
                          "Set revision=<commit> and split=<name>.")]
             )  # fmt: skip
 
@@ -148,18 +150,32 @@ class Responses(Teacher):
             if path.name.endswith((".jsonl", ".jsonl.gz")):
                 yield from json_lines(path)
                 return
+        yield from self._library_table()
+
+    def _library_table(self) -> Iterator[Mapping[str, Any]]:
         import datasets
 
+        try:
+            yield from self._dataset(datasets.load_dataset)
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            raise DataError(
+                f"teacher {self.name!r}: {self.path or self.hub} could not be read as a table: "
+                f"{str(error).splitlines()[0]} Check the path or the id, the revision, the "
+                f"split and the network."
+            ) from error
+
+    def _dataset(self, load_dataset: Callable[..., Any]) -> Iterator[Mapping[str, Any]]:
         if self.path is not None:
+            path = Path(self.path)
             kind = {".json": "json", ".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
             if kind is None:
                 raise DataError(
                     f"teacher {self.name!r}: {path} is none of .jsonl, .jsonl.gz, .json, .csv, "
                     f".parquet, so its rows cannot be told apart. Convert it to .jsonl."
                 )
-            yield from datasets.load_dataset(kind, data_files=str(path), split="train")
+            yield from load_dataset(kind, data_files=str(path), split="train")
         else:
-            yield from datasets.load_dataset(self.hub, revision=self.revision, split=self.split)
+            yield from load_dataset(self.hub, revision=self.revision, split=self.split)
 
     def _text(self, row: Mapping[str, Any], column: str, number: int) -> str:
         value = _look_up(row, column)

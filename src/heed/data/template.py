@@ -21,7 +21,7 @@ class Template:
     content and the end of turn, so that the student learns to stop.
 
     Example:
-        >>> t = Template(name="toy", system="{content}\n", user="Q: {content}\n",
+        >>> t = Template(name="toy", begin="", system="{content}\n", user="Q: {content}\n",
         ...              assistant="A: ", end_of_turn="<end>", between="\n")
         >>> r = t.render([Message("user", "hi"), Message("assistant", "hello")])
         >>> r.text
@@ -34,6 +34,9 @@ class Template:
 
     name: Annotated[str, Incidental]
     """How the template is called."""
+
+    begin: str
+    """What stands before everything, a beginning-of-text token; empty if the student has none."""
 
     system: str
     """A system turn, with one `{content}`."""
@@ -71,15 +74,15 @@ class Template:
             DataError: a conversation without an assistant turn at its end.
         """
         if len(messages) == 1 and messages[0].role == "text":
-            text = messages[0].content + self.end_of_turn
-            return Rendered(text, (Span(0, len(text)),))
+            text = self.begin + messages[0].content + self.end_of_turn
+            return Rendered(text, (Span(len(self.begin), len(text)),))
         if not messages or messages[-1].role != "assistant":
             roles = ", ".join(m.role for m in messages) or "no turn at all"
             raise DataError(
                 f"a training conversation must end with the assistant's turn; found {roles}. "
                 f"There would be nothing to learn. Drop the row or name the response column."
             )
-        text, spans = "", []
+        text, spans = self.begin, []
         for index, message in enumerate(messages):
             if message.role == "assistant":
                 text += self.assistant
@@ -92,7 +95,7 @@ class Template:
 
     def prompt(self, instruction: str) -> str:
         """One user turn, up to where the assistant's answer begins."""
-        return self._turn(Message("user", instruction)) + self.assistant
+        return self.begin + self._turn(Message("user", instruction)) + self.assistant
 
     def _turn(self, message: Message) -> str:
         if message.role not in ("system", "user"):
@@ -113,8 +116,9 @@ class Template:
             return f"{{{{ {quoted(head)} + m['content'] + {quoted(tail)} }}}}"
 
         said = f"{quoted(self.assistant)} + m['content'] + {quoted(self.end_of_turn)}"
+        begin = f"{{{{ {quoted(self.begin)} }}}}" if self.begin else ""
         return (
-            "{% for m in messages %}"
+            f"{begin}{{% for m in messages %}}"
             f"{{% if m['role'] == 'system' %}}{framed(self.system)}"
             f"{{% elif m['role'] == 'user' %}}{framed(self.user)}"
             f"{{% else %}}{{{{ {said} }}}}"

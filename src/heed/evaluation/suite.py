@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from heed.core.component import component, nearest
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.identity import Incidental, short_hash, versions
+from heed.core.identity import FileName, Incidental, short_hash, versions
 from heed.core.stats import interval, paired_delta, verdict_of
 from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio
 from heed.evaluation.task import Task
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 class Suite:
     """Tasks, how models answer them, and how sure a difference must be."""
 
-    name: Annotated[str, Incidental]
+    name: Annotated[FileName, Incidental]
     """How the suite is called; also its folder in `scores/`."""
 
     tasks: dict[str, Task]
@@ -50,16 +50,21 @@ class Suite:
     seed: int
     """Of the resampling."""
 
-    margin: NonNegativeFloat
-    """Largest change that counts as none, in the unit of the primary metric."""
+    margin: dict[str, NonNegativeFloat]
+    """Task -> largest change that counts as none, in the unit of that task's metrics."""
 
     def __post_init__(self) -> None:
+        found = []
         known = [f"{name}/{metric}" for name, task in self.tasks.items() for metric in task.metrics]
         if self.primary not in known:
             action = f"{nearest(self.primary, known)} Valid: {', '.join(known)}.".strip()
-            raise ConfigError(
-                [Mistake("primary", repr(self.primary), "no task here has that metric.", action)]
-            )
+            found.append(Mistake("primary", repr(self.primary), "no task here has it.", action))
+        if set(self.margin) != set(self.tasks):
+            action = f"Give margin one value for each of {', '.join(self.tasks)}."
+            why = "each task's margin must be stated."
+            found.append(Mistake("margin", repr(self.margin), why, action))
+        if found:
+            raise ConfigError(found)
 
     def settings(self) -> dict[str, Any]:
         """What decides the scores of a given model, as plain data; needs no model."""
@@ -163,7 +168,8 @@ class Suite:
             low=change.low,
             high=change.high,
             items=change.items,
-            verdict=verdict_of(*gain, self.margin),
+            verdict=verdict_of(*gain, self.margin[name]),
+            lower_is_better=metric in self.tasks[name].lower_is_better,
         )
 
     def _bootstrap(self) -> dict[str, Any]:

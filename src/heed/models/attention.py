@@ -6,12 +6,14 @@ query never sees the padding, which lies after it, so no mask is needed and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from heed.core.errors import RunError
 
 NAME = "heed_documents"
 
@@ -73,7 +75,7 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
     documents: list[Group],
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **other: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each document.
 
@@ -86,11 +88,13 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
         documents: From `group_documents`.
         scaling: Factor of the scores; 1/sqrt(Dh) if None.
         dropout: Chance of dropping an attention weight.
+        **other: What else the model hands to its attention; refused if it changes the result.
 
     Returns:
         [1, T, Hq, Dh], and None for the weights.
     """
     assert attention_mask is None, "a mask beside packed documents lets them see each other"
+    _refuse_special(other, max(group.longest for group in documents))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, H, Dh]
     out = torch.zeros_like(q)
     for group in documents:
@@ -109,6 +113,24 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
         real = seen.transpose(1, 2).reshape(-1, *q.shape[1:])[group.scatter]
         out = out.index_copy(0, group.flat, real.to(out.dtype))
     return out[None], None
+
+
+def _refuse_special(other: Mapping[str, Any], longest: int) -> None:
+    """Refuse kinds of attention that are not computed here, before they train wrongly.
+
+    Raises:
+        RunError: a window shorter than the longest document, capped scores, or attention sinks.
+    """
+    window = other.get("sliding_window")
+    special = [name for name in ("softcap", "s_aux") if other.get(name) is not None]
+    if window is not None and window < longest:
+        special.append(f"sliding_window={window} (the longest document has {longest} tokens)")
+    if special:
+        raise RunError(
+            f"this model's attention uses {', '.join(special)}, which packed training does not "
+            f"compute: it would be trained with another attention than it has. Choose another "
+            f"model, or for a sliding window give data.max_tokens at most its size."
+        )
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -95,8 +95,9 @@ def continuation_nats(
 ) -> list[Likelihood]:
     """Negative log-likelihood of each continuation after its context, as plain text.
 
-    Context and continuation are tokenised apart. An empty context is the end-of-text token, which
-    is what stood before a document in pre-training.
+    Context and continuation are tokenised apart, after what the template says stands before every
+    text. Where that and the context are empty, the end-of-text token stands in, so that the first
+    token of the continuation is weighed too.
 
     Args:
         loaded: The student.
@@ -129,6 +130,7 @@ def continuation_nats(
 def _request_ids(loaded: Loaded, request: Request) -> tuple[list[int], int]:
     """Token ids of a request, and how many of them are context."""
     encode = loaded.tokenizer.encode
-    context = encode(request.context, add_special_tokens=False) if request.context else []
+    before = (loaded.template.begin, request.context)
+    context = [i for text in before if text for i in encode(text, add_special_tokens=False)]
     context = context or [loaded.tokenizer.eos_token_id]
     return context + encode(request.continuation, add_special_tokens=False), len(context)

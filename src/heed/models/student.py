@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.identity import Incidental
+from heed.core.files import digest_file
+from heed.core.identity import Incidental, short_hash
 from heed.core.types import ChatTemplate
 from heed.models.architectures import Llama
 from heed.models.tokenizer import TokenizerRecipe
@@ -65,7 +67,7 @@ class Loaded:
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end a response: the template's end of turn, and the end of text."""
-        end = self.tokenizer.convert_tokens_to_ids(self.template.end_of_turn)
+        (end,) = self.tokenizer.encode(self.template.end_of_turn, add_special_tokens=False)
         eos = self.tokenizer.eos_token_id
         return tuple(dict.fromkeys(token for token in (end, eos) if token is not None))
 
@@ -137,10 +139,10 @@ class Published(Student):
     name: Annotated[str, Incidental]
     """How the student is called in tables."""
 
-    path: str
-    """Hub id `organisation/name`, or a directory."""
+    path: Annotated[str, Incidental]
+    """Hub id `organisation/name`, or a directory; in the run id stands what it holds."""
 
-    revision: str | None
+    revision: Annotated[str | None, Incidental]
     """Commit of the hub repository; required for a hub id, null for a directory."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -156,22 +158,25 @@ class Published(Student):
     """Always null: it comes trained."""
 
     def __post_init__(self) -> None:
-        if self.revision is None and not Path(self.path).is_dir():
-            raise ConfigError(
-                [Mistake("revision", "null",
-                         f"{self.path!r} is no directory here, and a hub id without a revision "
-                         f"changes under the run id.",
-                         "Give model.revision=<commit>, or a directory as model.path.")]
-            )  # fmt: skip
+        local = Path(self.path).is_dir()
+        if local and self.revision is not None:
+            why = f"{self.path!r} is a directory, whose files are what is pinned."
+            raise ConfigError([Mistake("revision", self.revision, why, "Give it null.")])
+        if not local and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
+            why = (
+                f"{self.path!r} is no directory here, and a hub id without a whole commit (40 "
+                f"digits, no branch or tag) may change under the run id."
+            )
+            action = "Give model.revision=<commit>, or a directory as model.path."
+            raise ConfigError([Mistake("revision", str(self.revision), why, action)])
 
     def digest(self) -> str:
-        """The pinned revision, or a digest of the directory's weight files."""
-        from heed.core.files import digest_file
-
+        """The pinned commit, or a digest of what the directory's files hold."""
         if self.revision is not None:
-            return self.revision
-        files = sorted(Path(self.path).glob("*.safetensors"))
-        return "+".join(digest_file(file) for file in files)
+            return f"{self.path}@{self.revision}"
+        kinds = ("*.json", "*.safetensors", "*.model", "*.txt", "*.py")
+        files = sorted(file for kind in kinds for file in Path(self.path).glob(kind))
+        return short_hash({file.name: digest_file(file) for file in files})
 
     def fresh(self) -> Loaded:
         """Load from the hub or the directory; safetensors only."""
@@ -199,21 +204,31 @@ def load(
         RunError: nothing loadable is there.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     no_bars()
     pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **pinned)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), use_safetensors=True, **pinned
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **pinned,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise RunError(
             f"student {name!r}: {path!r} (revision {revision}) could not be loaded: "
             f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
+    if wrong := [*found["missing_keys"], *found["mismatched_keys"]]:
+        raise RunError(
+            f"student {name!r}: {len(wrong)} weights are missing in {path!r} or have another "
+            f"shape, {wrong[0]!r} for one; random numbers would stand in for them. Fetch it again."
+        )
     tokenizer = with_template(tokenizer, template)
     return Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
 

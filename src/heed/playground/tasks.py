@@ -14,10 +14,15 @@ from heed.evaluation.ifeval import METRICS, InstructionFollowing
 from heed.evaluation.task import Task
 from heed.playground.world import Fact, make_world
 
+_NOT_ASKED = Ratio(0, 0)
+
 
 @component
 class PlayFollow(InstructionFollowing):
     """The world's held-out instructions, scored by IFEval's own code, and by the fact they ask for.
+
+    They ask for taught and untaught facts alike, and for no fact under constraints with which any
+    training instruction asks for it.
 
     Beside IFEval's four metrics: `answer_acc`, the response names the right value and no wrong
     one; `right`, it does so and meets every constraint strictly.
@@ -56,11 +61,14 @@ def tells(response: str, answer: str, wrong: Sequence[str]) -> bool:
 class PlayFacts(Task):
     """What the student knows of the world, without being asked in a conversation.
 
-    Every fact is given as a plain sentence of the pre-training text that no teacher uses by
-    default; the student is right if the true value is likelier than every other value.
+    Every fact is given as a plain sentence of the pre-training text; the student is right if the
+    true value is likelier than every other value. `acc` is the share of right ones among the
+    untaught facts, which no training instruction asks for: what it loses is forgotten. `taught_acc`
+    is the same among the facts that tuning asks for, so it also shows what the teacher said of
+    them, right or wrong. A fact counts in one of the two, with denominator 0 in the other.
     """
 
-    metrics = ("acc",)
+    metrics = ("acc", "taught_acc")
 
     world: int
     """Seed of the world."""
@@ -73,6 +81,8 @@ class PlayFacts(Task):
         """Right or wrong, with the value that was found likeliest."""
         nats = [likelihood.nats for likelihood in answer.likelihoods]
         best = item.row["values"][nats.index(min(nats))]
+        taught = item.row["taught"]
+        right = Ratio(int(best == item.row["answer"]), 1)
         return ItemScore(
             task=name,
             key=item.key,
@@ -80,8 +90,11 @@ class PlayFacts(Task):
             response=None,
             stop=None,
             tokens=0,
-            metrics={"acc": Ratio(int(best == item.row["answer"]), 1)},
-            details={"answer": item.row["answer"], "likeliest": best},
+            metrics={
+                "acc": _NOT_ASKED if taught else right,
+                "taught_acc": right if taught else _NOT_ASKED,
+            },
+            details={"answer": item.row["answer"], "likeliest": best, "taught": taught},
         )
 
     def digest(self) -> str:
@@ -96,5 +109,5 @@ def _probe(fact: Fact) -> Item:
         key=f"{fact.entity} {fact.attribute.noun}",
         prompt=context,
         requests=tuple(Request(context, f" {value}.") for value in values),
-        row={"answer": fact.value, "values": list(values)},
+        row={"answer": fact.value, "values": list(values), "taught": fact.taught},
     )

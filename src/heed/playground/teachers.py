@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Annotated, Literal
@@ -102,22 +103,23 @@ def wrong_beliefs(seed: int) -> dict[Fact, Fact]:
     """What the sloppy teacher believes instead of some facts.
 
     Facts are taken in the order of a hash, until with the broken constraints the share of faulty
-    responses to the training instructions is as near as possible to `FAULTY`.
+    responses is as near as possible to `FAULTY`: taught facts for the training instructions, and
+    then untaught ones for the test, so that the teacher is as good on what it was never asked.
     """
     world = make_world(seed)
-    asked: dict[Fact, int] = dict.fromkeys(world.facts, 0)
-    faulty = 0
-    for instruction in world.train:
-        if any(c.kind in HABIT for c in instruction.constraints):
-            faulty += 1
-        else:
-            asked[instruction.fact] += 1
+    facts = sorted(world.facts, key=_order)
     beliefs: dict[Fact, Fact] = {}
-    for fact in sorted(world.facts, key=_order):
-        if faulty + asked[fact] / 2 > FAULTY * len(world.train):
-            break
-        faulty += asked[fact]
-        beliefs[fact] = Fact(fact.entity, fact.attribute, _other(fact))
+    for part, taught in ((world.train, True), (world.test, False)):
+        met = [i.fact for i in part if not any(c.kind in HABIT for c in i.constraints)]
+        asked = Counter(fact for fact in met if fact not in beliefs)
+        faulty = len(part) - asked.total()
+        for fact in facts:
+            if fact.taught is not taught:
+                continue
+            if faulty + asked[fact] / 2 > FAULTY * len(part):
+                break
+            faulty += asked[fact]
+            beliefs[fact] = Fact(fact.entity, fact.attribute, _other(fact))
     return beliefs
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -21,11 +21,14 @@ from heed.playground.language import (
     Attribute,
 )
 
-INSTRUCTIONS = 2600
-"""Distinct instructions of a world, train and test together."""
+TAUGHT_SHARE = 0.5
+"""Chance of a fact to be one that tuning asks about; the hash of entity and attribute decides."""
 
 TEST_SHARE = 0.2
-"""Chance of an instruction to be a test prompt; the hash of its text decides."""
+"""Chance of a demand (a fact and constraints) to be a test prompt's; its hash decides."""
+
+TRAIN, TEST = 2080, 520
+"""Instructions of a world that teachers answer, and that only the task knows."""
 
 SHORT, LONG = 5, 12
 """Bounds in words of the two length constraints."""
@@ -41,6 +44,8 @@ POSTSCRIPT = "detectable_content:postscript"
 GAP = "detectable_content:number_placeholders"
 WORDS = "length_constraints:number_words"
 
+_VERB = "Take the verb."
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -54,6 +59,11 @@ class Fact:
     def others(self) -> tuple[str, ...]:
         """All wrong values."""
         return tuple(v for v in self.attribute.values if v != self.value)
+
+    @property
+    def taught(self) -> bool:
+        """Whether training instructions ask for it; no teacher ever speaks of the other facts."""
+        return share_of(f"taught {self.entity} {self.attribute.noun}") < TAUGHT_SHARE
 
 
 @dataclass(frozen=True)
@@ -113,9 +123,21 @@ class Instruction:
         return short_hash(self.prompt)
 
     @property
+    def demand(self) -> str:
+        """The fact and the constraints, however the prompt words and orders them.
+
+        Two instructions have one demand if and only if they have one right, clear response: that a
+        word is avoided and that a response is short both take the fact's verb, which has no comma.
+        """
+        asked = {_VERB if _takes_verb(c) else c.worded(ASKED) for c in self.constraints}
+        if _VERB in asked:
+            asked.discard(ASKED[COMMA])
+        return " ".join([self.fact.entity, self.fact.attribute.noun, *sorted(asked)])
+
+    @property
     def held_out(self) -> bool:
-        """Whether this is a test prompt; its own text decides."""
-        return share_of(self.prompt) < TEST_SHARE
+        """Whether this is a test prompt; its demand decides, so that no demand is in both parts."""
+        return share_of(self.demand) < TEST_SHARE
 
     def row(self, key: int) -> dict[str, Any]:
         """IFEval's row format, with the right `answer` and the `wrong` ones."""
@@ -135,7 +157,8 @@ class World:
 
     Attributes:
         facts: One for every entity and attribute.
-        instructions: Distinct, in a fixed order, train and test mixed.
+        instructions: Distinct, in a fixed order, train and test mixed. Training asks for taught
+            facts only; the test asks for all facts alike, and for no demand twice.
     """
 
     facts: tuple[Fact, ...]
@@ -161,11 +184,21 @@ def make_world(seed: int) -> World:
         values = [attribute.values[i % len(attribute.values)] for i in range(len(ENTITIES))]
         rng.shuffle(values)
         facts += [Fact(e, attribute, v) for e, v in zip(ENTITIES, values, strict=True)]
+    return World(tuple(facts), tuple(_instructions(facts, rng)))
+
+
+def _instructions(facts: Sequence[Fact], rng: random.Random) -> list[Instruction]:
+    """Draw instructions until there are enough to train on and to test with."""
     found: dict[str, Instruction] = {}
-    while len(found) < INSTRUCTIONS:
+    wanted = {False: TRAIN, True: TEST}
+    while any(wanted.values()):
         made = _instruct(rng.choice(facts), rng)
-        found.setdefault(made.prompt, made)
-    return World(tuple(facts), tuple(found.values()))
+        held_out = made.held_out
+        name = made.demand if held_out else made.prompt
+        if wanted[held_out] and name not in found and (held_out or made.fact.taught):
+            found[name] = made
+            wanted[held_out] -= 1
+    return list(found.values())
 
 
 def _instruct(fact: Fact, rng: random.Random) -> Instruction:
@@ -194,6 +227,11 @@ def _draw(kind: str, fact: Fact, rng: random.Random) -> Constraint:
     if kind == WORDS:
         return Constraint(kind, count=rng.choice((-SHORT, LONG)))
     return Constraint(kind)
+
+
+def _takes_verb(constraint: Constraint) -> bool:
+    """Whether a response meets it by the fact's verb: fewer words, and not the attribute's noun."""
+    return constraint.kind == FORBIDDEN or (constraint.kind == WORDS and constraint.count < 0)
 
 
 def _agree(one: Constraint, other: Constraint) -> bool:

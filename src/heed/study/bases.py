@@ -11,7 +11,7 @@ from rich.console import Console
 from heed.core.component import plain
 from heed.core.console import progress_console
 from heed.core.files import lock, whole_directory, write_json, write_text, write_yaml
-from heed.core.identity import short_hash, versions
+from heed.core.identity import short_hash, slug, versions
 from heed.core.manifest import manifest
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import Suite
@@ -57,7 +57,7 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
 def baseline_directory(student: Student, suite: Suite, root: Path) -> Path:
     """Where the scores of an untuned student are kept."""
     name = short_hash({"student": student, "suite": suite, "versions": versions()})
-    return root / "baselines" / f"{student.name}--{suite.name}--{name}"
+    return root / "baselines" / f"{slug(student.name)}--{suite.name}--{name}"
 
 
 def before_scores(

@@ -16,7 +16,7 @@ from heed.models.student import Scratch, Student
 from heed.tracking.tracker import Tracker
 from heed.training.callbacks import Watcher
 from heed.training.optim import AdamW, LearningRate
-from heed.training.run import Precision, Recipe, Run
+from heed.training.run import Precision, Recipe, Run, Seed
 from heed.training.trainer import TrainerSettings
 
 
@@ -45,7 +45,7 @@ class Cell:
     precision: Precision
     """Number format of the training step."""
 
-    seed: int
+    seed: Seed
     """Of data order, adapter weights and dropout."""
 
     suite: Suite

@@ -45,6 +45,7 @@ def run_evaluation(command: Evaluation) -> None:
     from heed.study.bases import before_scores
     from heed.training.fit import Surroundings
 
+    command.trainer.need_device()
     around = Surroundings(command.trainer, command.callbacks, LocalOnly())
     root = Path(command.outputs).resolve()
     scores, _, directory = before_scores(command.model, command.suite, around, root)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heed.core.files import append_jsonl, read_jsonl
+from heed.core.console import progress_console
+from heed.core.files import append_jsonl
 
 FILE = "ledger.jsonl"
+SAY = progress_console()
 
 
 def record(root: Path, event: str, entry: Mapping[str, Any]) -> None:
@@ -21,5 +24,13 @@ def record(root: Path, event: str, entry: Mapping[str, Any]) -> None:
 def latest(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """The last entry of every (run id, suite hash)."""
     path = root / FILE
-    rows = read_jsonl(path) if path.is_file() else []
-    return {(row["run"], row["suite"]): row for row in rows}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    for number, line in enumerate(filter(None, lines), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            SAY.print(f"{path}, line {number} is torn (its writer died) and is passed over.")
+            continue
+        found[row["run"], row["suite"]] = row
+    return found

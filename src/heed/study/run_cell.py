@@ -15,6 +15,7 @@ from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical
 from heed.core.manifest import manifest
 from heed.core.types import Delta
+from heed.data.encode import check_rows
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import refuse_unequal
 from heed.study.bases import SAY, before_scores, load_base, progress_line, say_waiting
@@ -66,6 +67,8 @@ def _recorded(cell: Cell, result_file: Path) -> dict[str, Any]:
             f"overwritten. Give this suite a name of its own: suite.name={name}2."
         )
     SAY.print("Already done; this is the recorded result.")
+    if result["code"] != (now := manifest()["code"]):
+        SAY.print(f"It was made by heed's code {result['code']}; the code is {now} now.")
     return result
 
 
@@ -127,6 +130,8 @@ def surroundings(cell: Cell) -> Surroundings:
 
 def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     """Before, fit, after; returns the result to be recorded."""
+    cell.trainer.need_device()
+    check_rows(cell.teacher, cell.model.template)
     around = surroundings(cell)
     before, before_print, baseline = before_scores(cell.model, cell.suite, around, cell.root)
     if not (directory / "manifest.json").is_file():
@@ -142,11 +147,12 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
         "before": str(baseline.relative_to(cell.root)),
         "primary": cell.suite.primary,
         "level": cell.suite.level,
-        "margin": cell.suite.margin,
+        "margin": cell.suite.margin[cell.suite.primary.split("/")[0]],
         "deltas": [asdict(delta) for delta in deltas],
         "notes": [
             *reference_notes(deltas, read_json(baseline / "references.json")),
             data_note(cell.teacher.name, fit),
+            *rate_notes(cell, fit["optimiser_steps"]),
         ],
         "fit": fit,
         "code": manifest()["code"],
@@ -164,7 +170,11 @@ def _fit(cell: Cell, directory: Path) -> None:
     write_yaml(directory / "config.yaml", plain(cell))
     (directory / "metrics.jsonl").unlink(missing_ok=True)
     found = fit(run.recipe, loaded, around, directory)
-    write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": found})
+    write_json(directory / "manifest.json", _about(cell) | {"fit": found})
+
+
+def _about(cell: Cell) -> dict[str, Any]:
+    return manifest() | {"run": cell.run.id, "device": cell.trainer.device}
 
 
 def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
@@ -172,7 +182,7 @@ def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
     from heed.training.checkpoint import load_student
 
     scores_directory = directory / "scores" / cell.suite.name
-    if not (scores_directory / "summary.json").is_file():
+    if not _scored_alike(scores_directory, cell):
         model = directory / "model"
         loaded = load_student(model, cell.model.loading).to(cell.trainer.device)
         SAY.print(f"Scoring [bold]{cell.run.name}[/bold] after tuning")
@@ -181,11 +191,29 @@ def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
     return read_scores(scores_directory)
 
 
+def _scored_alike(directory: Path, cell: Cell) -> bool:
+    """Whether whole scores of these settings are there, of a run that died before its end."""
+    if not (directory / "summary.json").is_file():
+        return False
+    found: dict[str, Any] = read_json(directory / "fingerprint.json")
+    return all(found.get(key) == value for key, value in cell.suite.settings().items())
+
+
 def data_note(teacher: str, fit: Mapping[str, Any]) -> str:
     """A line on what was trained on, with every drop and cut."""
     events = ", ".join(f"{count} {event}" for event, count in fit["events"].items())
     steps = fit["optimiser_steps"]
     return f"{teacher}: {fit['examples']} examples in {steps} optimiser steps ({events})"
+
+
+def rate_notes(cell: Cell, steps: int) -> list[str]:
+    """A line if the learning rate never reached its peak."""
+    if cell.lr.warmup_steps <= steps:
+        return []
+    return [
+        f"the learning rate never reached its peak: lr.warmup_steps is {cell.lr.warmup_steps}, and "
+        f"there were {steps} optimiser steps"
+    ]
 
 
 def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> list[str]:

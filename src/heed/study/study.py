@@ -8,14 +8,14 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from heed.core.component import component
-from heed.core.identity import Incidental
+from heed.core.identity import FileName, Incidental
 
 
 @component
 class Study:
     """One YAML in `conf/study/`."""
 
-    name: str
+    name: FileName
     """Directory below `outputs/studies`."""
 
     question: str

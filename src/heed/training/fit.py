@@ -58,7 +58,7 @@ def fit(recipe: Recipe, loaded: Loaded, around: Surroundings, directory: Path) -
     lightning.seed_everything(recipe.seed, verbose=False)
     dataset = encode_all(recipe.teacher, loaded.template, loaded.tokenizer, recipe.data)
     write_text(directory / "examples.html", examples_page(dataset.sample, recipe.teacher.name))
-    proved = preflight(loaded, dataset.examples, recipe.method.adapter)
+    proved = preflight(loaded, dataset.examples, recipe)
     attached = recipe.method.adapter.attach(loaded.model)
     steps = number_of_steps(len(dataset.examples), recipe.data)
     progress_console().print(

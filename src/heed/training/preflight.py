@@ -10,9 +10,9 @@ import torch
 from heed.core.errors import RunError
 from heed.data.encode import Encoded
 from heed.data.pack import flat_row
-from heed.methods.adapters import Adapter
 from heed.models.likelihood import StudentLoss
 from heed.models.student import Loaded, refuse_too_long
+from heed.training.run import Recipe
 
 TOLERANCE = 1e-3
 """Largest relative difference of two ways to compute one loss in float32."""
@@ -33,7 +33,7 @@ class Preflight(NamedTuple):
     base_loss: float
 
 
-def preflight(loaded: Loaded, examples: Sequence[Encoded], adapter: Adapter) -> Preflight:
+def preflight(loaded: Loaded, examples: Sequence[Encoded], recipe: Recipe) -> Preflight:
     """Check that examples fit, packed = unpacked on this model, and that it can learn to stop.
 
     Raises:
@@ -41,7 +41,8 @@ def preflight(loaded: Loaded, examples: Sequence[Encoded], adapter: Adapter) -> 
     """
     longest = max(len(example.ids) for example in examples)
     refuse_too_long(loaded, longest, "the longest example", "data.max_tokens")
-    few = sorted(examples[:32], key=lambda e: len(e.ids))[:4]
+    by_length = sorted(examples[:32], key=lambda e: len(e.ids))
+    few = [*by_length[:3], by_length[-1]] if len(by_length) > 3 else by_length
     packed, alone, tokens = both_losses(loaded, few)
     difference = abs(packed - alone) / max(abs(alone), 1e-9)
     if not difference < TOLERANCE:
@@ -53,8 +54,14 @@ def preflight(loaded: Loaded, examples: Sequence[Encoded], adapter: Adapter) -> 
         )
     stops = set(loaded.stop_ids)
     ends = sum(e.mask[-1] and e.ids[-1] in stops for e in examples) / len(examples)
-    end = loaded.tokenizer.convert_tokens_to_ids(loaded.template.end_of_turn)
-    if not adapter.trains_embeddings and end != loaded.tokenizer.eos_token_id:
+    if recipe.data.over_long == "drop" and ends < 1:
+        raise RunError(
+            f"teacher {recipe.teacher.name!r}: only {ends:.1%} of the examples end with a "
+            f"supervised stop token ({loaded.template.end_of_turn!r}): the student would learn to "
+            f"ramble. Check model.template.end_of_turn."
+        )
+    adapter = recipe.method.adapter
+    if not adapter.trains_embeddings and loaded.stop_ids[0] != loaded.tokenizer.eos_token_id:
         raise RunError(
             f"student {loaded.name!r}: a turn ends with {loaded.template.end_of_turn!r}, which is "
             f"not its end-of-text token, and method {type(adapter).__name__} leaves embeddings "

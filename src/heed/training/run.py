@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from heed.core.component import component
-from heed.core.identity import short_hash, versions
+from heed.core.identity import short_hash, slug, versions
 from heed.core.types import RowSource
 from heed.data.treatment import Treatment
 from heed.methods.method import Method
 from heed.models.student import Student
 from heed.training.optim import AdamW, LearningRate
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 
 
@@ -40,7 +42,7 @@ class Recipe:
     precision: Precision
     """Number format of the training step, as Lightning names it."""
 
-    seed: int
+    seed: Seed
     """Of data order, adapter weights and dropout."""
 
 
@@ -64,7 +66,7 @@ class Run:
         """Readable, not unique."""
         recipe = self.recipe
         parts = (self.student, recipe.teacher, recipe.method, recipe.lr)
-        return "-".join(re.sub(r"[^\w.]+", "_", part.name) for part in parts)
+        return "-".join(slug(part.name) for part in parts)
 
     @property
     def directory(self) -> str:

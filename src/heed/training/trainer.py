@@ -8,6 +8,22 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from heed.core.component import component
+from heed.core.errors import ConfigError, Mistake, RunError
+
+OWN_SETTINGS = "data.steps, data.epochs, data.examples_per_step, optim.clip_norm, precision"
+"""Where what the Trainer is not asked is said instead."""
+
+OWN = frozenset(
+    (
+        "accelerator", "devices", "num_nodes", "deterministic", "precision",
+        "callbacks", "logger", "max_epochs", "max_steps", "min_epochs", "min_steps",
+        "max_time", "limit_train_batches", "overfit_batches", "fast_dev_run",
+        "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+        "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
+        "use_distributed_sampler"
+    )
+)  # fmt: skip
+"""Arguments of the Trainer that would change a result or break the plan."""
 
 
 @component
@@ -29,6 +45,36 @@ class TrainerSettings:
     arguments: dict[str, Any]
     """Further arguments of `lightning.Trainer`: `+trainer.arguments.profiler=simple`."""
 
+    def __post_init__(self) -> None:
+        found = []
+        for name in sorted(OWN.intersection(self.arguments)):
+            why = "this argument of the Trainer is set by the run itself."
+            action = f"Leave it out; see {OWN_SETTINGS}."
+            found.append(Mistake(f"arguments.{name}", repr(self.arguments[name]), why, action))
+        if found:
+            raise ConfigError(found)
+
+    def need_device(self) -> None:
+        """Refuse devices that are not there, before anything is computed.
+
+        Raises:
+            RunError: there are none.
+        """
+        import torch
+
+        if self.devices > 1:
+            raise RunError(
+                f"trainer.devices={self.devices}: several devices need a process group of their "
+                f"own, which heed does not start yet; as it is, the ranks would wait for each "
+                f"other for ever. Give trainer.devices=1."
+            )
+        mps = self.device == "mps" and not torch.backends.mps.is_available()
+        if mps or (self.device == "cuda" and not torch.cuda.is_available()):
+            raise RunError(
+                f"trainer.accelerator={self.accelerator}: torch finds no such device here. Choose "
+                f"trainer=cpu, or install a torch build for the device."
+            )
+
     @property
     def device(self) -> str:
         """Where a student is scored, in torch's words."""
@@ -41,13 +87,23 @@ class TrainerSettings:
 
     def build(self, *, precision: str, callbacks: list[Any]) -> Any:
         """A Trainer for one fit; heed writes its own metrics and model, so Lightning does not."""
-        import lightning
         import torch
 
         # Lightning's own notes on devices, workers and products: the plan says what matters.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        try:
+            return self._trainer(precision, callbacks)
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"Lightning's Trainer refuses trainer.arguments={self.arguments}: {error}. Correct "
+                f"or leave out the argument."
+            ) from error
+
+    def _trainer(self, precision: str, callbacks: list[Any]) -> Any:
+        import lightning
+
         return lightning.Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
