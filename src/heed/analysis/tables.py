@@ -64,12 +64,15 @@ def bases_table(rows: Sequence[Row]) -> Markup:
     for row in rows:
         values = tuple(f"{d.before:.3f}" if (d := row.delta(m)) else "not run" for m in metrics)
         befores[row.student, values] = befores.get((row.student, values), 0) + 1
+    students = [student for student, _ in befores]
+    columns = [values for _, values in befores]
     lines = [
-        [student, *map(_number, values), _number(count)]
-        for (student, values), count in befores.items()
+        [metric, *(_number(values[place]) for values in columns)]
+        for place, metric in enumerate(metrics)
     ]
+    lines.append(["cells", *map(_number, befores.values())])
     head = tag("h2", "Before tuning")
-    return join(head, table(["student", *metrics, "cells"], lines)) if rows else join()
+    return join(head, table(["metric", *students], lines)) if rows else join()
 
 
 def all_metrics_table(rows: Sequence[Row]) -> Markup:
