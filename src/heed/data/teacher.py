@@ -246,6 +246,11 @@ class TextCorpus(Teacher):
     passage_chars: Annotated[int, Field(gt=0)]
     """Documents are given as passages of about this many characters, cut between paragraphs."""
 
+    def overlaps(self, other: TextCorpus) -> bool:
+        """Whether two parts of one file can share a document."""
+        same_cut = (self.separator, self.heldout_share) == (other.separator, other.heldout_share)
+        return not same_cut or self.part == other.part
+
     def digest(self) -> str:
         """Digest of the file's bytes."""
         return digest_file(need_file(self.path, f"corpus {self.name!r}"))

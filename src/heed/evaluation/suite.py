@@ -78,10 +78,13 @@ class Suite:
     def fingerprint(self, loaded: Loaded) -> dict[str, Any]:
         """`settings` and how this student is spoken to: scores compare only if these are equal."""
         template = loaded.template
+        exact = str(loaded.model.dtype) == "torch.float32"
         return self.settings() | {
             "template": short_hash([template.prompt("{instruction}"), template.end_of_turn]),
             "stops": loaded.tokenizer.convert_ids_to_tokens(list(loaded.stop_ids)),
             "precision": str(loaded.model.dtype).removeprefix("torch."),
+            # in shorter types than float32 the texts may depend on how prompts are batched
+            "batch_tokens": None if exact else self.batch_tokens,
         }
 
     def score(self, loaded: Loaded, on_progress: Progress | None = None) -> list[ItemScore]:

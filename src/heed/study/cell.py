@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,9 @@ from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake
 from heed.core.identity import Incidental, short_hash
 from heed.core.types import RowSource
+from heed.data.teacher import TextCorpus
 from heed.data.treatment import Treatment
+from heed.evaluation.heldout import HeldOut
 from heed.evaluation.suite import Suite
 from heed.methods.method import Method
 from heed.models.student import Scratch, Student
@@ -18,6 +21,33 @@ from heed.training.callbacks import Watcher
 from heed.training.optim import AdamW, LearningRate
 from heed.training.run import Precision, Recipe, Run, Seed
 from heed.training.trainer import TrainerSettings
+
+
+def heldout_leaks(
+    student: Student, suite: Suite, teachers: Mapping[str, RowSource]
+) -> list[Mistake]:
+    """Texts that a student is trained on and weighed on.
+
+    Args:
+        student: Its pre-training may hold a corpus.
+        suite: Its tasks may weigh the held-out part of the same file.
+        teachers: Config key -> source, of whatever else it is trained on.
+    """
+    named = {"model.pretraining.teacher": getattr(student.pretraining, "teacher", None), **teachers}
+    trained = {key: made for key, made in named.items() if isinstance(made, TextCorpus)}
+    weighed = [task.corpus for task in suite.tasks.values() if isinstance(task, HeldOut)]
+    return [
+        Mistake(
+            key,
+            f"{one.part}, heldout_share={one.heldout_share:g}",
+            f"the suite weighs the student on {other.part} of the same file with "
+            f"heldout_share={other.heldout_share:g}, so it would be weighed on what it was taught.",
+            "Give both the same separator and heldout_share, and train on part=train.",
+        )
+        for key, one in trained.items()
+        for other in weighed
+        if isinstance(other, TextCorpus) and one.path == other.path and one.overlaps(other)
+    ]
 
 
 @component
@@ -67,12 +97,13 @@ class Cell:
     """Folder of the data sets that local teachers, corpora and tasks are read from."""
 
     def __post_init__(self) -> None:
+        found = heldout_leaks(self.model, self.suite, {"teacher": self.teacher})
         if isinstance(self.model, Scratch) and self.model.pretraining is None:
-            raise ConfigError(
-                [Mistake("model.pretraining", "null",
-                         "a student of random weights has nothing to be tuned.",
-                         "Choose a model with a pretraining recipe, or write one.")]
-            )  # fmt: skip
+            why = "a student of random weights has nothing to be tuned."
+            action = "Choose a model with a pretraining recipe, or write one."
+            found.append(Mistake("model.pretraining", "null", why, action))
+        if found:
+            raise ConfigError(found)
 
     @property
     def run(self) -> Run:

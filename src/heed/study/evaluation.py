@@ -9,9 +9,11 @@ from rich.table import Table
 
 from heed.core.component import component
 from heed.core.console import result_console
+from heed.core.errors import ConfigError
 from heed.core.identity import Incidental
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
+from heed.study.cell import heldout_leaks
 from heed.tracking.tracker import LocalOnly
 from heed.training.callbacks import Watcher
 from heed.training.trainer import TrainerSettings
@@ -38,6 +40,10 @@ class Evaluation:
 
     data_dir: Annotated[str, Incidental]
     """Folder of the data sets that local corpora and tasks are read from."""
+
+    def __post_init__(self) -> None:
+        if found := heldout_leaks(self.model, self.suite, {}):
+            raise ConfigError(found)
 
 
 def run_evaluation(command: Evaluation) -> None:
