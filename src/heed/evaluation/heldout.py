@@ -13,7 +13,7 @@ from heed.core.component import component
 from heed.core.errors import DataError
 from heed.core.types import Answer, Item, ItemScore, Ratio, Request, RowSource
 from heed.evaluation.ngrams import ngram_bits_per_byte
-from heed.evaluation.task import Task
+from heed.evaluation.task import Task, weighed
 
 
 @component
@@ -58,18 +58,8 @@ class HeldOut(Task):
     def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
         """Bits over bytes of one chunk."""
         (found,) = answer.likelihoods
-        return ItemScore(
-            task=name,
-            key=item.key,
-            prompt=item.prompt,
-            response=None,
-            stop=None,
-            tokens=0,
-            metrics={
-                "bits_per_byte": Ratio(found.nats / math.log(2), len(item.prompt.encode())),
-            },
-            details={"weighed_tokens": found.tokens},
-        )
+        bits = Ratio(found.nats / math.log(2), len(item.prompt.encode()))
+        return weighed(name, item, {"bits_per_byte": bits}, {"weighed_tokens": found.tokens})
 
     def digest(self) -> str:
         """Hash of the chunks."""

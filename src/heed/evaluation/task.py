@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heed.core.types import Answer, Item, ItemScore, RowSource
+from heed.core.types import Answer, Item, ItemScore, Ratio, RowSource
+
+
+def weighed(
+    task: str, item: Item, metrics: Mapping[str, Ratio], details: Mapping[str, Any]
+) -> ItemScore:
+    """The score of an item that was weighed by likelihood: nothing was generated."""
+    return ItemScore(task, item.key, item.prompt, None, None, 0, metrics, details)
 
 
 class Task(ABC):

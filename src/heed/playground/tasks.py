@@ -11,7 +11,7 @@ from heed.core.component import component
 from heed.core.identity import short_hash
 from heed.core.types import Answer, Item, ItemScore, Ratio, Request
 from heed.evaluation.ifeval import METRICS, InstructionFollowing
-from heed.evaluation.task import Task
+from heed.evaluation.task import Task, weighed
 from heed.playground.world import Fact, make_world
 
 _NOT_ASKED = Ratio(0, 0)
@@ -83,19 +83,12 @@ class PlayFacts(Task):
         best = item.row["values"][nats.index(min(nats))]
         taught = item.row["taught"]
         right = Ratio(int(best == item.row["answer"]), 1)
-        return ItemScore(
-            task=name,
-            key=item.key,
-            prompt=item.prompt,
-            response=None,
-            stop=None,
-            tokens=0,
-            metrics={
-                "acc": _NOT_ASKED if taught else right,
-                "taught_acc": right if taught else _NOT_ASKED,
-            },
-            details={"answer": item.row["answer"], "likeliest": best, "taught": taught},
-        )
+        metrics = {
+            "acc": _NOT_ASKED if taught else right,
+            "taught_acc": right if taught else _NOT_ASKED,
+        }
+        details = {"answer": item.row["answer"], "likeliest": best, "taught": taught}
+        return weighed(name, item, metrics, details)
 
     def digest(self) -> str:
         """Changes with the facts and their wording."""

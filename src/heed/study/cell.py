@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +12,12 @@ from heed.core.errors import ConfigError, Mistake
 from heed.core.identity import Incidental, short_hash
 from heed.core.types import RowSource
 from heed.data.teacher import TextCorpus
-from heed.data.treatment import Treatment
 from heed.evaluation.heldout import HeldOut
 from heed.evaluation.suite import Suite
-from heed.methods.method import Method
 from heed.models.student import Scratch, Student
 from heed.tracking.tracker import Tracker
 from heed.training.callbacks import Watcher
-from heed.training.optim import AdamW, LearningRate
-from heed.training.run import Precision, Recipe, Run, Seed
+from heed.training.run import Recipe, Run
 from heed.training.trainer import TrainerSettings
 
 
@@ -51,32 +49,11 @@ def heldout_leaks(
 
 
 @component
-class Cell:
-    """Everything that one `python train.py` command says."""
+class Cell(Recipe):
+    """Everything that one `python train.py` command says: a recipe, and what it is applied to."""
 
     model: Student
     """The student."""
-
-    teacher: RowSource
-    """Whose responses it is tuned on."""
-
-    method: Method
-    """What moves."""
-
-    lr: LearningRate
-    """How fast."""
-
-    data: Treatment
-    """How rows become steps."""
-
-    optim: AdamW
-    """By which rule."""
-
-    precision: Precision
-    """Number format of the training step."""
-
-    seed: Seed
-    """Of data order, adapter weights and dropout."""
 
     suite: Suite
     """What scores the student before and after."""
@@ -108,18 +85,8 @@ class Cell:
     @property
     def run(self) -> Run:
         """The run that this cell asks for."""
-        return Run(
-            student=self.model,
-            recipe=Recipe(
-                teacher=self.teacher,
-                method=self.method,
-                lr=self.lr,
-                data=self.data,
-                optim=self.optim,
-                precision=self.precision,
-                seed=self.seed,
-            ),
-        )
+        recipe = {f.name: getattr(self, f.name) for f in fields(Recipe)}
+        return Run(student=self.model, recipe=Recipe(**recipe))
 
     @property
     def names(self) -> dict[str, Any]:
