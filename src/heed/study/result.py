@@ -1,0 +1,97 @@
+"""The result of a cell: what is recorded, shown and reported of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heed.analysis.panel import console_table
+from heed.core.component import plain
+from heed.core.console import result_console
+from heed.core.files import read_json
+from heed.core.identity import canonical
+from heed.core.manifest import manifest
+from heed.core.types import Delta
+from heed.study.cell import Cell
+
+
+def result_of(cell: Cell, deltas: Sequence[Delta], baseline: Path) -> dict[str, Any]:
+    """Everything that is recorded of a finished cell, as plain JSON data.
+
+    Args:
+        cell: Its run is on disk, with a manifest.
+        deltas: After minus before, the primary metric first.
+        baseline: Directory of the scores before tuning.
+    """
+    fit = read_json(cell.directory / "manifest.json")["fit"]
+    return cell.names | {
+        "suite_identity": canonical(cell.suite),
+        "name": cell.run.name,
+        "directory": str(cell.directory.relative_to(cell.root)),
+        "before": str(baseline.relative_to(cell.root)),
+        "primary": cell.suite.primary,
+        "level": cell.suite.level,
+        "margin": cell.suite.margin[cell.suite.primary.split("/")[0]],
+        "deltas": [asdict(delta) for delta in deltas],
+        "notes": [
+            *reference_notes(deltas, read_json(baseline / "references.json")),
+            data_note(cell.teacher.name, fit),
+            *rate_notes(cell, fit["optimiser_steps"]),
+        ],
+        "fit": fit,
+        "code": manifest()["code"],
+        "settings": plain(cell),
+    }
+
+
+def show_result(result: dict[str, Any], directory: Path) -> None:
+    """Print the table of a finished run."""
+    console = result_console()
+    deltas = [Delta(**delta) for delta in result["deltas"]]
+    console.print(console_table(deltas, primary=result["primary"], level=result["level"]))
+    for line in result["notes"]:
+        console.print(line, markup=False)
+    console.print(f"run {result['run']}  {directory}", soft_wrap=True)
+
+
+def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> list[str]:
+    """Lines that set a task's values beside those of trivial models."""
+    return [
+        f"{delta.metric}: before {delta.before:.3f}, after {delta.after:.3f}; "
+        + ", ".join(f"{name} {value:.3f}" for name, value in references[task].items())
+        for delta in deltas
+        if (task := delta.metric.split("/")[0]) in references
+    ]
+
+
+def data_note(teacher: str, fit: Mapping[str, Any]) -> str:
+    """A line on what was trained on, with every drop and cut."""
+    events = ", ".join(f"{count} {event}" for event, count in fit["events"].items())
+    steps = fit["optimiser_steps"]
+    return f"{teacher}: {fit['examples']} examples in {steps} optimiser steps ({events})"
+
+
+def rate_notes(cell: Cell, steps: int) -> list[str]:
+    """A line if the learning rate never reached its peak."""
+    if cell.lr.warmup_steps <= steps:
+        return []
+    return [
+        f"the learning rate never reached its peak: lr.warmup_steps is {cell.lr.warmup_steps}, and "
+        f"there were {steps} optimiser steps"
+    ]
+
+
+def first_difference(one: Any, two: Any) -> tuple[str, Any, Any]:
+    """Where two unequal trees of plain data first differ, and what stands there.
+
+    Example:
+        >>> first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        ('a.c', 2, 3)
+    """
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        key = next(k for k in (*one, *two) if one.get(k) != two.get(k))
+        below, then, now = first_difference(one.get(key), two.get(key))
+        return (f"{key}.{below}" if below else key), then, now
+    return "", one, two
