@@ -70,6 +70,20 @@ def short_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def first_difference(one: Any, two: Any) -> tuple[str, Any, Any]:
+    """Where two unequal trees of plain data first differ, and what stands there.
+
+    Example:
+        >>> first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        ('a.c', 2, 3)
+    """
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        key = next(k for k in (*one, *two) if one.get(k) != two.get(k))
+        below, then, now = first_difference(one.get(key), two.get(key))
+        return (f"{key}.{below}" if below else key), then, now
+    return "", one, two
+
+
 def slug(name: str) -> str:
     """A name as part of a file name.
 

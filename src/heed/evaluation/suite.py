@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from heed.core.component import component, nearest
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.identity import FileName, Incidental, short_hash, versions
+from heed.core.identity import FileName, Incidental, first_difference, short_hash, versions
 from heed.core.stats import interval, paired_delta, verdict_of
 from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio
 from heed.evaluation.task import Task
@@ -179,28 +179,23 @@ class Suite:
         return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
 
 
-def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> None:
+def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Refuse to compare scores that were made in different ways.
 
     Args:
         before: `Suite.fingerprint` of the first scores.
         after: That of the second.
-        at: Where the two stand in a larger fingerprint, for the message.
 
     Raises:
         RunError: naming the first difference.
     """
-    for key in dict.fromkeys((*before, *after)):
-        one, two = before.get(key), after.get(key)
-        where = f"{at}.{key}" if at else key
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            refuse_unequal(one, two, where)
-        elif one != two:
-            raise RunError(
-                f"Before and after were scored differently: {where} is {one!r} before and {two!r} "
-                f"after. Their difference would mix the change of the model with the change of the "
-                f"measurement. Score both again with one suite and one installation."
-            )
+    if before != after:
+        where, one, two = first_difference(before, after)
+        raise RunError(
+            f"Before and after were scored differently: {where} is {one!r} before and {two!r} "
+            f"after. Their difference would mix the change of the model with the change of the "
+            f"measurement. Score both again with one suite and one installation."
+        )
 
 
 def _likelihoods(loaded: Loaded, items: Sequence[Item]) -> list[Answer]:

@@ -81,17 +81,3 @@ def rate_notes(cell: Cell, steps: int) -> list[str]:
         f"the learning rate never reached its peak: lr.warmup_steps is {cell.lr.warmup_steps}, and "
         f"there were {steps} optimiser steps"
     ]
-
-
-def first_difference(one: Any, two: Any) -> tuple[str, Any, Any]:
-    """Where two unequal trees of plain data first differ, and what stands there.
-
-    Example:
-        >>> first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
-        ('a.c', 2, 3)
-    """
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        key = next(k for k in (*one, *two) if one.get(k) != two.get(k))
-        below, then, now = first_difference(one.get(key), two.get(key))
-        return (f"{key}.{below}" if below else key), then, now
-    return "", one, two

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from heed.core.component import plain
 from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
-from heed.core.identity import canonical
+from heed.core.identity import canonical, first_difference
 from heed.core.manifest import manifest
 from heed.data.encode import check_rows
 from heed.evaluation.record import read_scores, write_scores
@@ -16,7 +16,7 @@ from heed.evaluation.suite import refuse_unequal
 from heed.study.bases import SAY, before_scores, load_base, progress_line, say_waiting
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
-from heed.study.result import first_difference, result_of, show_result
+from heed.study.result import result_of, show_result
 from heed.study.show import plan_table
 
 if TYPE_CHECKING:
