@@ -1,7 +1,6 @@
 """Every YAML composes and builds, every mistake is named, and ids hold what decides the result."""
 
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -24,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 COMMANDS = ("train", "evaluate", "sweep")
 HEAVY = {"torch", "transformers", "peft", "lightning", "wandb", "datasets", "lm_eval", "matplotlib"}
-SECONDS = 3.0  # CPU of looking at a command; importing Hydra and pydantic is the most of it
 REQUIRED = {  # what a user must say, as an example; every other option builds as it is
     "model=hub": (
         "model.path=organisation/student",
@@ -199,27 +197,19 @@ def test_a_cell_of_a_study_has_the_id_of_its_printed_command(tmp_path: Path):
         assert compose_component(CONF, "train", alone).run.id == one.key[0]
 
 
-def call(*line: str, cwd: Path = ROOT) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Run a command; it and the CPU seconds that it took."""
-
-    def used() -> float:
-        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return spent.ru_utime + spent.ru_stime
-
-    before = used()
-    made = subprocess.run(
+def call(*line: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, *line],
         capture_output=True,
         text=True,
         cwd=cwd,
         env=os.environ | {"COLUMNS": "100"},
     )
-    return made, used() - before
 
 
 def test_three_mistakes_in_one_command_are_named_on_one_screen_with_exit_code_2():
     typed = ("teacher=play_cleer", "lr.peek=1", "method.adapter.rank=eight")
-    made, _ = call("train.py", *typed)
+    made = call("train.py", *typed)
     assert made.returncode == 2
     assert "Traceback" not in made.stderr
     assert made.stderr.startswith("3 mistakes")
@@ -230,7 +220,7 @@ def test_three_mistakes_in_one_command_are_named_on_one_screen_with_exit_code_2(
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")], ids=" ".join)
-def test_looking_at_a_command_is_quick_and_imports_nothing_heavy(name: str, flags: tuple[str]):
+def test_looking_at_a_command_imports_nothing_heavy(name: str, flags: tuple[str]):
     watch = (
         "import runpy, sys\n"
         f"sys.argv = ['{name}.py', *{flags}]\n"
@@ -238,10 +228,9 @@ def test_looking_at_a_command_is_quick_and_imports_nothing_heavy(name: str, flag
         f"heavy = set({sorted(HEAVY)}) & sys.modules.keys()\n"
         "assert not heavy, heavy\n"
     )
-    made, seconds = call("-c", watch)
+    made = call("-c", watch)
     assert made.returncode == 0, made.stderr
     assert "outputs" in made.stdout
-    assert seconds < SECONDS
 
 
 @pytest.mark.parametrize(
@@ -270,7 +259,7 @@ def test_a_target_that_is_no_registered_component_is_refused(override: str, tmp_
 
 def test_a_command_with_hostile_targets_ends_with_code_2_and_names_both():
     hidden = "+trainer.arguments.callbacks=[{_target_: heed.core.files.os.system}]"
-    made, _ = call("train.py", "+callbacks.x={_target_: os.system}", hidden)
+    made = call("train.py", "+callbacks.x={_target_: os.system}", hidden)
     assert made.returncode == 2
     assert "Traceback" not in made.stderr
     assert "callbacks.x._target_" in made.stderr

@@ -245,15 +245,10 @@ def test_a_crash_keeps_its_traceback(command):
 
 
 @pytest.mark.parametrize("flag", ["--help", "--cfg=job"])
-def test_looking_at_a_command_imports_nothing_heavy_and_is_quick(command, flag):
-    import resource
-
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_looking_at_a_command_imports_nothing_heavy(command, flag):
     done = command(flag)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "seed: 0" in done.stdout
     assert "heavy: []" in done.stdout
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
 
 
 def test_a_run_leaves_nothing_of_hydra_behind(command, tmp_path):
