@@ -4,8 +4,14 @@ python evaluate.py model=nano suite=play
 python evaluate.py --help
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from heed.core.check import main
-from heed.study.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from heed.study.evaluation import Evaluation
 
 
 @main("evaluate")

@@ -4,10 +4,15 @@ python sweep.py study=playground
 python sweep.py --help
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heed.core.check import main
-from heed.study.study import Sweep
+
+if TYPE_CHECKING:
+    from heed.study.study import Sweep
 
 
 @main("sweep")

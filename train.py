@@ -4,8 +4,14 @@ python train.py model=nano teacher=play_clear method=lora lr=reference
 python train.py --help
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from heed.core.check import main
-from heed.study.cell import Cell
+
+if TYPE_CHECKING:
+    from heed.study.cell import Cell
 
 
 @main("train")
