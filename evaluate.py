@@ -1,6 +1,7 @@
-"""One suite over an untuned student; its scores are kept and shared by every run.
+"""One suite over one subject: an untuned student, a run, a file of responses, a control; or a chat.
 
 python evaluate.py model=nano suite=play
+python evaluate.py run=<id, name or directory> suite=ifeval
 python evaluate.py --help
 """
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @main("evaluate")
 def evaluate(command: Evaluation) -> None:
-    """Score one student; scores already made are shown."""
+    """Score what the command is about; scores already made are shown."""
     from heed.study.evaluation import run_evaluation
 
     run_evaluation(command)

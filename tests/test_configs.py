@@ -31,6 +31,9 @@ REQUIRED = {  # what a user must say, as an example; every other option builds a
     ),
     "teacher=hub": ("teacher.hub=organisation/rows", f"teacher.revision={40 * 'a'}"),
 }
+NEEDED = {"train": [], "evaluate": ["model=nano"], "sweep": []}
+"""What a command cannot do without."""
+
 LABELS = {  # values of a run that its id leaves out: names, places, and how a step is cut
     "recipe.data.micro_tokens",
     "recipe.lr.name",
@@ -84,8 +87,17 @@ def test_every_option_composes_and_builds_without_its_data(option: str):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_builds_as_it_stands(name: str):
-    assert compose_component(CONF, name, [])
+def test_every_command_builds_with_nothing_but_what_it_asks_for(name: str):
+    assert compose_component(CONF, name, NEEDED[name])
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+@pytest.mark.parametrize("backend", option_names(CONF, "backend"))
+@pytest.mark.parametrize("suite", option_names(CONF, "suite"))
+def test_a_backend_is_chosen_beside_any_suite(name: str, backend: str, suite: str):
+    line = [*NEEDED[name], f"suite={suite}", f"backend={backend}", "data_dir=/nowhere"]
+    made = compose_component(CONF, name, line)
+    assert type(made.suite.backend).__name__.lower() == f"{backend}backend"
 
 
 def test_required_values_are_asked_for_by_name():
@@ -163,7 +175,7 @@ def test_what_does_not_decide_the_result_leaves_the_run_id(override: str):
         ("max_new_tokens=8", False),
         ("margin.play_follow=0.5", False),
         ("name=x", True),
-        ("batch_tokens=9", True),
+        ("backend.batch_tokens=9", True),
     ],
 )
 def test_a_suite_has_an_identity_of_its_own(override: str, same: bool):

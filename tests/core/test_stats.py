@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from heed.core import stats
 from heed.core.errors import DataError
-from heed.core.stats import interval, paired_delta, verdict_of
+from heed.core.stats import interval, paired_delta, share_interval, verdict_of
 
 QUICK = {"level": 0.95, "resamples": 1000, "seed": 0}
 
@@ -131,3 +131,31 @@ def test_an_item_asked_on_one_side_only_is_refused():
 def test_an_interval_that_is_none_gives_no_verdict(ends: tuple[float, float]):
     with pytest.raises(DataError, match="No verdict follows"):
         verdict_of(*ends, 0.02)
+
+
+@pytest.mark.parametrize("n", [2, 10, 60])
+def test_the_interval_of_a_share_covers_at_its_level_on_average(n: int):
+    from scipy.stats import binom
+
+    found = [share_interval(k / n, n, 0.9) for k in range(n + 1)]
+    rates = np.linspace(0.01, 0.99, 99)
+    covered = [
+        sum(binom.pmf(k, n, p) for k, i in enumerate(found) if i.low <= p <= i.high) for p in rates
+    ]
+    assert 0.88 < np.mean(covered) < 0.93
+
+
+@given(st.integers(1, 50), st.floats(0, 1))
+def test_the_interval_of_a_share_has_a_width_and_holds_the_share(n: int, share: float):
+    found = share_interval(share, n, 0.95)
+    assert 0 <= found.low <= share <= found.high <= 1
+    assert found.high - found.low > 0.02
+    mirrored = share_interval(1 - share, n, 0.95)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((found.low, found.high))
+    assert share_interval(share, 4 * n, 0.95).high <= found.high + 1e-12
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.5, 0), (1.2, 3), (-0.1, 3), (float("nan"), 3)])
+def test_a_share_that_is_none_has_no_interval(share: float, n: int):
+    with pytest.raises(DataError, match="has no interval"):
+        share_interval(share, n, 0.95)

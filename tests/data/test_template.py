@@ -50,6 +50,28 @@ def test_transformers_opens_an_answer_as_we_do(tokenizer, drawn: Template, said:
     assert foreign(tokenizer, drawn, [Message("user", said)], opened=True) == ours
 
 
+OPENED = st.one_of(turns(U), turns("system", U), turns(U, A, U), turns("system", U, A, U, A, U))
+
+
+@given(TEMPLATES, OPENED)
+def test_transformers_opens_the_answer_of_a_conversation_as_we_do(
+    tokenizer, drawn: Template, messages: list
+):
+    assert foreign(tokenizer, drawn, messages, opened=True) == drawn.prompt_of(messages)
+
+
+@given(TEMPLATES, OPENED, TEXT)
+def test_what_is_shown_in_a_chat_is_what_was_trained(drawn: Template, messages: list, said: str):
+    whole = drawn.render([*messages, Message("assistant", said)]).text
+    assert whole == drawn.prompt_of(messages) + said + drawn.end_of_turn
+
+
+@pytest.mark.parametrize("roles", [(), ("user", "assistant")])
+def test_a_student_is_never_asked_to_answer_itself(template: Template, roles: tuple):
+    with pytest.raises(DataError, match="must follow somebody else's turn; found"):
+        template.prompt_of([Message(role, "x") for role in roles])
+
+
 @given(TEMPLATES, CONVERSATIONS)
 def test_supervised_are_the_responses_with_their_ends_and_nothing_else(
     drawn: Template, messages: list

@@ -1,16 +1,22 @@
 """Properties of a suite: same items, same settings, honest signs, whole records."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Annotated, Any
 
 import pytest
 
 from heed.core.component import component
-from heed.core.errors import ConfigError, RunError
-from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio, Request
+from heed.core.errors import ConfigError, DataError, RunError
+from heed.core.files import read_json
+from heed.core.identity import Incidental
+from heed.core.stats import share_interval
+from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio, Request, Stratum
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import Suite, refuse_unequal
 from heed.evaluation.task import Task
+from heed.models.backend import Backend
 
 
 @component
@@ -34,12 +40,38 @@ class Toy(Task):
     def digest(self) -> str:
         return str(self.count)
 
+    def strata(self, scores: Sequence[ItemScore], level: float) -> list[Stratum]:
+        if self.weighed:
+            return []
+        share = sum(score.metrics["right"].num for score in scores) / len(scores)
+        right = {"right": share_interval(share, len(scores), level)}
+        return [Stratum("all", "", len(scores), len(scores), right)]
+
+    def events(self, scores: Sequence[ItemScore]) -> dict[str, int]:
+        return {"odd key": sum(int(score.key) % 2 for score in scores), "never": 0}
+
+
+@component
+class Repeat(Backend):
+    """Repeats its prompts, the last one first."""
+
+    speed: Annotated[int, Incidental]
+
+    def answers(
+        self, loaded: Any, prompts: Sequence[str], *, max_new_tokens: int, events: Any
+    ) -> Iterator[tuple[int, Answer]]:
+        for place in reversed(range(len(prompts))):
+            yield place, Answer(prompts[place], 2, "stop")
+
+    def settings(self, loaded: Any) -> dict[str, Any]:
+        return {"name": "repeat"}
+
 
 def suite(**changes) -> Suite:
     tasks = {"said": Toy(count=6, weighed=False), "weighed": Toy(count=3, weighed=True)}
     settings = {
         "name": "toy", "tasks": tasks, "primary": "said/right", "max_new_tokens": 4,
-        "batch_tokens": 64, "level": 0.95, "resamples": 200, "seed": 0,
+        "backend": Repeat(speed=1), "level": 0.95, "resamples": 200, "seed": 0,
         "margin": {"said": 0.02, "weighed": 0.02},
     }  # fmt: skip
     return Suite(**settings | changes)
@@ -57,14 +89,8 @@ def scores(right: list[int], cost: float = 1.0) -> list[ItemScore]:
 @pytest.fixture
 def loaded(monkeypatch):
     """A stand-in for a student: it repeats its prompt, and weighs everything alike."""
-    from heed.models import generate, likelihood
+    from heed.models import likelihood
 
-    def speak(_loaded, prompts, on_progress, **_):
-        for done in range(len(prompts)):
-            on_progress(done + 1, len(prompts))
-        return [Answer(prompt, 2, "stop") for prompt in prompts]
-
-    monkeypatch.setattr(generate, "generate", speak)
     monkeypatch.setattr(
         likelihood, "continuation_nats", lambda _, asked: [Likelihood(0.5, 1) for _ in asked]
     )
@@ -76,13 +102,13 @@ def loaded(monkeypatch):
 
 def test_every_item_is_scored_once_by_what_its_task_asks_for(loaded):
     told: list[tuple[str, int, int]] = []
-    found = suite().score(loaded, lambda *progress: told.append(progress))
+    found = suite().score(loaded, on_progress=lambda *progress: told.append(progress))
     assert [(s.task, s.key) for s in found] == [
         *(("said", str(i)) for i in range(6)), *(("weighed", str(i)) for i in range(3)),
     ]  # fmt: skip
     assert all(s.response == f"Q: {s.prompt}" for s in found[:6])
     assert all(s.metrics["cost"] == (1.0, 1) for s in found[6:])
-    assert {("said", 6, 6), ("weighed", 3, 3)} <= set(told)
+    assert told == [*(("said", i, 6) for i in range(7)), *(("weighed", i, 3) for i in range(4))]
 
 
 def test_a_score_that_is_no_number_names_its_item_and_a_next_step(loaded, monkeypatch):
@@ -92,6 +118,28 @@ def test_a_score_that_is_no_number_names_its_item_and_a_next_step(loaded, monkey
     monkeypatch.setattr(likelihood, "continuation_nats", lambda _, asked: [nan for _ in asked])
     with pytest.raises(RunError, match=r"weighed/cost of item 0 is nan.*lower lr.peak"):
         suite().score(loaded)
+
+
+def test_given_answers_are_scored_like_generated_ones(loaded):
+    said = suite(tasks={"said": Toy(count=6, weighed=False)}, margin={"said": 0.02})
+    given = said.score_given(lambda task, item: Answer(f"Q: {item.prompt}", 2, "stop"))
+    assert given == said.score(loaded)
+    assert given != said.score_given(lambda task, item: Answer(task, 2, "stop"))
+
+
+def test_a_task_that_weighs_likelihoods_is_refused_by_name_where_answers_are_given():
+    with pytest.raises(DataError, match="Task weighed of suite toy weighs likelihoods"):
+        suite().score_given(lambda task, item: Answer("0", 0, None))
+
+
+def test_the_breakdown_has_the_tasks_that_have_parts_and_each_only_its_own_scores():
+    found = suite().breakdown([*scores([0, 1, 1]), score(7, 0)])
+    assert found == {"said": [Stratum("all", "", 4, 4, {"right": share_interval(0.5, 4, 0.95)})]}
+
+
+def test_events_are_counted_over_all_tasks_and_those_that_never_happened_are_left_out():
+    cut = replace(score(3, 0), stop="cap")
+    assert suite().events([*scores([0, 1, 1]), cut]) == {"cut at the cap": 1, "odd key": 3}
 
 
 def test_the_primary_metric_stands_first_and_all_metrics_are_there():
@@ -128,7 +176,7 @@ def test_an_unknown_primary_metric_is_refused_with_the_nearest():
 
 def test_fingerprints_differ_in_what_decides_scores_and_the_difference_is_named(loaded):
     one = suite().fingerprint(loaded)
-    refuse_unequal(one, suite(batch_tokens=9, resamples=9).fingerprint(loaded))
+    refuse_unequal(one, suite(backend=Repeat(speed=9), resamples=9).fingerprint(loaded))
     with pytest.raises(RunError, match="max_new_tokens is 4 before and 5 after"):
         refuse_unequal(one, suite(max_new_tokens=5).fingerprint(loaded))
     longer = {**suite().tasks, "said": Toy(count=7, weighed=False)}
@@ -148,13 +196,22 @@ def test_written_scores_are_read_back_whole(tmp_path, loaded):
 
 
 def test_the_summary_maps_task_and_metric_to_an_interval(tmp_path):
-    from heed.core.files import read_json
-
     write_scores(tmp_path / "scores", suite(), scores([0, 1, 1, 1]), {})
     summary = read_json(tmp_path / "scores" / "summary.json")
     assert set(summary) == {"said", "weighed"}
     assert set(summary["said"]["right"]) == {"value", "low", "high", "items"}
     assert (summary["said"]["right"]["value"], summary["said"]["right"]["items"]) == (0.75, 4)
+
+
+def test_parts_and_events_stand_beside_the_summary(tmp_path):
+    found = [replace(s, stop="cap") for s in scores([0, 1])]
+    write_scores(tmp_path / "scores", suite(), found, {}, {"null": 21})
+    assert read_json(tmp_path / "scores" / "events.json") == {
+        "null": 21, "cut at the cap": 4, "odd key": 2,
+    }  # fmt: skip
+    (stratum,) = read_json(tmp_path / "scores" / "strata.json")["said"]
+    assert (stratum["group"], stratum["items"], stratum["asked"]) == ("all", 2, 2)
+    assert set(stratum["metrics"]["right"]) == {"value", "low", "high", "items"}
 
 
 def test_a_broken_record_is_one_clear_error(tmp_path):

@@ -119,16 +119,18 @@ def test_n_prompts_are_n_answers_in_their_order_before_and_after_tuning(recipe_o
     asked = [
         student.template.prompt(f"Name thing {i % 7}." + " please" * (i % 5)) for i in range(41)
     ]
-    for loaded in (student.fresh(), tuned):
-        one_by_one = [
-            generate(loaded, [p], max_new_tokens=12, batch_tokens=1)[0] for p in asked[:9]
-        ]
-        answers = generate(loaded, asked, max_new_tokens=12, batch_tokens=300)
-        assert len(answers) == len(asked)
-        assert answers[:9] == one_by_one
-        assert Counter(answers) == Counter(
-            generate(loaded, asked[::-1], max_new_tokens=12, batch_tokens=999)
+
+    def said(loaded, prompts, batch_tokens):
+        found = dict(
+            generate(loaded, prompts, max_new_tokens=12, batch_tokens=batch_tokens, max_rows=64)
         )
+        return [found[place] for place in range(len(prompts))]
+
+    for loaded in (student.fresh(), tuned):
+        answers = said(loaded, asked, 300)
+        assert len(answers) == len(asked)
+        assert answers[:9] == [said(loaded, [p], 1)[0] for p in asked[:9]]
+        assert Counter(answers) == Counter(said(loaded, asked[::-1], 999))
 
 
 def test_tuning_makes_the_teachers_responses_likelier_than_before(recipe_of, tune, student, toy):

@@ -1,120 +1,232 @@
 """Properties of greedy generation: batching changes the speed, never the texts."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heed.core.errors import DataError, RunError
+from heed.core.types import Answer
 from heed.models.generate import generate, left_padded
 from heed.models.student import Loaded
 
 WORDS = 40
 END = WORDS - 1
+SHAPE = {
+    "vocab_size": WORDS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    "initializer_range": 0.3, "bos_token_id": None, "eos_token_id": END, "pad_token_id": 1,
+}  # fmt: skip
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+OPT = {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.3}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Qwen2": {},
+    "Mistral": {"sliding_window": 6},
+    "Gemma2": {"sliding_window": 6, "head_dim": 8, "query_pre_attn_scalar": 8},  # capped logits
+    "GPT2": GPT2,  # learned positions
+    "OPT": OPT,  # positions counted from the mask
+    "GPTNeoX": {},
+    "Bloom": {"n_layer": 2, "n_head": 4},  # no positions, a bias by distance
+}
+
+
+def student(name: str) -> Loaded:
+    """A tiny random model whose logits are spread as if trained, over words that are numbers."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    made = Tokenizer(models.WordLevel({f"w{i:02}": i for i in range(WORDS)}, unk_token="w00"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.decoder = decoders.Fuse()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token=f"w{END}", pad_token="w01"
+    )
+    torch.manual_seed(0)
+    shape = {**SHAPE, **ARCHITECTURES[name]}
+    if name == "GPT2":  # its config has names of its own
+        shape = {
+            k: v for k, v in shape.items() if not k.startswith(("hidden", "num", "inter", "max"))
+        }
+    config = getattr(transformers, f"{name}Config")(**shape)
+    kind = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
+    model = getattr(transformers, kind)(config)
+    return Loaded("tiny", model, tokenizer, SimpleNamespace(end_of_turn=f"w{END}"), "")
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def loaded(request) -> Loaded:
+    return student(request.param)
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Loaded:
-    """A tiny random Llama whose logits are spread as if trained, over words that are numbers."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    made = Tokenizer(models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=f"w{END}", pad_token="w1")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=WORDS, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-        initializer_range=0.3, bos_token_id=None, eos_token_id=END, pad_token_id=1,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    template = SimpleNamespace(end_of_turn=f"w{END}")
-    return Loaded("tiny", model, tokenizer, template, "")
+def llama() -> Loaded:
+    return student("Llama")
 
 
 def prompts(count: int) -> list[str]:
     draw = torch.Generator().manual_seed(count)
     lengths = torch.randint(1, 20, (count,), generator=draw).tolist()
-    return [" ".join(f"w{i}" for i in torch.randint(2, END, (n,), generator=draw)) for n in lengths]
+    return [
+        " ".join(f"w{i:02}" for i in torch.randint(2, END, (n,), generator=draw)) for n in lengths
+    ]
+
+
+def answers(
+    loaded: Loaded, asked: list[str], cap: int, batch_tokens: int = 10_000, max_rows: int = 64
+) -> list[Answer]:
+    """All answers in the order of the prompts; each place is yielded once."""
+    found = list(
+        generate(loaded, asked, max_new_tokens=cap, batch_tokens=batch_tokens, max_rows=max_rows)
+    )
+    assert sorted(place for place, _ in found) == list(range(len(asked)))
+    return [answer for _, answer in sorted(found)]
 
 
 def alone(loaded: Loaded, prompt: str, cap: int) -> list[int]:
     """Greedy decoding of one prompt without cache or padding."""
     ids = loaded.tokenizer.encode(prompt)
     start = len(ids)
-    while len(ids) - start < cap and (len(ids) == start or ids[-1] != END):
+    while len(ids) - start < cap and (len(ids) == start or ids[-1] not in loaded.stop_ids):
         with torch.no_grad():
             ids.append(int(loaded.model.eval()(torch.tensor([ids])).logits[0, -1].argmax()))
     return ids[start:]
 
 
 @pytest.fixture(scope="module")
-def expected(loaded: Loaded) -> list[list[int]]:
-    return [alone(loaded, prompt, 24) for prompt in prompts(24)]
+def expected(loaded: Loaded) -> tuple[tuple[int, ...], list[Answer]]:
+    """Tokens that stop this student, and what it says to one prompt at a time."""
+    free = [alone(loaded, p, 20) for p in prompts(24)]
+    said_by = {t: sum(t in ids for ids in free) for t in range(WORDS)}
+    stops = (END, min(said_by, key=lambda t: abs(said_by[t] - 12)))  # half of the texts say it
+    cut = [next((i + 1 for i, t in enumerate(ids) if t in stops), len(ids)) for ids in free]
+    return stops, [
+        Answer(
+            loaded.tokenizer.decode([t for t in ids[:n] if t not in stops]),
+            n,
+            "stop" if ids[n - 1] in stops else "cap",
+        )
+        for ids, n in zip(free, cut, strict=True)
+    ]
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 100, 100_000])
-def test_batched_texts_are_those_of_one_prompt_at_a_time(
-    loaded: Loaded, expected: list[list[int]], batch_tokens: int
+@pytest.mark.parametrize("long", [4, 128])
+@pytest.mark.parametrize(("batch_tokens", "rows"), [(1, 64), (500, 64), (9_999, 5), (9_999, 64)])
+def test_every_architecture_says_what_it_says_to_one_prompt_at_a_time(
+    loaded: Loaded, expected, batch_tokens: int, rows: int, long: int, monkeypatch
 ):
-    answers = generate(loaded, prompts(24), max_new_tokens=24, batch_tokens=batch_tokens)
-    texts = [loaded.tokenizer.decode([i for i in ids if i != END]) for ids in expected]
-    assert [answer.text for answer in answers] == texts
-    assert [answer.tokens for answer in answers] == [len(ids) for ids in expected]
-    ends = ["stop" if ids[-1] == END else "cap" for ids in expected]
-    assert [answer.stop for answer in answers] == ends
-    assert {"stop", "cap"} == set(ends)  # both ways of ending are exercised
+    monkeypatch.setattr("heed.models.generate.LONG", long)
+    stops, said = expected
+    monkeypatch.setattr(Loaded, "stop_ids", property(lambda _: stops))
+    assert {a.stop for a in said} == {"stop", "cap"}  # both ways of ending are exercised
+    assert answers(loaded, prompts(24), 20, batch_tokens, rows) == said
 
 
-def test_the_order_of_prompts_does_not_change_an_answer(loaded: Loaded):
+@settings(max_examples=12)
+@given(
+    st.integers(2, 25),
+    st.integers(1, 12),
+    st.integers(1, 900),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
+def test_no_setting_of_speed_changes_a_text(
+    llama: Loaded, count: int, cap: int, batch_tokens: int, rows: int, long: int
+):
+    one = answers(llama, prompts(count), cap, batch_tokens=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heed.models.generate.LONG", long)
+        assert answers(llama, prompts(count), cap, batch_tokens, rows) == one
+
+
+def test_the_order_of_prompts_does_not_change_an_answer(llama: Loaded):
     asked = prompts(20)
-    there = generate(loaded, asked, max_new_tokens=8, batch_tokens=200)
-    back = generate(loaded, asked[::-1], max_new_tokens=8, batch_tokens=200)
-    assert there == back[::-1]
+    assert answers(llama, asked, 8, 200) == answers(llama, asked[::-1], 8, 200)[::-1]
 
 
-def test_no_batch_exceeds_its_budget(loaded: Loaded, monkeypatch):
+def test_no_step_exceeds_its_budget_of_rows_and_columns(llama: Loaded, monkeypatch):
     sizes = []
-    forward = loaded.model.forward
+    forward = llama.model.forward
 
     def watched(**inputs):
         sizes.append(inputs["attention_mask"].shape)
         return forward(**inputs)
 
-    monkeypatch.setattr(loaded.model, "forward", watched)
-    generate(loaded, prompts(30), max_new_tokens=10, batch_tokens=90)
+    monkeypatch.setattr(llama.model, "forward", watched)
+    answers(llama, prompts(30), 10, batch_tokens=90)
     assert max(rows * columns for rows, columns in sizes) <= 90
+    sizes.clear()
+    answers(llama, prompts(30), 10, max_rows=7)
+    assert max(rows for rows, _ in sizes) == 7
 
 
-def test_no_prompts_give_no_answers(loaded: Loaded):
-    assert generate(loaded, [], max_new_tokens=4, batch_tokens=100) == []
+def test_a_finished_row_makes_room_at_once(llama: Loaded, monkeypatch):
+    """Steps are far fewer than batches that wait for their last row would need."""
+    lengths = [len(alone(llama, p, 40)) for p in prompts(24)]
+    assert min(lengths) < 10
+    steps = []
+    forward = llama.model.forward
+    monkeypatch.setattr(
+        llama.model, "forward", lambda **inputs: (steps.append(1), forward(**inputs))[1]
+    )
+    answers(llama, prompts(24), 40, max_rows=4)
+    order = sorted(range(24), key=lambda i: -len(llama.tokenizer.encode(prompts(24)[i])))
+    waiting = sum(max(lengths[i] for i in order[k : k + 4]) for k in range(0, 24, 4))
+    assert len(steps) < waiting
 
 
-def test_progress_counts_every_prompt_once(loaded: Loaded):
-    told: list[tuple[int, int]] = []
-    generate(loaded, prompts(7), max_new_tokens=5, batch_tokens=60,
-             on_progress=lambda done, total: told.append((done, total)))  # fmt: skip
-    assert told == [(done, 7) for done in range(1, 8)]
+def test_every_end_of_text_of_the_generation_config_stops(llama: Loaded, monkeypatch):
+    said = alone(llama, prompts(3)[0], 6)
+    assert END not in said
+    monkeypatch.setattr(llama.model.generation_config, "eos_token_id", [END, said[2]])
+    assert said[2] in llama.stop_ids
+    (answer,) = answers(llama, prompts(3)[:1], 6)
+    assert answer.stop == "stop"
+    assert answer.tokens == said.index(said[2]) + 1
+
+
+def test_no_prompts_give_no_answers(llama: Loaded):
+    assert answers(llama, [], 4) == []
+
+
+def test_answers_come_as_they_finish(llama: Loaded, monkeypatch):
+    """A reader may keep each before the next is made: nothing is lost when the process dies."""
+    calls = []
+    forward = llama.model.forward
+    monkeypatch.setattr(
+        llama.model, "forward", lambda **inputs: (calls.append(1), forward(**inputs))[1]
+    )
+    said = generate(llama, prompts(12), max_new_tokens=8, batch_tokens=1, max_rows=1)
+    next(said)
+    first = len(calls)
+    assert len(list(said)) == 11
+    assert first < len(calls) / 2
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_left_in_the_mode_it_was_in(loaded: Loaded, training: bool):
-    loaded.model.train(training)
-    generate(loaded, prompts(2), max_new_tokens=2, batch_tokens=100)
-    assert loaded.model.training is training
+def test_the_model_is_left_in_the_mode_it_was_in(llama: Loaded, training: bool):
+    llama.model.train(training)
+    answers(llama, prompts(2), 2)
+    assert llama.model.training is training
 
 
-def test_a_prompt_that_does_not_fit_is_refused_and_counted(loaded: Loaded):
-    long = " ".join(["w5"] * 60)
+def test_a_reader_between_two_answers_may_train(llama: Loaded):
+    for _ in generate(llama, prompts(3), max_new_tokens=3, batch_tokens=1, max_rows=1):
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_a_prompt_that_does_not_fit_is_refused_and_counted(llama: Loaded):
+    long = " ".join(["w05"] * 60)
     with pytest.raises(RunError, match=r"1 of 2 prompts do not fit: the longest has 60.*64 posit"):
-        generate(loaded, ["w5", long], max_new_tokens=5, batch_tokens=100)
+        answers(llama, ["w05", long], 5)
 
 
-def test_an_empty_prompt_is_refused(loaded: Loaded):
+def test_an_empty_prompt_is_refused(llama: Loaded):
     with pytest.raises(DataError, match="nothing to continue"):
-        generate(loaded, [""], max_new_tokens=5, batch_tokens=100)
+        answers(llama, [""], 5)
 
 
 def test_padding_stands_on_the_left():

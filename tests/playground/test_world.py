@@ -74,11 +74,11 @@ def test_a_constraint_is_met_only_on_purpose(kind: str):
         good = respond(instruction.fact, instruction.constraints)
         bad = respond(instruction.fact, instruction.constraints, broken=[kind])
         row = instruction.row(0)
-        assert all(verify(row, good)[0]), (instruction.prompt, good)
-        assert not verify(row, bad)[0][place], (instruction.prompt, bad)
+        assert all(v.strict for v in verify(row, good)), (instruction.prompt, good)
+        assert not verify(row, bad)[place].strict, (instruction.prompt, bad)
         slip = kind == COMMA and any(c.count < 0 for c in instruction.constraints)  # a word more
         if len(instruction.constraints) == 2 and not slip:
-            assert verify(row, bad)[0][1 - place], (instruction.prompt, bad)
+            assert verify(row, bad)[1 - place].strict, (instruction.prompt, bad)
 
 
 def test_a_response_that_hedges_does_not_tell_the_answer():

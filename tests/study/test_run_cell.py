@@ -1,44 +1,29 @@
 """One cell from start to end: what it leaves on disk, and that no finished stage is done twice."""
 
 import json
-import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from tiny import ROOT, STUDENT, TINY, Finished, cell, evaluation
 
 from heed.core.component import component
-from heed.core.compose import compose_component
 from heed.core.errors import RunError
 from heed.core.files import read_json, read_jsonl
 from heed.evaluation.suite import Suite
 from heed.study.bases import load_base
-from heed.study.cell import Cell
 from heed.study.evaluation import run_evaluation
 from heed.study.ledger import latest
 from heed.study.run_cell import run_cell, surroundings
 from heed.tracking.tracker import Tracker
 from heed.training import fit as fit_module
 
-ROOT = Path(__file__).resolve().parents[2]
-STUDENT = (
-    "model.architecture.hidden=16",
-    "model.architecture.ffn=16",
-    "model.architecture.heads=2",
-    "model.architecture.kv_heads=2",
-    "model.pretraining.data.steps=2",
-    "model.pretraining.teacher.documents=200",
-    "suite.max_new_tokens=4",
-    "suite.resamples=100",
-    "trainer.threads=1",
-)
-TINY = (*STUDENT, "debug=quick")
 STEPS = 3  # of debug=quick
 FILES = """\
 config.yaml
@@ -51,51 +36,14 @@ model/adapter_config.json
 model/adapter_model.safetensors
 model/chat_template.jinja
 model/tokenizer.json
+scores/play/events.json
 scores/play/fingerprint.json
 scores/play/items.jsonl
+scores/play/manifest.json
+scores/play/report.html
 scores/play/result.json
+scores/play/strata.json
 scores/play/summary.json"""
-
-
-def cell(root: Path, *more: str) -> Cell:
-    return compose_component(ROOT / "conf", "train", (*TINY, f"outputs={root}", *more))
-
-
-@dataclass
-class Finished:
-    """What two processes of the same cell, begun at once, left behind."""
-
-    root: Path
-    cell: Cell
-    printed: list[tuple[int, str, str]]  # exit code, stdout, stderr
-
-    @property
-    def run(self) -> Path:
-        return self.cell.directory
-
-    @property
-    def result(self) -> dict[str, Any]:
-        return read_json(self.run / "scores/play/result.json")
-
-    def copy(self, to: Path) -> Cell:
-        """The same cell with outputs of its own."""
-        shutil.copytree(self.root, to, dirs_exist_ok=True)
-        return replace(self.cell, outputs=str(to))  # type: ignore[type-var]
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    root = tmp_path_factory.mktemp("outputs")
-    line = [sys.executable, "train.py", *TINY, f"outputs={root}"]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen(line, cwd=ROOT, env=env, **pipes) for _ in range(2)]
-    printed = []
-    for process in both:
-        out, err = process.communicate(timeout=300)
-        printed.append((process.returncode, out, err))
-    assert [code for code, *_ in printed] == [0, 0], printed
-    return Finished(root, cell(root), printed)
 
 
 @component
@@ -321,8 +269,7 @@ def test_a_pretraining_is_not_mirrored(tmp_path):
 @pytest.mark.slow
 def test_evaluate_shows_the_scores_that_a_run_made(finished, tmp_path, monkeypatch, capsys):
     finished.copy(tmp_path)
-    line = (*STUDENT, f"outputs={tmp_path}")
-    command = compose_component(ROOT / "conf", "evaluate", line)
+    command = evaluation(tmp_path, "model=nano", *STUDENT)
     monkeypatch.setattr(Suite, "score", None)
     run_evaluation(command)
     out = capsys.readouterr().out

@@ -44,6 +44,13 @@ img { max-width: 100%; height: auto; display: block; }
 .bar.hurt .span { stroke: #d55e00; } .bar.hurt circle { fill: #d55e00; }
 details { margin-top: 28px; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }
+h3 { font-size: 14px; margin: 12px 0 4px; color: var(--quiet); }
+pre { margin: 0; padding: 8px 12px; background: #f3f5f8; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, SFMono-Regular, Menlo, monospace; }
+td.group { background: #f3f5f8; } td.type { padding-left: 22px; }
+details.item { margin: 0; padding: 5px 0; border-bottom: 1px solid var(--line); }
+details.item summary { font-size: 13.5px; font-weight: 400; }
+details.item summary span { color: var(--quiet); }
 @media print { body { background: #ffffff; } main { border: 0; margin: 0; padding: 0; } }
 """
 """Colours are Okabe and Ito's; each verdict also has its word and its sign."""

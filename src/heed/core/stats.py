@@ -7,6 +7,9 @@ prompt, or tokens of one text, are never taken for independent.
 
 from __future__ import annotations
 
+from math import sqrt
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -92,6 +95,40 @@ def paired_delta(
         [an / ad - bn / bd for bn, bd, an, ad in _resampled_sums(table, resamples, seed)]
     )
     return _summary(values[1] - values[0], draws, level, table.shape[1])
+
+
+def share_interval(share: float, n: int, level: float) -> Interval:
+    """A share of n independent things with its Wilson score interval, for parts of few items.
+
+    The interval stays within [0, 1] and has a width at shares of 0 and 1 too, where resampling
+    finds none. Where several instructions of one prompt are counted, n is the number of prompts:
+    instructions of one prompt are not independent.
+
+    Args:
+        share: From 0 to 1; also of a finer count than n (3 of 4 instructions of 2 prompts).
+        n: Number of independent items, at least 1.
+        level: Nominal coverage, 0.95 say.
+
+    Raises:
+        DataError: no items, or a share that is none.
+
+    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+
+    Example:
+        >>> found = share_interval(1.0, 10, 0.95)
+        >>> round(found.low, 3), found.high
+        (0.722, 1.0)
+    """
+    if n < 1 or not 0 <= share <= 1:
+        raise DataError(
+            f"A share of {share} of {n} items has no interval. Count what was followed over what "
+            f"was asked, of at least one item."
+        )
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+    return Interval(value=share, low=low, high=high, items=n)
 
 
 def verdict_of(low: float, high: float, margin: float) -> Verdict:

@@ -77,6 +77,10 @@ class ChatTemplate(Protocol):
         """One user turn, up to where the assistant's answer begins."""
         ...
 
+    def prompt_of(self, messages: Sequence[Message]) -> str:
+        """A conversation so far, up to where the assistant's next answer begins."""
+        ...
+
     def jinja(self) -> str:
         """The same template in the form that `transformers` saves beside a tokenizer."""
         ...
@@ -121,15 +125,16 @@ class Answer(NamedTuple):
     """What a model said.
 
     Attributes:
-        text: The response without its stop token.
-        tokens: Number of generated tokens, the stop token included.
-        stop: `stop` if the model ended its turn, `cap` if it was cut at the cap.
+        text: The response without its stop token; None where there is none: a file of responses
+            may lack it.
+        tokens: Number of generated tokens, the stop token included; 0 where heed generated nothing.
+        stop: `stop` if the model ended its turn, `cap` if it was cut at the cap, None if unknown.
         likelihoods: One per request of the item; empty for generation tasks.
     """
 
-    text: str
+    text: str | None
     tokens: int
-    stop: Stop
+    stop: Stop | None
     likelihoods: tuple[Likelihood, ...] = ()
 
 
@@ -176,6 +181,25 @@ class Interval:
     low: float
     high: float
     items: int
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A part of a task's items with its own score: one type of instruction, or a group of types.
+
+    Attributes:
+        group: The group, `keywords`.
+        name: The type within it, `keywords:existence`; empty for the whole group.
+        items: Number of items that have something of it.
+        asked: Number of things asked (instructions) in these items.
+        metrics: Metric name -> value with interval.
+    """
+
+    group: str
+    name: str
+    items: int
+    asked: int
+    metrics: Mapping[str, Interval]
 
 
 @dataclass(frozen=True)

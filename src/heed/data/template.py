@@ -95,7 +95,28 @@ class Template:
 
     def prompt(self, instruction: str) -> str:
         """One user turn, up to where the assistant's answer begins."""
-        return self.begin + self._turn(Message("user", instruction)) + self.assistant
+        return self.prompt_of([Message("user", instruction)])
+
+    def prompt_of(self, messages: Sequence[Message]) -> str:
+        r"""A conversation so far, up to where the assistant's next answer begins.
+
+        Raises:
+            DataError: the assistant has spoken last, or nobody has.
+
+        Example:
+            >>> t = Template(name="toy", begin="", system="{content}\n", user="Q: {content}\n",
+            ...              assistant="A: ", end_of_turn="<end>", between="\n")
+            >>> t.prompt_of([Message("user", "1"), Message("assistant", "2"), Message("user", "3")])
+            'Q: 1\nA: 2<end>\nQ: 3\nA: '
+        """
+        if not messages or messages[-1].role == "assistant":
+            roles = ", ".join(m.role for m in messages) or "no turn at all"
+            raise DataError(
+                f"an answer must follow somebody else's turn; found {roles}. The student would "
+                f"answer itself. Add the user's next turn."
+            )
+        opened = self.render([*messages, Message("assistant", "")]).text
+        return opened.removesuffix(self.end_of_turn)
 
     def _turn(self, message: Message) -> str:
         if message.role not in ("system", "user"):

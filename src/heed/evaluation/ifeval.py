@@ -8,17 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from heed.core.component import component, nearest
 from heed.core.errors import DataError
 from heed.core.identity import Incidental
-from heed.core.types import Answer, Item, ItemScore, Ratio
+from heed.core.stats import share_interval
+from heed.core.types import Answer, Item, ItemScore, Ratio, Stratum
 from heed.data.teacher import json_lines, need_file
 from heed.evaluation.task import Task
-from heed.evaluation.verifiers import NEEDS_PUNKT, SEED, Row, find_punkt, registry, verify
+from heed.evaluation.verifiers import (
+    NEEDS_PUNKT,
+    SEED,
+    Row,
+    RulesName,
+    Verdict,
+    find_punkt,
+    registry,
+    rules_versions,
+    use_nltk_folder,
+    verify,
+)
 
 METRICS: tuple[str, ...] = (
     "prompt_level_strict_acc",
@@ -30,6 +41,12 @@ METRICS: tuple[str, ...] = (
 
 FIELDS = ("key", "prompt", "instruction_id_list", "kwargs")
 
+PROBE = "This is a sentence. Is this another one?"
+"""What every type of instruction is verified on once, before anything is scored."""
+
+DRAWN = "instruction whose row leaves an argument to chance (drawn with a fixed seed)"
+FAILED = "instruction on which the verifier failed, scored as not followed"
+
 
 class InstructionFollowing(Task):
     """Prompts in IFEval's row format, wherever the rows come from."""
@@ -40,6 +57,10 @@ class InstructionFollowing(Task):
     def rows(self) -> Sequence[Row]:
         """All rows in a fixed order, each with `key`, `prompt`, `instruction_id_list`, `kwargs`."""
 
+    def verifiers(self) -> RulesName:
+        """Whose verifiers know the instruction types: lm-eval's, unless a task says otherwise."""
+        return "ifeval"
+
     def nltk_folder(self) -> str | None:
         """A folder that holds nltk's `tokenizers/punkt_tab`, or None for nltk's own search path."""
         return None
@@ -48,18 +69,19 @@ class InstructionFollowing(Task):
         """One item per row; its key is the row's key as text.
 
         Raises:
-            DataError: a row is malformed, or a verifier lacks its data.
+            DataError: a row is malformed, or the verifiers' package or its data is missing.
         """
         rows = self.rows()
-        check_rows(rows)
-        if any(NEEDS_PUNKT.intersection(row["instruction_id_list"]) for row in rows):
+        use_nltk_folder(self.nltk_folder())
+        if self._needs_punkt(rows):
             find_punkt(self.nltk_folder())
+        check_rows(rows, self.verifiers())
         return [Item(key=str(row["key"]), prompt=row["prompt"], row=row) for row in rows]
 
     def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
         """Score a response strictly (as it is) and loosely (with common wrappings removed)."""
-        strict, loose = verify(item.row, answer.text)
-        verdicts = zip(item.row["instruction_id_list"], strict, loose, strict=True)
+        verdicts = verify(item.row, answer.text, self.verifiers())
+        told = zip(item.row["instruction_id_list"], verdicts, strict=True)
         return ItemScore(
             task=name,
             key=item.key,
@@ -67,26 +89,59 @@ class InstructionFollowing(Task):
             response=answer.text,
             stop=answer.stop,
             tokens=answer.tokens,
-            metrics=metrics_of(strict, loose),
-            details={"instructions": [{"id": i, "strict": s, "loose": w} for i, s, w in verdicts]},
+            metrics=metrics_of([v.strict for v in verdicts], [v.loose for v in verdicts]),
+            details={"instructions": [_detail(kind, verdict) for kind, verdict in told]},
         )
 
+    def strata(self, scores: Sequence[ItemScore], level: float) -> list[Stratum]:
+        """Each group of instruction types, followed by its types, in alphabetical order.
+
+        The intervals are those of a share of *prompts* (`share_interval`): instructions of one
+        prompt are not independent.
+        """
+        told = [(score.key, told) for score in scores for told in score.details["instructions"]]
+        found = []
+        for group in sorted({_group(detail["id"]) for _, detail in told}):
+            own = [(key, detail) for key, detail in told if _group(detail["id"]) == group]
+            found.append(_stratum(group, "", own, level))
+            for kind in sorted({detail["id"] for _, detail in own}):
+                part = [(key, detail) for key, detail in own if detail["id"] == kind]
+                found.append(_stratum(group, kind, part, level))
+        return found
+
+    def events(self, scores: Sequence[ItemScore]) -> dict[str, int]:
+        """Instructions whose verdict hangs on the seed, or on a verifier's failure."""
+        told = [told for score in scores for told in score.details["instructions"]]
+        return {
+            DRAWN: sum("drawn" in detail for detail in told),
+            FAILED: sum("error" in detail for detail in told),
+        }
+
     def digest(self) -> str:
-        """Hash of the rows, of the seed, and of the packages that hold the rules."""
-        rules = {name: version(name) for name in ("lm_eval", "langdetect", "nltk")}
-        text = json.dumps([[dict(row) for row in self.rows()], rules, SEED], sort_keys=True)
+        """Hash of the rows, of the seed, and of the packages and data that hold the rules."""
+        rows = self.rows()
+        rules: dict[str, Any] = dict(rules_versions(self.verifiers()))
+        if self._needs_punkt(rows):
+            rules["punkt_tab"] = find_punkt(self.nltk_folder())
+        text = json.dumps([[dict(row) for row in rows], rules, SEED], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _needs_punkt(self, rows: Sequence[Row]) -> bool:
+        return any(NEEDS_PUNKT.intersection(row.get("instruction_id_list") or ()) for row in rows)
 
 
 @component
-class IFEval(InstructionFollowing):
-    """Prompts read from a jsonl file, such as the 541 of IFEval.
+class PromptFile(InstructionFollowing):
+    """Prompts read from a jsonl file: the 541 of IFEval, the 300 of IFBench, or your own.
 
     Source: Zhou et al. 2023, https://arxiv.org/abs/2311.07911, section 2.
     """
 
     path: Annotated[str, Incidental]
     """File of rows, .jsonl or .jsonl.gz; the identity holds its content, not its place."""
+
+    rules: RulesName
+    """Whose verifiers: `ifeval` (lm-eval) or `ifbench` (its own package)."""
 
     nltk_data: Annotated[str | None, Incidental]
     """Folder that holds `tokenizers/punkt_tab`; null searches where nltk itself would."""
@@ -97,7 +152,11 @@ class IFEval(InstructionFollowing):
         Raises:
             DataError: the file is missing, or a line is not a JSON object.
         """
-        return list(json_lines(need_file(self.path, "prompts of task ifeval")))
+        return list(json_lines(need_file(self.path, f"prompts for the rules of {self.rules}")))
+
+    def verifiers(self) -> RulesName:
+        """The configured ones."""
+        return self.rules
 
     def nltk_folder(self) -> str | None:
         """The configured folder."""
@@ -119,42 +178,98 @@ def metrics_of(strict: Sequence[bool], loose: Sequence[bool]) -> dict[str, Ratio
     return dict(zip(METRICS, ratios, strict=True))
 
 
-def check_rows(rows: Sequence[Row]) -> None:
+def _detail(kind: str, verdict: Verdict) -> dict[str, Any]:
+    """One instruction's row in the details: what is out of the ordinary only where it is."""
+    found = {"id": kind, "strict": verdict.strict, "loose": verdict.loose}
+    more = {"drawn": dict(verdict.drawn), "error": verdict.error}
+    return found | {key: value for key, value in more.items() if value}
+
+
+def _group(kind: str) -> str:
+    return kind.partition(":")[0]
+
+
+def _stratum(
+    group: str, kind: str, told: Sequence[tuple[str, Mapping[str, Any]]], level: float
+) -> Stratum:
+    """The score of some instructions, given with the keys of their prompts."""
+    prompts = len({key for key, _ in told})
+    metrics = {
+        f"inst_level_{mode}_acc": share_interval(
+            sum(detail[mode] for _, detail in told) / len(told), prompts, level
+        )
+        for mode in ("strict", "loose")
+    }
+    return Stratum(group, kind, prompts, len(told), metrics)
+
+
+def check_rows(rows: Sequence[Row], rules: RulesName = "ifeval") -> None:
     """Refuse rows that could not be scored as they ask.
 
     Raises:
-        DataError: no rows, a missing field, a repeated key, an unknown instruction type, or a list
-            of arguments that does not match the list of instructions.
+        DataError: no rows, a missing field, a repeated key, an unknown instruction type, arguments
+            that do not fit the instructions, or data of nltk that a verifier lacks.
     """
     if not rows:
         raise DataError("The task has no prompts, so it has no score. Give it at least two rows.")
     seen: set[str] = set()
     for row in rows:
-        missing = [field for field in FIELDS if field not in row]
-        if missing:
-            raise DataError(
-                f"The row {str(dict(row))[:80]} lacks {', '.join(missing)}, so it cannot be "
-                f"scored. Every row needs {', '.join(FIELDS)}."
-            )
+        _check_fields(row)
         if str(row["key"]) in seen:
             raise DataError(
                 f"Key {row['key']} appears twice, so before and after could not be paired. Give "
                 f"every row its own key."
             )
         seen.add(str(row["key"]))
-        _check_instructions(row)
+        _check_instructions(row, rules)
+    _try_each_type(rows, rules)
 
 
-def _check_instructions(row: Row) -> None:
-    names, arguments, known = row["instruction_id_list"], row["kwargs"], registry()
+def _check_fields(row: Row) -> None:
+    missing = [field for field in FIELDS if field not in row]
+    if missing:
+        raise DataError(
+            f"The row {str(dict(row))[:80]} lacks {', '.join(missing)}, so it cannot be scored. "
+            f"Every row needs {', '.join(FIELDS)}."
+        )
+    names, arguments = row["instruction_id_list"], row["kwargs"]
+    kinds = {
+        "prompt": isinstance(row["prompt"], str),
+        "instruction_id_list": _all_are(str, names),
+        "kwargs": _all_are(dict, arguments),
+    }
+    for field in (field for field, right in kinds.items() if not right):
+        raise DataError(
+            f"Row {row['key']}: {field} is {str(row[field])[:60]!r}, which no verifier can read. "
+            f"Give prompt as text, instruction_id_list as a list of texts, and kwargs as a list of "
+            f"objects."
+        )
     if not names or len(names) != len(arguments):
         raise DataError(
             f"Row {row['key']} has {len(names)} instructions and {len(arguments)} kwargs, so it is "
             f"not clear what to verify. Give one dict of kwargs per instruction, at least one."
         )
-    for name in names:
+
+
+def _all_are(kind: type, values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _check_instructions(row: Row, rules: RulesName) -> None:
+    known = registry(rules)
+    for name in row["instruction_id_list"]:
         if name not in known:
             raise DataError(
-                f"Row {row['key']} asks for {name!r}, which no verifier knows. "
+                f"Row {row['key']} asks for {name!r}, which no verifier of {rules} knows. "
                 f"{nearest(name, list(known))} Known types: {', '.join(sorted(known))}."
             )
+    verify(row, None, rules)  # does each verifier take its arguments?
+
+
+def _try_each_type(rows: Sequence[Row], rules: RulesName) -> None:
+    """Run each verifier once, so that data which it lacks are missed before any model answers."""
+    tried: set[str] = set()
+    for row in rows:
+        if not tried.issuperset(row["instruction_id_list"]):
+            verify(row, PROBE, rules)
+            tried.update(row["instruction_id_list"])

@@ -1,4 +1,4 @@
-"""Scores on disk: `summary.json`, `items.jsonl` and `fingerprint.json` in one directory."""
+"""Scores on disk: one directory with the summary, its parts, every item, and how it was made."""
 
 from __future__ import annotations
 
@@ -14,23 +14,38 @@ from heed.evaluation.suite import Suite
 
 
 def write_scores(
-    directory: Path, suite: Suite, scores: Sequence[ItemScore], fingerprint: Mapping[str, Any]
+    directory: Path,
+    suite: Suite,
+    scores: Sequence[ItemScore],
+    fingerprint: Mapping[str, Any],
+    events: Mapping[str, int] | None = None,
 ) -> None:
     """Write the scores of one model as a whole directory, or not at all.
+
+    `summary.json` holds task -> metric -> value with interval, `strata.json` task -> list of
+    groups and types, `items.jsonl` one row per item, `events.json` what happened -> how often.
 
     Args:
         directory: Made anew; one that is there is replaced.
         suite: What made the scores.
         scores: From `Suite.score`; all numbers finite.
         fingerprint: From `Suite.fingerprint`.
+        events: What happened before the scoring; those that the suite finds in the scores are
+            added.
     """
     summary = {
         task: {metric: asdict(value) for metric, value in metrics.items()}
         for task, metrics in suite.summarise(scores).items()
     }
+    strata = {
+        task: [asdict(stratum) for stratum in found]
+        for task, found in suite.breakdown(scores).items()
+    }
     with whole_directory(directory) as made:
         write_json(made / "summary.json", summary)
         write_jsonl(made / "items.jsonl", [_row(score) for score in scores])
+        write_json(made / "strata.json", strata)
+        write_json(made / "events.json", dict(events or {}) | suite.events(scores))
         write_json(made / "fingerprint.json", dict(fingerprint))
 
 

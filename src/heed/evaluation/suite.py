@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from heed.core.component import component, nearest
-from heed.core.errors import ConfigError, Mistake, RunError
+from heed.core.errors import ConfigError, DataError, Mistake, RunError
 from heed.core.identity import FileName, Incidental, first_difference, short_hash, versions
 from heed.core.stats import interval, paired_delta, verdict_of
-from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio
+from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio, Stratum
 from heed.evaluation.task import Task
+from heed.models.backend import Backend
 
 if TYPE_CHECKING:
+    from heed.evaluation.journal import Journal
     from heed.models.student import Loaded
 
 Progress = Callable[[str, int, int], None]
@@ -38,8 +41,8 @@ class Suite:
     max_new_tokens: PositiveInt
     """Cap on generated tokens, the stop token included."""
 
-    batch_tokens: Annotated[PositiveInt, Incidental]
-    """Budget of one generation batch, rows x (prompt + cap): memory and speed, not the texts."""
+    backend: Backend
+    """What generates the answers, before and after alike."""
 
     level: Annotated[float, Field(gt=0, lt=1)]
     """Share of resamples inside an interval."""
@@ -78,17 +81,25 @@ class Suite:
     def fingerprint(self, loaded: Loaded) -> dict[str, Any]:
         """`settings` and how this student is spoken to: scores compare only if these are equal."""
         template = loaded.template
-        exact = str(loaded.model.dtype) == "torch.float32"
         return self.settings() | {
             "template": short_hash([template.prompt("{instruction}"), template.end_of_turn]),
             "stops": loaded.tokenizer.convert_ids_to_tokens(list(loaded.stop_ids)),
             "precision": str(loaded.model.dtype).removeprefix("torch."),
-            # in shorter types than float32 the texts may depend on how prompts are batched
-            "batch_tokens": None if exact else self.batch_tokens,
+            "backend": self.backend.settings(loaded),
         }
 
-    def score(self, loaded: Loaded, on_progress: Progress | None = None) -> list[ItemScore]:
+    def score(
+        self,
+        loaded: Loaded,
+        journal: Journal | None = None,
+        on_progress: Progress | None = None,
+    ) -> list[ItemScore]:
         """Answer and score every item of every task.
+
+        Args:
+            loaded: The student.
+            journal: Holds finished answers: those in it are not asked for again.
+            on_progress: Told of each answered item.
 
         Returns:
             Scores in the order of `tasks` and of their items.
@@ -100,36 +111,81 @@ class Suite:
         scores = []
         for name, task in self.tasks.items():
             items = task.items()
-            answers = self._answers(loaded, name, items, on_progress)
-            for item, answer in zip(items, answers, strict=True):
-                scores.append(_finite(task.score(name, item, answer)))
+            answers = self._answers(loaded, name, items, journal, on_progress)
+            for item in items:
+                scores.append(_finite(task.score(name, item, answers[item.key])))
         return scores
 
     def _answers(
-        self, loaded: Loaded, name: str, items: Sequence[Item], on_progress: Progress | None
-    ) -> list[Answer]:
-        """Likelihoods for items with requests, generated text for the others, in order."""
-        from heed.models.generate import generate
+        self,
+        loaded: Loaded,
+        name: str,
+        items: Sequence[Item],
+        journal: Journal | None,
+        on_progress: Progress | None,
+    ) -> dict[str, Answer]:
+        """Key -> likelihoods for items with requests, generated text for the others."""
+        kept = journal.known(name) if journal is not None else {}
+        found = {item.key: kept[item.key] for item in items if item.key in kept}
+        tell = on_progress or _silent
+        tell(name, len(found), len(items))
+        events = journal.events if journal is not None else Counter()
+        for key, answer in self._new_answers(loaded, items, found, events):
+            if journal is not None:
+                journal.add(name, key, answer)
+            found[key] = answer
+            tell(name, len(found), len(items))
+        assert len(found) == len(items), "every item has one answer"
+        return found
 
-        asked = [item for item in items if item.requests]
-        spoken = [item.prompt for item in items if not item.requests]
-        weighed = iter(_likelihoods(loaded, asked))
+    def _new_answers(
+        self,
+        loaded: Loaded,
+        items: Sequence[Item],
+        found: Mapping[str, Answer],
+        events: Counter[str],
+    ) -> Iterator[tuple[str, Answer]]:
+        """Keys and answers of the items that have none yet, in the order of finishing.
 
-        def tell(done: int, _: int) -> None:
-            if on_progress is not None:
-                on_progress(name, len(asked) + done, len(items))
-
-        tell(0, 0)
-        said = iter(
-            generate(
-                loaded,
-                [loaded.template.prompt(prompt) for prompt in spoken],
-                max_new_tokens=self.max_new_tokens,
-                batch_tokens=self.batch_tokens,
-                on_progress=tell,
+        Items that are weighed are weighed together or not at all: the last digit of a likelihood
+        depends on what stands beside it in a batch.
+        """
+        weighed = [item for item in items if item.requests]
+        if any(item.key not in found for item in weighed):
+            keys = [item.key for item in weighed]
+            yield from zip(keys, _likelihoods(loaded, weighed), strict=True)
+        asked = [item for item in items if not item.requests and item.key not in found]
+        if asked:
+            prompts = [loaded.template.prompt(item.prompt) for item in asked]
+            said = self.backend.answers(
+                loaded, prompts, max_new_tokens=self.max_new_tokens, events=events
             )
-        )
-        return [next(weighed if item.requests else said) for item in items]
+            for place, answer in said:
+                yield asked[place].key, answer
+
+    def score_given(self, answer_of: Callable[[str, Item], Answer]) -> list[ItemScore]:
+        """Score answers that no model here made: a file of responses, or a control.
+
+        Args:
+            answer_of: Task's name and item -> answer.
+
+        Returns:
+            Scores in the order of `tasks` and of their items.
+
+        Raises:
+            DataError: a task weighs likelihoods, which no text can give, or its data is missing.
+        """
+        scores = []
+        for name, task in self.tasks.items():
+            items = task.items()
+            if any(item.requests for item in items):
+                raise DataError(
+                    f"Task {name} of suite {self.name} weighs likelihoods, and a text has none, so "
+                    f"responses cannot be scored on it. Choose a suite whose tasks are all "
+                    f"answered in text, such as suite=ifeval."
+                )
+            scores += [_finite(task.score(name, item, answer_of(name, item))) for item in items]
+        return scores
 
     def summarise(self, scores: Sequence[ItemScore]) -> dict[str, dict[str, Interval]]:
         """Each metric's value with its interval: task -> metric -> interval."""
@@ -140,6 +196,23 @@ class Suite:
             }
             for name, task in self.tasks.items()
         }
+
+    def breakdown(self, scores: Sequence[ItemScore]) -> dict[str, list[Stratum]]:
+        """Scores of parts of the items: task -> its groups and types, for tasks that have some."""
+        found = {name: task.strata(own, self.level) for name, task, own in self._own(scores)}
+        return {name: strata for name, strata in found.items() if strata}
+
+    def events(self, scores: Sequence[ItemScore]) -> dict[str, int]:
+        """What a reader of these scores must know, and how often it happened, over all tasks."""
+        found = Counter({"cut at the cap": sum(score.stop == "cap" for score in scores)})
+        for _, task, own in self._own(scores):
+            found.update(task.events(own))
+        return {what: times for what, times in found.items() if times}
+
+    def _own(self, scores: Sequence[ItemScore]) -> Iterator[tuple[str, Task, list[ItemScore]]]:
+        """Each task with its name and its part of the scores."""
+        for name, task in self.tasks.items():
+            yield name, task, [score for score in scores if score.task == name]
 
     def deltas(self, before: Sequence[ItemScore], after: Sequence[ItemScore]) -> list[Delta]:
         """After minus before of every metric over the same items, the primary metric first.
@@ -177,6 +250,10 @@ class Suite:
 
     def _bootstrap(self) -> dict[str, Any]:
         return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
+
+
+def _silent(task: str, done: int, total: int) -> None:
+    """Progress that nobody asked about."""
 
 
 def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heed.core.types import Answer, Item, ItemScore, Ratio, RowSource
+from heed.core.types import Answer, Item, ItemScore, Ratio, RowSource, Stratum
 
 
 def weighed(
@@ -48,6 +48,23 @@ class Task(ABC):
             item: One of `items()`.
             answer: The model's response, or its likelihoods, for this item.
         """
+
+    def strata(self, scores: Sequence[ItemScore], level: float) -> list[Stratum]:
+        """Scores of parts of the items, where a task has parts to show; none otherwise.
+
+        Args:
+            scores: This task's, of any number of items.
+            level: Nominal coverage of the intervals.
+        """
+        return []
+
+    def events(self, scores: Sequence[ItemScore]) -> dict[str, int]:
+        """What a reader of these scores must know, and how often it happened; none otherwise.
+
+        Args:
+            scores: This task's.
+        """
+        return {}
 
     def references(self, training: RowSource, tokenizer: Any) -> dict[str, float]:
         """What trivial models reach on this task, where it knows some: name -> value.

@@ -112,11 +112,23 @@ class LoRA(Adapter):
 
 
 def attach_saved(model: Any, directory: Path) -> Any:
-    """Put a saved adapter into its base model, merged into the weights."""
-    import peft
+    """Put a saved adapter into its base model, merged into the weights.
 
-    with _own_deprecations():
-        return peft.PeftModel.from_pretrained(model, directory).merge_and_unload()
+    Raises:
+        ValueError: the file and the base do not fit: an update has no place, or a place no update.
+            (Other damage is raised as peft, torch and safetensors do.)
+    """
+    import peft
+    from safetensors.torch import load_file
+
+    saved = load_file(directory / "adapter_model.safetensors")
+    with _own_deprecations(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*missing adapter keys.*")  # told below
+        attached = peft.PeftModel.from_pretrained(model, directory)
+        placed = peft.get_peft_model_state_dict(attached, save_embedding_layers=False)
+    if odd := sorted(saved.keys() ^ placed.keys()):
+        raise ValueError(f"{len(odd)} updates stand in the file or in the base only: {odd[0]}")
+    return attached.merge_and_unload()
 
 
 @contextmanager

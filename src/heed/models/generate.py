@@ -1,8 +1,16 @@
-"""Greedy generation: many prompts in few batches, with the very texts of one prompt at a time."""
+"""Greedy generation: many prompts at once, with the very texts of one prompt at a time.
+
+Prompts are sorted by length, longest first. As many as fit are decoded together; a finished row
+leaves at once, and the next prompts take its place (continuous batching), so that no step is spent
+on rows that have nothing more to say. Texts that grow long are set aside and decoded together, for
+attention runs over as many columns as the longest row of a step has: one endless text would cost
+every short one beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,13 +18,17 @@ from torch import Tensor
 
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer
+from heed.models.slots import Slots
 from heed.models.student import Loaded
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished prompts and the number of all prompts."""
 
 LEFT_PADDED = ("sdpa", "eager")
 """Attention functions that see a padding mask; one that does not would read the padding."""
+
+FREE_SHARE = 16
+"""New prompts are read in as soon as one row in so many is free."""
+
+LONG = 128
+"""Generated tokens from which on a text is decoded with other long ones."""
 
 
 def generate(
@@ -25,44 +37,66 @@ def generate(
     *,
     max_new_tokens: int,
     batch_tokens: int,
-    on_progress: Progress | None = None,
-) -> list[Answer]:
+    max_rows: int,
+) -> Iterator[tuple[int, Answer]]:
     """The student's most likely continuation of each prompt, token by token.
 
-    Prompts are sorted by length and cut into batches of rows x (longest prompt + max_new_tokens)
-    <= batch_tokens (at least one row). A row leaves its batch when it is finished. Batching decides
-    the speed; in float32 the texts are those of one prompt at a time.
+    How prompts are batched decides the speed; in float32 the texts are those of one at a time.
 
     Args:
         loaded: The student.
         prompts: Rendered prompts, special tokens written out.
         max_new_tokens: Cap on generated tokens, the stop token included.
-        batch_tokens: Budget of key and value slots of one batch; memory and speed only.
-        on_progress: Told of each finished prompt.
+        batch_tokens: Most rows x (longest prompt + max_new_tokens), but at least one row.
+        max_rows: Most rows.
 
-    Returns:
-        One answer per prompt, in order.
+    Yields:
+        The place of a prompt and its answer, as it finishes.
+
+    Raises:
+        RunError: a prompt and its answer would not fit into the student's context.
+        DataError: a prompt without any token.
+    """
+    encoded = encoded_prompts(loaded, prompts, max_new_tokens)
+    assert loaded.model.config._attn_implementation in LEFT_PADDED
+    waiting = deque(sorted(range(len(encoded)), key=lambda i: -len(encoded[i])))
+    young, old = (_Rows(loaded, encoded, max_new_tokens) for _ in range(2))
+    with loaded.evaluating():
+        while waiting or young.said or old.said:
+            longest = max(len(encoded[i]) for i in (*young.said, *old.said, *list(waiting)[:1]))
+            most = batch_tokens // (2 * longest + LONG + max_new_tokens)
+            most = max(1, min(max_rows, most))
+            finished = _advance(waiting, young, old, most)
+            yield from ((place, answer_of(loaded, ids)) for place, ids in finished)
+
+
+@torch.inference_mode()
+def _advance(waiting: deque[int], young: _Rows, old: _Rows, most: int) -> Finished:
+    """Do what is next with at most so many rows of each kind; returns what has finished."""
+    free = most - len(young.said)
+    if len(old.said) >= most or not (waiting or young.said):
+        return old.step()
+    if waiting and (free >= max(1, most // FREE_SHARE) or not young.said):
+        places = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+        newcomers = young.read(places)
+        finished = newcomers.settle()
+        young.join(newcomers)
+        return finished
+    finished = young.step()
+    long = [row for row, place in enumerate(young.places) if len(young.said.get(place, ())) >= LONG]
+    if long:
+        old.join(young.take(long[: most - len(old.said)]))
+    return finished
+
+
+def encoded_prompts(loaded: Loaded, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+    """Token ids of each rendered prompt.
 
     Raises:
         RunError: a prompt and its answer would not fit into the student's context.
         DataError: a prompt without any token.
     """
     encoded = [loaded.tokenizer.encode(text, add_special_tokens=False) for text in prompts]
-    _check_room(loaded, encoded, max_new_tokens)
-    assert loaded.model.config._attn_implementation in LEFT_PADDED
-    found: dict[int, list[int]] = {}
-    with torch.inference_mode(), loaded.evaluating():
-        for batch in _batches([len(ids) for ids in encoded], max_new_tokens, batch_tokens):
-            rows = [encoded[i] for i in batch]
-            for place, ids in _decode_batch(loaded, rows, max_new_tokens):
-                found[batch[place]] = ids
-                if on_progress is not None:
-                    on_progress(len(found), len(prompts))
-    return [_answer(loaded, found[i]) for i in range(len(prompts))]
-
-
-def _check_room(loaded: Loaded, encoded: Sequence[list[int]], max_new_tokens: int) -> None:
-    """Refuse prompts that would have to be cut, or that have nothing to continue."""
     if any(not ids for ids in encoded):
         raise DataError(
             "A rendered prompt has no token, so there is nothing to continue. Use a template that "
@@ -77,57 +111,136 @@ def _check_room(loaded: Loaded, encoded: Sequence[list[int]], max_new_tokens: in
             f"the {context} positions of student {loaded.name!r}. Cutting prompts would score "
             f"another task. Lower suite.max_new_tokens, or take a student with a longer context."
         )
+    return encoded
 
 
-def _batches(lengths: Sequence[int], max_new: int, budget: int) -> Iterator[list[int]]:
-    """Indices of prompts, longest first, cut so that rows x (longest + max_new) <= budget.
+FREE = -1
+"""Stands for the prompt of a row that has none."""
 
-    Longest first: if memory runs out, it does so at once.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    while order:
-        rows = max(1, budget // (lengths[order[0]] + max_new))
-        yield order[:rows]
-        order = order[rows:]
+Finished = list[tuple[int, list[int]]]
+"""Places of prompts with their generated ids, the stop token included."""
 
 
-def _decode_batch(
-    loaded: Loaded, rows: Sequence[list[int]], max_new_tokens: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Decode one batch; yields (row, generated ids with the stop token) as rows finish."""
-    from transformers import DynamicCache
+class _Rows:
+    """Rows that are decoded together: `places[row]` is the prompt of a row, or `FREE`."""
 
-    model: Any = loaded.model
-    ids, mask = left_padded(rows, loaded.tokenizer.pad_token_id or 0, model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    stops = torch.tensor(loaded.stop_ids, device=model.device)
-    cache = DynamicCache(config=model.config)
-    alive = list(range(len(rows)))
-    said: list[list[int]] = [[] for _ in rows]
-    for step in range(1, max_new_tokens + 1):
-        logits = model(
+    def __init__(self, loaded: Loaded, encoded: Sequence[list[int]], cap: int):
+        self.loaded, self.encoded, self.cap = loaded, encoded, cap
+        self.model: Any = loaded.model
+        self.stops = frozenset(loaded.stop_ids)
+        self.places: list[int] = []
+        self.said: dict[int, list[int]] = {}  # of the prompts that have not finished
+        self.cache: Slots
+        self.first: Tensor  # i64[rows]: the column in which a row begins
+        self.position: Tensor  # i64[rows]: of the newest token in its own text
+        self.newest: Tensor  # i64[rows]: the token that is fed next
+
+    def read(self, places: Sequence[int]) -> _Rows:
+        """Read prompts in, as rows of their own with the first token of each answer."""
+        made = _Rows(self.loaded, self.encoded, self.cap)
+        made.places, made.said = list(places), {place: [] for place in places}
+        made.cache = Slots(self.model)
+        pad = self.loaded.tokenizer.pad_token_id or 0
+        ids, mask = left_padded([self.encoded[i] for i in places], pad, self.model.device)
+        made.first = ids.shape[1] - mask.sum(-1)
+        made.position = mask.sum(-1) - 1
+        made.newest = self._forward(made.cache, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
+        made.cache.columns.stop = ids.shape[1]
+        return made
+
+    def step(self) -> Finished:
+        """Decode one token in every row; returns what has finished."""
+        self._close_up()
+        self.first -= self.cache.reserve(int(self.first.min()))
+        columns = self.cache.columns
+        seen = torch.arange(columns.start, columns.stop + 1, device=self.first.device)
+        mask = seen >= self.first[:, None]
+        self.position += 1
+        self.newest = self._forward(self.cache, self.newest[:, None], mask, self.position[:, None])
+        columns.stop += 1
+        return self.settle()
+
+    def _forward(self, cache: Slots, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """The most likely next token of each row, i64[rows]; keys and values go into the cache."""
+        logits = self.model(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=mask.long(),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        chosen = logits.argmax(-1)
-        for row, token in zip(alive, chosen.tolist(), strict=True):
-            said[row].append(token)
-        done = torch.isin(chosen, stops) | (step == max_new_tokens)
-        finished = done.tolist()
-        yield from ((row, said[row]) for row, end in zip(alive, finished, strict=True) if end)
-        if all(finished):
+        return logits.argmax(-1)
+
+    def settle(self) -> Finished:
+        """Note what the rows said last, and free those that have finished."""
+        tokens, finished = self.newest.tolist(), []
+        for row, place in enumerate(self.places):
+            if place != FREE:
+                said = self.said[place]
+                said.append(tokens[row])
+                if said[-1] in self.stops or len(said) == self.cap:
+                    finished.append((place, said))
+                    self._free(row)
+        return finished
+
+    def _free(self, row: int) -> None:
+        """A free row goes on beside the others, as a text of its own that stays short."""
+        del self.said[self.places[row]]
+        self.places[row] = FREE
+        self.first[row], self.position[row] = self.cache.columns.stop, -1
+
+    def take(self, rows: Sequence[int]) -> _Rows:
+        """Split rows off."""
+        made = _Rows(self.loaded, self.encoded, self.cap)
+        made.places = [self.places[row] for row in rows]
+        made.said = {place: self.said[place] for place in made.places}
+        where = torch.tensor(rows, device=self.first.device)
+        start = int(self.first[where].min())
+        made.cache = self.cache.take(rows, start)
+        made.first = self.first[where] - start
+        made.position, made.newest = self.position[where], self.newest[where]
+        for row in rows:
+            self._free(row)
+        return made
+
+    def join(self, newcomers: _Rows) -> None:
+        """Put rows beside these, in free rows or in new ones.
+
+        At least one of these is as long as the newcomers: they came before, and longest first.
+        """
+        if not self.said:
+            self.__dict__ |= newcomers.__dict__
             return
-        if any(finished):
-            keep = (~done).nonzero(as_tuple=True)[0]
-            cache.batch_select_indices(keep)
-            chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
-            alive = [row for row, end in zip(alive, finished, strict=True) if not end]
-        ids, positions = chosen[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+        self._add_free(len(newcomers.places) - self.places.count(FREE))
+        free = [row for row, place in enumerate(self.places) if place == FREE]
+        rows = free[: len(newcomers.places)]
+        self.cache.place(rows, newcomers.cache)
+        where = torch.tensor(rows, device=self.first.device)
+        self.first[where] = newcomers.first + self.cache.columns.stop - newcomers.cache.columns.stop
+        self.position[where], self.newest[where] = newcomers.position, newcomers.newest
+        for row, place in zip(rows, newcomers.places, strict=True):
+            self.places[row] = place
+        self.said |= newcomers.said
+
+    def _add_free(self, count: int) -> None:
+        """Make further rows, which stand free; what they hold is a copy that nobody reads."""
+        if count > 0:
+            self._select([*range(len(self.places)), *[0] * count])
+            self.places[-count:] = [FREE] * count
+
+    def _close_up(self) -> None:
+        """Leave free rows out once they are a quarter of all: nobody has taken them."""
+        if 4 * len(self.said) <= 3 * len(self.places):
+            self._select([row for row, place in enumerate(self.places) if place != FREE])
+
+    def _select(self, rows: list[int]) -> None:
+        """Keep these rows, in this order."""
+        where = torch.tensor(rows, device=self.first.device)
+        self.cache.select(where)
+        self.first, self.position = self.first[where], self.position[where]
+        self.newest = self.newest[where]
+        self.places = [self.places[row] for row in rows]
 
 
 def left_padded(
@@ -148,7 +261,7 @@ def left_padded(
     return ids, mask
 
 
-def _answer(loaded: Loaded, ids: list[int]) -> Answer:
+def answer_of(loaded: Loaded, ids: list[int]) -> Answer:
     """The text of generated ids, without the stop token if there is one."""
     stopped = ids[-1] in loaded.stop_ids
     text = loaded.tokenizer.decode(

@@ -66,10 +66,15 @@ class Loaded:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end a response: the template's end of turn, and the end of text."""
+        """Tokens that end a response: the template's end of turn, and every end of text.
+
+        The tokenizer names one end of text, the model's generation config may name more.
+        """
         (end,) = self.tokenizer.encode(self.template.end_of_turn, add_special_tokens=False)
-        eos = self.tokenizer.eos_token_id
-        return tuple(dict.fromkeys(token for token in (end, eos) if token is not None))
+        own = self.model.generation_config.eos_token_id
+        more = own if isinstance(own, list) else [own]
+        found = (end, self.tokenizer.eos_token_id, *more)
+        return tuple(dict.fromkeys(token for token in found if token is not None))
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

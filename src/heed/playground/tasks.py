@@ -40,7 +40,7 @@ class PlayFollow(InstructionFollowing):
     def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
         """IFEval's metrics and the two of this task."""
         found = super().score(name, item, answer)
-        told = tells(answer.text, item.row["answer"], item.row["wrong"])
+        told = tells(answer.text or "", item.row["answer"], item.row["wrong"])
         both = told and found.metrics["prompt_level_strict_acc"].num == 1
         more = {"answer_acc": Ratio(int(told), 1), "right": Ratio(int(both), 1)}
         return replace(found, metrics={**found.metrics, **more})

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from heed.core.component import plain
-from heed.core.console import progress_console
-from heed.core.files import lock, whole_directory, write_json, write_text, write_yaml
+from heed.core.files import lock, write_json, write_text, write_yaml
 from heed.core.identity import short_hash, slug, versions
 from heed.core.manifest import manifest
-from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
+from heed.study.scores import SAY, ModelSubject, say_waiting
 from heed.tracking.tracker import LocalOnly
 from heed.training.run import base_run
 
 if TYPE_CHECKING:
-    from heed.core.types import ItemScore
     from heed.models.student import Loaded
     from heed.training.fit import Surroundings
-
-SAY = progress_console()
 
 
 def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
@@ -60,46 +54,50 @@ def baseline_directory(student: Student, suite: Suite, root: Path) -> Path:
     return root / "baselines" / f"{slug(student.name)}--{suite.name}--{name}"
 
 
-def before_scores(
-    student: Student, suite: Suite, around: Surroundings, root: Path
-) -> tuple[list[ItemScore], dict[str, Any], Path]:
-    """Scores and fingerprint of the untuned student, made on first use, and where they are."""
-    directory = baseline_directory(student, suite, root)
-    with lock(root / "locks" / directory.name, say_waiting):
-        if not (directory / "summary.json").is_file():
-            loaded = load_base(student, around, root).to(around.trainer.device)
-            SAY.print(f"Scoring [bold]{student.name}[/bold] before tuning on suite {suite.name}")
-            scores = suite.score(loaded, progress_line(SAY))
-            references = _references(student, suite, loaded)
-            with whole_directory(directory) as beside:
-                write_scores(beside, suite, scores, suite.fingerprint(loaded))
-                write_json(beside / "references.json", references)
-    scores, fingerprint = read_scores(directory)
-    return scores, fingerprint, directory
+@dataclass(frozen=True)
+class Untuned(ModelSubject):
+    """A student before tuning, pre-trained first if this is its first use.
 
+    Attributes:
+        student: Which.
+        around: Devices, and the watchers of a pre-training.
+        root: Of the outputs.
+    """
 
-def _references(student: Student, suite: Suite, loaded: Loaded) -> dict[str, dict[str, float]]:
-    """What trivial models reach on the suite's tasks, where a task knows such a model."""
-    if student.pretraining is None:
-        return {}
-    text = student.pretraining.teacher
-    found = {name: task.references(text, loaded.tokenizer) for name, task in suite.tasks.items()}
-    return {name: values for name, values in found.items() if values}
+    student: Student
+    around: Surroundings
+    root: Path
 
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return f"{self.student.name}, untuned"
 
-def say_waiting() -> None:
-    """Tell why nothing happens."""
-    SAY.print("Another process is at work on this; waiting for it.")
+    @property
+    def facts(self) -> dict[str, str]:
+        """Its name, and the run that pre-trained it."""
+        run = base_run(self.student)
+        made = f", pre-trained by run {run.id}" if run else ""
+        return {"student": f"{self.student.name}, untuned{made}"}
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The student as its config describes it."""
+        return {"student": short_hash(self.student)}
 
-def progress_line(console: Console) -> Any:
-    """A callback (done, total) that prints about ten lines."""
-    shown: set[tuple[str, int]] = set()
+    def directory(self, suite: Suite) -> Path:
+        """Shared by every run of the student."""
+        return baseline_directory(self.student, suite, self.root)
 
-    def show(task: str, done: int, total: int) -> None:
-        tenth = (task, 10 * done // max(total, 1))
-        if tenth not in shown:
-            shown.add(tenth)
-            console.print(f"  {task}: {done}/{total}")
+    def load(self) -> Loaded:
+        """The base student, made on first use."""
+        return load_base(self.student, self.around, self.root).to(self.around.trainer.device)
 
-    return show
+    def files(self, suite: Suite, loaded: Loaded) -> dict[str, Any]:
+        """What trivial models reach on the suite's tasks, where a task knows such a model."""
+        found = {}
+        if self.student.pretraining is not None:
+            text = self.student.pretraining.teacher
+            tasks = suite.tasks.items()
+            found = {name: task.references(text, loaded.tokenizer) for name, task in tasks}
+        return {"references.json": {name: values for name, values in found.items() if values}}

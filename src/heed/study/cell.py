@@ -15,10 +15,9 @@ from heed.data.teacher import TextCorpus
 from heed.evaluation.heldout import HeldOut
 from heed.evaluation.suite import Suite
 from heed.models.student import Scratch, Student
+from heed.study.command import ScoringCommand
 from heed.tracking.tracker import Tracker
-from heed.training.callbacks import Watcher
 from heed.training.run import Recipe, Run
-from heed.training.trainer import TrainerSettings
 
 
 def heldout_leaks(
@@ -49,29 +48,14 @@ def heldout_leaks(
 
 
 @component
-class Cell(Recipe):
+class Cell(Recipe, ScoringCommand):
     """Everything that one `python train.py` command says: a recipe, and what it is applied to."""
 
     model: Student
-    """The student."""
-
-    suite: Suite
-    """What scores the student before and after."""
-
-    trainer: Annotated[TrainerSettings, Incidental]
-    """Devices and threads."""
-
-    callbacks: Annotated[dict[str, Watcher], Incidental]
-    """What watches the training."""
+    """The student, scored by the suite before and after."""
 
     logger: Annotated[Tracker, Incidental]
     """The mirror."""
-
-    outputs: Annotated[str, Incidental]
-    """Root of everything that is written."""
-
-    data_dir: Annotated[str, Incidental]
-    """Folder of the data sets that local teachers, corpora and tasks are read from."""
 
     def __post_init__(self) -> None:
         found = heldout_leaks(self.model, self.suite, {"teacher": self.teacher})
@@ -102,11 +86,6 @@ class Cell(Recipe):
             "lr_peak": self.lr.peak,
             "seed": self.seed,
         }
-
-    @property
-    def root(self) -> Path:
-        """Absolute root of the outputs."""
-        return Path(self.outputs).resolve()
 
     @property
     def directory(self) -> Path:

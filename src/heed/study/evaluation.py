@@ -1,67 +1,184 @@
-"""One suite over one untuned student; the root of `conf/evaluate.yaml`."""
+"""One suite over one subject, or a chat with it; the root of `conf/evaluate.yaml`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-from rich.table import Table
-
-from heed.core.component import component
+from heed.analysis.score_panel import show_scores
+from heed.core.component import component, nearest
 from heed.core.console import result_console
-from heed.core.errors import ConfigError
-from heed.core.identity import Incidental
+from heed.core.errors import ConfigError, Mistake
+from heed.evaluation.controls import CONTROLS
+from heed.evaluation.ifeval import PromptFile
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
 from heed.study.cell import heldout_leaks
+from heed.study.command import ScoringCommand
+from heed.study.runs import TrainedRun, find_run
+from heed.study.scores import SAY, Subject, scores_of
 from heed.tracking.tracker import LocalOnly
-from heed.training.callbacks import Watcher
-from heed.training.trainer import TrainerSettings
+
+SUBJECTS = {
+    "model": "<student>",
+    "run": "<id, name or directory>",
+    "responses": "<file.jsonl>",
+    "control": f"<{', '.join(CONTROLS)}>",
+    "chat": "<id, name or directory>",
+}
+"""What a command may be about, and what is typed for it; it takes exactly one of them."""
+
+Word = str | int | float | None
+"""A word that Hydra may have read as a number: run ids are made of digits."""
 
 
 @component
-class Evaluation:
+class Evaluation(ScoringCommand):
     """Everything that one `python evaluate.py` command says."""
 
-    model: Student
-    """The student."""
+    model: Student | None = None
+    """An untuned student to be scored."""
 
-    suite: Suite
-    """What scores it."""
+    run: Word = None
+    """A run to be scored: id, beginning of an id, name or directory."""
 
-    trainer: Annotated[TrainerSettings, Incidental]
-    """Devices and threads of a pre-training, if this is the student's first use."""
+    responses: str | None = None
+    """A file of responses to be scored; no model is loaded."""
 
-    callbacks: Annotated[dict[str, Watcher], Incidental]
-    """What watches that pre-training."""
+    control: str | None = None
+    """A control to be scored."""
 
-    outputs: Annotated[str, Incidental]
-    """Root of everything that is written."""
+    chat: Word = None
+    """A run to talk with in the terminal."""
 
-    data_dir: Annotated[str, Incidental]
-    """Folder of the data sets that local corpora and tasks are read from."""
+    prompts: str | None = None
+    """A file that stands in for that of the suite's only task of prompts from a file."""
 
     def __post_init__(self) -> None:
-        if found := heldout_leaks(self.model, self.suite, {}):
+        found = [*self._subject_mistakes(), *self._prompts_mistakes()]
+        if self.model is not None:
+            found += heldout_leaks(self.model, self.suite, {})
+        if found:
             raise ConfigError(found)
+
+    def _subject_mistakes(self) -> list[Mistake]:
+        given = [name for name in SUBJECTS if getattr(self, name) is not None]
+        found = [_changed_by_hydra(n, getattr(self, n)) for n in ("run", "chat") if n in given]
+        ways = ", ".join(f"{name}={what}" for name, what in SUBJECTS.items())
+        if not given:
+            why = "there is nothing to score."
+            found.append(Mistake("model", "nothing", why, f"Give exactly one of {ways}."))
+        elif len(given) > 1:
+            why = f"a command is about one thing only; {', '.join(given[1:])} is given as well."
+            shown = "..." if given[0] == "model" else str(getattr(self, given[0]))
+            found.append(Mistake(given[0], shown, why, f"Give exactly one of {ways}."))
+        if self.control is not None and self.control not in CONTROLS:
+            action = f"{nearest(self.control, [*CONTROLS])} Controls: {', '.join(CONTROLS)}."
+            why = "there is no such control."
+            found.append(Mistake("control", self.control, why, action.strip()))
+        return [mistake for mistake in found if mistake is not None]
+
+    def _prompts_mistakes(self) -> list[Mistake]:
+        if self.prompts is None:
+            return []
+        if self.chat is not None:
+            why = "a chat asks no prompts of a file."
+            return [Mistake("prompts", self.prompts, why, "Leave it out.")]
+        read = self._prompt_tasks()
+        if len(read) == 1:
+            return []
+        many = f"several, {', '.join(read)}" if read else "none"
+        why = (
+            f"it replaces the file of the suite's task that reads prompts from a file; suite "
+            f"{self.suite.name} has {many}."
+        )
+        action = "Choose suite=ifeval, or set the path of the one that is meant"
+        example = f": suite.tasks.{read[0]}.path=<file>." if read else "."
+        return [Mistake("prompts", self.prompts, why, action + example)]
+
+    def _prompt_tasks(self) -> list[str]:
+        return [n for n, task in self.suite.tasks.items() if isinstance(task, PromptFile)]
+
+    @property
+    def asked(self) -> Suite:
+        """The suite, reading its prompts from where the command says."""
+        if self.prompts is None:
+            return self.suite
+        (name,) = self._prompt_tasks()
+        task = replace(self.suite.tasks[name], path=self.prompts)  # type: ignore[type-var]
+        return replace(self.suite, tasks={**self.suite.tasks, name: task})
+
+
+def _changed_by_hydra(name: str, given: Word) -> Mistake | None:
+    """A run id such as 12e4 is a number to Hydra, and the digits that were typed are lost."""
+    if not isinstance(given, float):
+        return None
+    why = "this was read as a number, so it is not the text that was typed."
+    return Mistake(name, str(given), why, f"Quote it twice: \"{name}='<id>'\".")
 
 
 def run_evaluation(command: Evaluation) -> None:
-    """Score the student if that has not been done, and show the scores."""
-    from heed.study.bases import before_scores
+    """Score what the command is about, if that has not been done, and show it; or talk with it.
+
+    Raises:
+        HeedError: there is no such run, file or device, or it cannot be scored.
+    """
+    if command.chat is not None:
+        from heed.study.chat import chat_with
+
+        run = find_run(str(command.chat), command.root)
+        _ready(command)
+        chat_with(run, command.trainer.device, command.suite.max_new_tokens)
+        return
+    suite, subject = command.asked, subject_of(command)
+    known = (subject.directory(suite) / "summary.json").is_file()
+    kept = scores_of(subject, suite)
+    if known:
+        SAY.print("Already scored; these are the recorded scores.")
+    console = result_console()
+    show_scores(console, kept.sheet)
+    console.print(str(kept.directory), soft_wrap=True, markup=False)
+
+
+def subject_of(command: Evaluation) -> Subject:
+    """What a command scores.
+
+    Raises:
+        HeedError: there is no such run or device, or it was trained on what it is weighed on.
+    """
+    from heed.study.subjects import Controlled, Responses, Tuned
+
+    if command.responses is not None:
+        return Responses(Path(command.responses).resolve(), command.root)
+    if command.control is not None:
+        return Controlled(CONTROLS[command.control], command.root)
+    if command.run is not None:
+        run = find_run(str(command.run), command.root)
+        _refuse_leaks(run, command.suite)
+        _ready(command)
+        return Tuned(run, command.trainer.device, command.root)
+    assert command.model is not None, "a command is about exactly one thing"
+    _ready(command)
+    return _untuned(command, command.model)
+
+
+def _untuned(command: Evaluation, model: Student) -> Subject:
+    from heed.study.bases import Untuned
     from heed.training.fit import Surroundings
 
-    command.trainer.need_device()
     around = Surroundings(command.trainer, command.callbacks, LocalOnly())
-    root = Path(command.outputs).resolve()
-    scores, _, directory = before_scores(command.model, command.suite, around, root)
-    table = Table(title=f"{command.model.name} on suite {command.suite.name}, untuned")
-    for column in ("metric", "value", "interval", "items"):
-        table.add_column(column)
-    for task, metrics in command.suite.summarise(scores).items():
-        for metric, found in metrics.items():
-            interval = f"{found.low:.4f} to {found.high:.4f}"
-            table.add_row(f"{task}/{metric}", f"{found.value:.4f}", interval, str(found.items))
-    console = result_console()
-    console.print(table)
-    console.print(str(directory), soft_wrap=True)
+    return Untuned(model, around, command.root)
+
+
+def _refuse_leaks(run: TrainedRun, suite: Suite) -> None:
+    if found := heldout_leaks(run.student, suite, {f"run {run.id}": run.teacher}):
+        raise ConfigError(found)
+
+
+def _ready(command: Evaluation) -> None:
+    """Refuse a device that is not there, and use as many threads as the command says."""
+    import torch
+
+    command.trainer.need_device()
+    if command.trainer.threads is not None:
+        torch.set_num_threads(command.trainer.threads)

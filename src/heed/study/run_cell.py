@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
-from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
-from heed.core.identity import canonical, first_difference
+from heed.core.identity import canonical
 from heed.core.manifest import manifest
 from heed.data.encode import check_rows
-from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import refuse_unequal
-from heed.study.bases import SAY, before_scores, load_base, progress_line, say_waiting
+from heed.models.student import Published
+from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
 from heed.study.result import result_of, show_result
+from heed.study.runs import read_run
+from heed.study.scores import SAY, kept_scores, refuse_other_suite, say_waiting, scores_of
 from heed.study.show import plan_table
+from heed.study.subjects import Tuned
 
 if TYPE_CHECKING:
     from heed.training.fit import Surroundings
@@ -54,17 +56,11 @@ def _recorded(cell: Cell, result_file: Path) -> dict[str, Any]:
         RunError: it was made by another suite of the same name.
     """
     result: dict[str, Any] = read_json(result_file)
-    if result["suite"] != cell.names["suite"]:
-        name = cell.suite.name
-        key, then, now = first_difference(result["suite_identity"], canonical(cell.suite))
-        raise RunError(
-            f"{result_file} was made by another suite that is also called {name!r} (suite.{key} "
-            f"was {then!r} and is {now!r} now), so it does not answer this command, and is not "
-            f"overwritten. Give this suite a name of its own: suite.name={name}2."
-        )
+    then, now = result["suite_identity"], canonical(cell.suite)
+    refuse_other_suite(result_file, cell.suite.name, {"suite": then}, {"suite": now})
     SAY.print("Already done; this is the recorded result.")
-    if result["code"] != (now := manifest()["code"]):
-        SAY.print(f"It was made by heed's code {result['code']}; the code is {now} now.")
+    if result["code"] != (code := manifest()["code"]):
+        SAY.print(f"It was made by heed's code {result['code']}; the code is {code} now.")
     return result
 
 
@@ -105,12 +101,14 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     cell.trainer.need_device()
     check_rows(cell.teacher, cell.model.template)
     around = surroundings(cell)
-    before, before_print, baseline = before_scores(cell.model, cell.suite, around, cell.root)
+    before = scores_of(Untuned(cell.model, around, cell.root), cell.suite)
     if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
-    after, after_print = _after(cell, directory)
-    refuse_unequal(before_print, after_print)
-    return result_of(cell, cell.suite.deltas(before, after), baseline)
+    tuned = Tuned(read_run(directory), cell.trainer.device, cell.root)
+    after = kept_scores(tuned, cell.suite)  # the caller holds the lock of the run
+    refuse_unequal(before.fingerprint, after.fingerprint)
+    deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
+    return result_of(cell, deltas, before.directory)
 
 
 def _fit(cell: Cell, directory: Path) -> None:
@@ -127,26 +125,5 @@ def _fit(cell: Cell, directory: Path) -> None:
 
 
 def _about(cell: Cell) -> dict[str, Any]:
-    return manifest() | {"run": cell.run.id, "device": cell.trainer.device}
-
-
-def _after(cell: Cell, directory: Path) -> tuple[list[Any], dict[str, Any]]:
-    """Scores of the tuned student as it is on disk."""
-    from heed.training.checkpoint import load_student
-
-    scores_directory = directory / "scores" / cell.suite.name
-    if not _scored_alike(scores_directory, cell):
-        model = directory / "model"
-        loaded = load_student(model, cell.model.loading).to(cell.trainer.device)
-        SAY.print(f"Scoring [bold]{cell.run.name}[/bold] after tuning")
-        scores = cell.suite.score(loaded, progress_line(SAY))
-        write_scores(scores_directory, cell.suite, scores, cell.suite.fingerprint(loaded))
-    return read_scores(scores_directory)
-
-
-def _scored_alike(directory: Path, cell: Cell) -> bool:
-    """Whether whole scores of these settings are there, of a run that died before its end."""
-    if not (directory / "summary.json").is_file():
-        return False
-    found: dict[str, Any] = read_json(directory / "fingerprint.json")
-    return all(found.get(key) == value for key, value in cell.suite.settings().items())
+    base = {"base": cell.model.digest()} if isinstance(cell.model, Published) else {}
+    return manifest() | {"run": cell.run.id, "device": cell.trainer.device} | base

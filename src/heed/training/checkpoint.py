@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from heed.core.errors import RunError
 from heed.core.files import read_json, whole_directory, write_text
@@ -37,10 +38,34 @@ def load_student(directory: Path, loading: Mapping[str, Any]) -> Loaded:
     path = directory / ADAPTER_FILE
     if not path.is_file():
         return load(str(directory), **loading)
-    base = read_json(path)
-    loaded = load(base["base_model_name_or_path"], revision=base["revision"], **loading)
-    loaded.model = attach_saved(loaded.model, directory)
+    try:
+        base = read_json(path)
+        source, revision = base["base_model_name_or_path"], base["revision"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(directory, f"{ADAPTER_FILE} does not name a base", error) from error
+    if revision is None and not Path(source).is_dir():
+        raise RunError(
+            f"The student in {directory} is an adapter of {source}, which is gone, so it cannot be "
+            f"loaded. Put that directory back (with a run, its pre-training moves too), or train "
+            f"again."
+        )
+    loaded = load(source, revision=revision, **loading)
+    try:
+        loaded.model = attach_saved(loaded.model, directory)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        said = f"its adapter does not fit the base {source!r} (revision {revision})"
+        raise _damaged(directory, said, error) from error
     return loaded
+
+
+def _damaged(directory: Path, what: str, error: Exception) -> RunError:
+    first = next(iter(str(error).strip().splitlines()), "")
+    return RunError(
+        f"The student in {directory} cannot be loaded: {what} ({type(error).__name__}: "
+        f"{first[:300]}). Files are damaged or missing, or the base is another one than that of "
+        f"the training; what would be scored is not what was trained. Restore the directory (and "
+        f"the base), or remove the run and train it again."
+    )
 
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}

@@ -1,0 +1,122 @@
+"""What turns prompts into answers: heed's own engine, or vLLM."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PositiveInt
+
+from heed.core.component import component
+from heed.core.identity import Incidental
+from heed.core.types import Answer
+
+if TYPE_CHECKING:
+    from heed.models.student import Loaded
+
+
+class Backend(ABC):
+    """Greedy generation; an option of `conf/backend/`."""
+
+    @abstractmethod
+    def answers(
+        self,
+        loaded: Loaded,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        events: Counter[str],
+    ) -> Iterator[tuple[int, Answer]]:
+        """The student's most likely continuation of each prompt, token by token.
+
+        Args:
+            loaded: The student.
+            prompts: Rendered prompts, special tokens written out.
+            max_new_tokens: Cap on generated tokens, the stop token included.
+            events: Told what happened that a reader of the texts should know: name -> count.
+
+        Yields:
+            The place of a prompt and its answer, once per prompt, in the order of finishing.
+
+        Raises:
+            RunError: a prompt and its answer would not fit into the student's context.
+            DataError: a prompt without any token.
+        """
+
+    @abstractmethod
+    def settings(self, loaded: Loaded) -> dict[str, Any]:
+        """What of the backend may change a text of this student; part of the fingerprint."""
+
+
+@component
+class HeedBackend(Backend):
+    """The engine of `heed.models.generate`: on any device, in any type of the weights."""
+
+    batch_tokens: Annotated[PositiveInt, Incidental]
+    """Budget of key and value slots of one batch, rows x columns: memory and speed."""
+
+    rows: Annotated[PositiveInt, Incidental]
+    """Most rows at a time: memory and speed."""
+
+    def answers(
+        self,
+        loaded: Loaded,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        events: Counter[str],
+    ) -> Iterator[tuple[int, Answer]]:
+        """In float32 the texts are those of one prompt at a time, however they are batched."""
+        from heed.models.generate import generate
+
+        return generate(
+            loaded,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            batch_tokens=self.batch_tokens,
+            max_rows=self.rows,
+        )
+
+    def settings(self, loaded: Loaded) -> dict[str, Any]:
+        """In types shorter than float32, texts may depend on how prompts are batched."""
+        exact = str(loaded.model.dtype) == "torch.float32"
+        return {"name": "heed"} | ({} if exact else {"batch": [self.batch_tokens, self.rows]})
+
+
+@component
+class VLLMBackend(Backend):
+    """vLLM on CUDA devices; adapters are merged first, and some answers compared with heed's."""
+
+    gpu_share: Annotated[float, Field(gt=0, le=1), Incidental]
+    """Share of the device's memory that vLLM may take."""
+
+    compared: PositiveInt
+    """Number of prompts, the shortest, that heed's own engine answers too."""
+
+    def answers(
+        self,
+        loaded: Loaded,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        events: Counter[str],
+    ) -> Iterator[tuple[int, Answer]]:
+        """In the type of the student's weights; differences from heed's own answers are told."""
+        from heed.models.vllm import vllm_answers
+
+        return vllm_answers(
+            loaded,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            gpu_share=self.gpu_share,
+            compared=self.compared,
+            events=events,
+        )
+
+    def settings(self, loaded: Loaded) -> dict[str, Any]:
+        """Its version, which decides the kernels."""
+        from heed.models.vllm import installed_version
+
+        return {"name": "vllm", "version": installed_version()}

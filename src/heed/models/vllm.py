@@ -1,0 +1,121 @@
+"""Greedy generation by vLLM, for large students on CUDA devices.
+
+vLLM reads the student from a directory, so the student, with its adapter merged, is written to a
+temporary one. Its kernels round in their own way: some prompts are answered by heed's engine too,
+and the number of texts that differ is counted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from heed.core.errors import RunError
+from heed.core.types import Answer
+from heed.models.generate import answer_of, encoded_prompts, generate
+from heed.models.student import Loaded
+
+
+def installed_version() -> str:
+    """Version of vLLM.
+
+    Raises:
+        RunError: it is not installed.
+    """
+    try:
+        return version("vllm")
+    except PackageNotFoundError as error:
+        raise RunError(
+            "backend=vllm: the package vllm is not installed here, so nothing was generated. "
+            "Install it on a machine with a CUDA device (pip install vllm), or leave backend=heed."
+        ) from error
+
+
+def vllm_answers(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    gpu_share: float,
+    compared: int,
+    events: Counter[str],
+) -> Iterator[tuple[int, Answer]]:
+    """Answer all prompts with vLLM, and the shortest ones with heed's engine too.
+
+    Args:
+        loaded: The student; any adapter stands merged in its weights.
+        prompts: Rendered prompts.
+        max_new_tokens: Cap on generated tokens, the stop token included.
+        gpu_share: Share of the device's memory that vLLM may take.
+        compared: Number of prompts that both answer.
+        events: Told how many answers were compared, and how many of them differ.
+
+    Yields:
+        The place of a prompt and vLLM's answer, in order.
+
+    Raises:
+        RunError: vLLM is not installed, there is no CUDA device, or a prompt does not fit.
+        DataError: a prompt without any token.
+    """
+    installed_version()
+    if not torch.cuda.is_available():
+        raise RunError(
+            "backend=vllm: torch finds no CUDA device here, and on others vLLM is not supported. "
+            "Run on a machine that has one, or leave backend=heed."
+        )
+    encoded = encoded_prompts(loaded, prompts, max_new_tokens)
+    if not encoded:
+        return
+    said = _said(loaded, encoded, max_new_tokens, gpu_share)
+    answers = [answer_of(loaded, ids) for ids in said]
+    shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
+    asked = [prompts[i] for i in shortest]
+    own = generate(loaded, asked, max_new_tokens=max_new_tokens, batch_tokens=1, max_rows=1)
+    events["answers of vLLM compared with heed's engine"] += len(asked)
+    events["of these, texts that differ"] += sum(
+        answer.text != answers[shortest[place]].text for place, answer in own
+    )
+    yield from enumerate(answers)
+
+
+def _said(
+    loaded: Loaded, encoded: Sequence[list[int]], cap: int, gpu_share: float
+) -> list[list[int]]:
+    """Generated ids of each prompt, the stop token included."""
+    from vllm import LLM, SamplingParams
+
+    with tempfile.TemporaryDirectory(prefix="heed-vllm-") as directory:
+        loaded.model.save_pretrained(directory, safe_serialization=True)
+        loaded.tokenizer.save_pretrained(directory)
+        engine: Any = LLM(
+            model=directory,
+            dtype=str(loaded.model.dtype).removeprefix("torch."),
+            max_model_len=max(map(len, encoded)) + cap,
+            gpu_memory_utilization=gpu_share,
+            enable_prefix_caching=False,  # shared prefixes have mixed up adapters and bases
+            generation_config="vllm",  # none of the student's own penalties
+            trust_remote_code=loaded.trust_remote_code,
+            seed=0,
+        )
+    wanted = SamplingParams(
+        temperature=0.0,
+        max_tokens=cap,
+        stop_token_ids=list(loaded.stop_ids),
+        ignore_eos=True,  # the stops are those that are stated, and no others
+        detokenize=False,
+    )
+    found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
+    return [_whole(loaded, request.outputs[0]) for request in found]
+
+
+def _whole(loaded: Loaded, output: Any) -> list[int]:
+    """Its ids with the stop token, which some versions leave out."""
+    ids = list(output.token_ids)
+    if output.finish_reason == "stop" and (not ids or ids[-1] not in loaded.stop_ids):
+        ids.append(loaded.stop_ids[0])
+    return ids

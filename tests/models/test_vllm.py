@@ -1,0 +1,104 @@
+"""Properties of generation by vLLM: heed's own answers, or a counted difference."""
+
+import sys
+from collections import Counter
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
+
+import pytest
+import torch
+
+from heed.core.errors import RunError
+from heed.models.backend import HeedBackend, VLLMBackend
+from heed.models.generate import generate
+
+OWN = HeedBackend(batch_tokens=2000, rows=4)
+VLLM = VLLMBackend(gpu_share=0.5, compared=3)
+ASKED = ["Name a colour.", "Name a fish, please.", "Say why a lamp is not a fish.", "Why?"]
+
+
+class FakeLLM:
+    """Stands for vLLM's class: answers with heed's engine, one text altered."""
+
+    loaded = None
+    given: ClassVar[dict] = {}
+    altered = ""
+
+    def __init__(self, **given):
+        FakeLLM.given = given
+
+    def generate(self, prompts, wanted):
+        loaded, found = FakeLLM.loaded, []
+        for prompt in prompts:
+            text = loaded.tokenizer.decode(prompt["prompt_token_ids"])
+            ((_, answer),) = generate(
+                loaded, [text], max_new_tokens=wanted.max_tokens, batch_tokens=1, max_rows=1
+            )
+            said = answer.text + (" indeed" if text == FakeLLM.altered else "")
+            ids = loaded.tokenizer.encode(said, add_special_tokens=False)
+            reason = "stop" if answer.stop == "stop" else "length"
+            output = SimpleNamespace(token_ids=tuple(ids), finish_reason=reason)
+            found.append(SimpleNamespace(outputs=[output]))
+        return found
+
+
+@pytest.fixture
+def fake(loaded, monkeypatch):
+    """vLLM as it would be on a CUDA machine."""
+    module = ModuleType("vllm")
+    module.LLM, module.SamplingParams = FakeLLM, SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr("heed.models.vllm.version", lambda _: "9.9")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    FakeLLM.loaded, FakeLLM.altered = loaded, ""
+    return FakeLLM
+
+
+def test_vllm_answers_what_heeds_engine_answers(loaded, fake):
+    own = dict(OWN.answers(loaded, ASKED, max_new_tokens=9, events=Counter()))
+    events: Counter[str] = Counter()
+    theirs = dict(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events))
+    assert {i: (a.text, a.stop) for i, a in theirs.items()} == {
+        i: (a.text, a.stop) for i, a in own.items()
+    }
+    assert list(events.values()) == [3, 0]
+    assert VLLM.settings(loaded) == {"name": "vllm", "version": "9.9"}
+
+
+def test_vllm_is_asked_for_greedy_answers_with_the_stated_stops_and_nothing_shared(loaded, fake):
+    list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter()))
+    assert fake.given["enable_prefix_caching"] is False
+    assert fake.given["generation_config"] == "vllm"
+    assert fake.given["dtype"] == "float32"
+    assert fake.given["trust_remote_code"] is False
+    longest = max(len(loaded.tokenizer.encode(p, add_special_tokens=False)) for p in ASKED)
+    assert fake.given["max_model_len"] == longest + 9
+
+
+def test_texts_of_vllm_that_differ_from_heeds_own_are_counted(loaded, fake):
+    fake.altered = "Why?"  # the shortest, so it is compared
+    events: Counter[str] = Counter()
+    answers = dict(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events))
+    assert answers[3].text.endswith(" indeed")
+    assert list(events.values()) == [3, 1]
+
+
+def test_without_vllm_or_a_device_the_way_out_is_said(loaded, monkeypatch, fake):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RunError, match=r"no CUDA device.*backend=heed"):
+        list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter()))
+    monkeypatch.undo()
+    if "vllm" not in sys.modules:
+        with pytest.raises(RunError, match="pip install vllm"):
+            VLLM.settings(loaded)
+
+
+@pytest.mark.vllm
+@pytest.mark.cuda
+def test_the_real_vllm_says_what_heeds_engine_says(loaded):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("vLLM needs a CUDA device")
+    events: Counter[str] = Counter()
+    assert len(list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events))) == len(ASKED)
+    assert list(events.values()) == [3, 0]
