@@ -88,6 +88,12 @@ def recipe(teacher: Responses) -> Recipe:
         data=Treatment(
             max_tokens=1024,
             over_long="drop",
+            on_bad_row="error",
+            duplicates="keep",
+            loss_on="every_turn",
+            validation_share=0.0,
+            drop_contaminated=False,
+            packing="best_fit",
             limit=150,
             examples_per_step=4,
             epochs=None,

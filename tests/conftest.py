@@ -140,7 +140,9 @@ def recipe_of(toy) -> Callable[..., Any]:
 
         data = {
             "max_tokens": 64, "over_long": "drop", "limit": None, "examples_per_step": 8,
-            "epochs": 1, "steps": None, "micro_tokens": 128,
+            "epochs": 1, "steps": None, "micro_tokens": 128, "on_bad_row": "error",
+            "duplicates": "keep", "loss_on": "every_turn", "validation_share": 0.0,
+            "drop_contaminated": False, "packing": "best_fit",
         }  # fmt: skip
         lr = {"peak": 1e-3, "schedule": "constant", "warmup_steps": 0, "final": 0.0}
         optim = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "clip_norm": 1.0}

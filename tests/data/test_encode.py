@@ -17,7 +17,8 @@ SAID = st.text(alphabet="ab é\n😀.", max_size=12)
 SHAPES = st.sampled_from([("user",), ("system", "user"), ("user", "assistant", "user"), ()])
 HEADERS = st.sampled_from(["Assistant: ", "Assistant:", "<|assistant|>\n", "", "a"])
 TREATMENT = Treatment(
-    max_tokens=8, over_long="drop", limit=None, examples_per_step=4, epochs=1, steps=None,
+    max_tokens=8, over_long="drop", limit=None, on_bad_row="error", duplicates="keep", loss_on="every_turn",
+    validation_share=0.0, drop_contaminated=False, packing="best_fit", examples_per_step=4, epochs=1, steps=None,
     micro_tokens=8,
 )  # fmt: skip
 

@@ -12,7 +12,8 @@ from heed.data.plan import StepPlan, number_of_steps, pack, plan, step_indices
 from heed.data.treatment import Treatment
 
 TREATMENT = Treatment(
-    max_tokens=20, over_long="drop", limit=None, examples_per_step=7, epochs=3, steps=None,
+    max_tokens=20, over_long="drop", limit=None, on_bad_row="error", duplicates="keep", loss_on="every_turn",
+    validation_share=0.0, drop_contaminated=False, packing="best_fit", examples_per_step=7, epochs=3, steps=None,
     micro_tokens=40,
 )  # fmt: skip
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=40)

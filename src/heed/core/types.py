@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -47,14 +47,25 @@ class Rendered(NamedTuple):
     supervised: tuple[Span, ...]
 
 
+OnBad = Callable[[Exception], None]
+"""Told of a row that cannot be read, and is left out."""
+
+
 @runtime_checkable
 class RowSource(Protocol):
     """Anything that yields examples: a teacher."""
 
     name: str
 
-    def rows(self) -> Iterator[Example]:
-        """All examples, in a fixed order."""
+    def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
+        """All examples, in a fixed order.
+
+        Args:
+            on_bad: Told of each row that cannot be read; None: the first one is raised.
+
+        Raises:
+            DataError: a row cannot be read, naming file, row, what was found and expected.
+        """
         ...
 
     def digest(self) -> str:

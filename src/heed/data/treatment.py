@@ -18,9 +18,30 @@ class Treatment:
     max_tokens: Annotated[int, Field(ge=2)]
     """Longest example in tokens, prompt and template included."""
 
-    over_long: Literal["drop", "cut", "window"]
-    """Longer examples are dropped, cut at the end (the student then sees no end of turn), or
-    given as consecutive windows (for plain text). Every one is counted in the report."""
+    over_long: Literal["drop", "cut_at_turn", "window"]
+    """Longer examples are dropped, cut after the last assistant's turn that fits whole (dropped if
+    none does), or given as consecutive windows (for plain text). Every one is counted in the
+    report."""
+
+    on_bad_row: Literal["error", "drop"]
+    """A row that cannot be read as its layout says ends the run, or is dropped and counted."""
+
+    duplicates: Literal["keep", "drop"]
+    """Examples whose conversation has stood in the data before; counted either way."""
+
+    loss_on: Literal["every_turn", "last_turn"]
+    """Which of the assistant's turns are supervised."""
+
+    validation_share: Annotated[float, Field(ge=0, lt=1)]
+    """Chance of an example to be kept apart, and its loss logged; the hash of its prompt decides,
+    so the split is the same for all teachers of an instruction."""
+
+    drop_contaminated: bool
+    """Whether examples that share long word sequences with the evaluation's prompts are dropped;
+    they are counted either way."""
+
+    packing: Literal["best_fit", "none"]
+    """Several examples in a row that do not see each other, or one at a time."""
 
     limit: PositiveInt | None
     """Train on the first so many examples only; null for all."""
