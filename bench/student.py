@@ -16,6 +16,8 @@ from pathlib import Path
 from heed.core.component import plain
 from heed.core.files import write_json, write_yaml
 from heed.core.identity import short_hash
+from heed.data.layout import Columns
+from heed.data.source import LocalFile
 from heed.data.teacher import Responses
 from heed.data.template import Template
 from heed.data.treatment import Treatment
@@ -37,10 +39,13 @@ TEMPLATE = Template(
     name="alpaca",
     begin="",
     system="{content}\n\n",
+    system_in_user=False,
+    default_system=None,
     user="### Instruction:\n{content}\n\n",
     assistant="### Response:\n",
     end_of_turn=END,
     between="\n\n",
+    special_tokens=(),
 )
 
 
@@ -49,14 +54,15 @@ def student() -> Scratch:
     name = "gpt-3.5-turbo-1106"
     teacher = Responses(
         name=name,
-        path=str(DATA / "alpaca_eval" / "outputs" / f"{name}.jsonl.gz"),
-        hub=None,
-        revision=None,
-        split=None,
-        instruction="instruction",
-        input=None,
-        response="output",
-        reward=None,
+        source=LocalFile(path=str(DATA / "alpaca_eval" / "outputs" / f"{name}.jsonl.gz")),
+        layout=Columns(
+            system=None,
+            instruction="instruction",
+            input=None,
+            response="output",
+            sparse=False,
+            reward=None,
+        ),
     )
     shape = Llama(
         hidden=384,
@@ -74,6 +80,7 @@ def student() -> Scratch:
         architecture=shape,
         tokenizer=TrainedBPE(corpus=teacher, vocabulary=4096, end_of_text=END, pad="<|pad|>"),
         template=TEMPLATE,
+        new_tokens="refuse",
         seed=0,
         pretraining=recipe(teacher),
     )

@@ -53,7 +53,7 @@ class Listed(Teacher):
     name: Annotated[str, Incidental]
     examples: Annotated[tuple[Any, ...], Incidental]
 
-    def rows(self):
+    def rows(self, on_bad=None):
         return iter(self.examples)
 
     def digest(self) -> str:
@@ -90,10 +90,13 @@ def template() -> Template:
         name="toy",
         begin="",
         system="{content}\n\n",
+        system_in_user=False,
+        default_system=None,
         user="User: {content}\n",
         assistant="Assistant: ",
         end_of_turn=END,
         between="\n",
+        special_tokens=(),
     )
 
 
@@ -110,6 +113,7 @@ def student(template, teacher_of) -> Scratch:
             corpus=teacher_of([WORDS]), vocabulary=300, end_of_text=END, pad="<|pad|>"
         ),
         template=template,
+        new_tokens="refuse",
         seed=0,
         pretraining=None,
     )  # fmt: skip

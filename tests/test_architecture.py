@@ -60,6 +60,7 @@ TESTED_BY = {  # what no test of its part imports by name -> the test that runs 
     "core/types.py": "evaluation/test_suite.py",
     "methods/method.py": "test_configs.py",
     "models/architectures.py": "models/test_student.py",
+    "study/command.py": "study/test_evaluation.py",
     "study/show.py": "study/test_run_cell.py",
     "training/examples.py": "study/test_run_cell.py",
     "training/trainer.py": "study/test_run_cell.py",

@@ -23,13 +23,24 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 COMMANDS = ("train", "evaluate", "sweep")
 HEAVY = {"torch", "transformers", "peft", "lightning", "wandb", "datasets", "lm_eval", "matplotlib"}
+ON_THE_HUB = {"alpaca", "openorca", "orca_dpo", "slimorca", "tulu3", "ultrachat"}
+COMMIT = f"teacher.source.revision={40 * 'a'}"
 REQUIRED = {  # what a user must say, as an example; every other option builds as it is
     "model=hub": (
         "model.path=organisation/student",
         f"model.revision={40 * 'a'}",
         "model.template.end_of_turn='</s>'",
     ),
-    "teacher=hub": ("teacher.hub=organisation/rows", f"teacher.revision={40 * 'a'}"),
+    "teacher=file": ("teacher.source.path=rows.jsonl",),
+    **{
+        f"teacher={name}": ("teacher.source.id=organisation/rows", COMMIT)
+        for name in ("hub", "magpie")
+    },
+    **{
+        f"teacher={name}": (COMMIT,)
+        for name in option_names(CONF, "teacher")
+        if name in ON_THE_HUB or name.startswith("generator_zoo/")
+    },
 }
 NEEDED = {"train": [], "evaluate": ["model=nano"], "sweep": []}
 """What a command cannot do without."""
@@ -40,6 +51,7 @@ LABELS = {  # values of a run that its id leaves out: names, places, and how a s
     "recipe.method.name",
     "recipe.teacher.name",
     "recipe.teacher.path",
+    "recipe.teacher.source.path",
     "student.name",
     "student.pretraining.data.micro_tokens",
     "student.pretraining.lr.name",
@@ -69,8 +81,16 @@ def command_of(option: str) -> tuple[str, list[str]]:
         return "train", [*more, *needed]
     if group == "template":  # stands inside a student
         return "train", ["model=books", f"template@model.template={name}", *needed]
-    if group == "layout":  # stands inside a teacher that has a name
-        return "train", ["~teacher", f"+layout@teacher={name}", "+teacher.name=somebody", *needed]
+    if group == "layout":  # stands inside a teacher, as does a source
+        return "train", ["teacher=dolly", f"layout@teacher.layout={name}", *needed]
+    if group == "source":
+        commit = [COMMIT] if name == "generator_zoo" else []
+        teacher = {
+            "alpaca_eval": "phi-2",
+            "alpaca_aligned": "gpt-4",
+            "generator_zoo": "gemma-2-2b-it",
+        }
+        return "train", [f"teacher={name}/{teacher[name]}", *commit, *needed]
     return "train", [option, *needed]
 
 

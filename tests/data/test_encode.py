@@ -1,6 +1,6 @@
-"""Properties of encoding: the loss stands on the responses exactly, and no row vanishes unseen."""
+"""Properties of encoding: no row vanishes unseen, and each is treated as told."""
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,130 +8,180 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.core.errors import DataError
-from heed.core.types import Example, Message, Rendered, Span
-from heed.data.encode import Encoded, check_mask, encode, encode_all, fit_length
-from heed.data.template import Template
+from heed.core.types import Example, Message
+from heed.data.encode import encode_all
 from heed.data.treatment import Treatment
 
-SAID = st.text(alphabet="ab é\n😀.", max_size=12)
-SHAPES = st.sampled_from([("user",), ("system", "user"), ("user", "assistant", "user"), ()])
-HEADERS = st.sampled_from(["Assistant: ", "Assistant:", "<|assistant|>\n", "", "a"])
 TREATMENT = Treatment(
-    max_tokens=8, over_long="drop", limit=None, on_bad_row="error", duplicates="keep", loss_on="every_turn",
-    validation_share=0.0, drop_contaminated=False, packing="best_fit", examples_per_step=4, epochs=1, steps=None,
-    micro_tokens=8,
+    max_tokens=64, over_long="drop", limit=None, on_bad_row="error", duplicates="keep",
+    loss_on="every_turn", validation_share=0.0, drop_contaminated=False, packing="best_fit",
+    examples_per_step=4, epochs=1, steps=None, micro_tokens=64,
 )  # fmt: skip
-
-
-@given(SHAPES, st.lists(SAID, min_size=4, max_size=4), HEADERS)
-def test_tokens_with_loss_spell_the_responses_for_every_shape_and_template(
-    tokenizer, template: Template, before: tuple, said: list, header: str
-):
-    messages = [Message(r, s) for r, s in zip((*before, "assistant"), said, strict=False)]
-    rendered = replace(template, assistant=header).render(messages)
-    found = encode(rendered, tokenizer, item="x")
-    kept = [i for i, supervised in zip(found.ids, found.mask, strict=True) if supervised]
-    answers = [m.content for m in messages if m.role == "assistant"]
-    assert tokenizer.decode(kept) == "".join(f"{a}<|end|>" for a in answers)
-    assert tokenizer.decode(found.ids) == rendered.text
-    assert found.ids[-1] == tokenizer.eos_token_id
-    assert found.mask[-1]
-
-
-@given(SAID, SAID, HEADERS)
-def test_the_tokens_of_a_prompt_open_its_conversation(
-    tokenizer, template: Template, asked: str, said: str, header: str
-):
-    template = replace(template, assistant=header)
-    whole = template.render([Message("user", asked), Message("assistant", said)])
-    found = encode(whole, tokenizer, item="x")
-    prompt = tokenizer.encode(template.prompt(asked), add_special_tokens=False)
-    assert found.ids[: len(prompt)] == prompt
-    assert found.mask == [False] * len(prompt) + [True] * (len(found.ids) - len(prompt))
-
-
-TEXT = "Q: what?\nA: red blue<|end|>"
-SPAN = Span(TEXT.index("red"), len(TEXT))
-
-
-@pytest.mark.parametrize(("early", "late"), [(-1, 0), (1, 0), (0, -1), (-1, -1), (1, 1), (2, -1)])
-def test_every_off_by_one_is_caught(tokenizer, early: int, late: int):
-    ids, mask = encode(Rendered(TEXT, (SPAN,)), tokenizer, item="x")[1:]
-    start, stop = mask.index(True) + early, len(mask) + late
-    moved = [start <= place < stop for place in range(len(ids))]
-    with pytest.raises(DataError, match=r"item toy/17: the tokens with loss spell .* response is"):
-        check_mask(ids, moved, Rendered(TEXT, (SPAN,)), tokenizer.decode, item="toy/17")
-
-
-def test_what_the_tokenizer_cannot_spell_is_refused(template: Template):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({"?": 0, "yes": 1, "<|end|>": 2}, unk_token="?"))
-    words.pre_tokenizer, words.decoder = pre_tokenizers.WhitespaceSplit(), decoders.Fuse()
-    narrow = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|end|>", unk_token="?")
-    rendered = template.render([Message("user", "ok?"), Message("assistant", "perhaps")])
-    with pytest.raises(DataError, match=r"item a/1.*spell '\?<\|end\|>' but.*'perhaps<\|end\|>'"):
-        encode(rendered, narrow, item="a/1")
-
-
-def example(length: int, prompt: int) -> Encoded:
-    return Encoded("a", list(range(length)), [place >= prompt for place in range(length)])
-
-
-@given(st.integers(1, 40), st.integers(0, 40), st.sampled_from(["drop", "cut", "window"]))
-def test_no_example_is_too_long_and_none_vanishes_uncounted(length: int, prompt: int, rule: str):
-    events: Counter[str] = Counter()
-    whole = example(length, min(prompt, length))
-    kept = fit_length(whole, replace(TREATMENT, over_long=rule), events)
-    assert all(0 < len(part.ids) <= 8 and part.supervised for part in kept)
-    given_up = events["dropped: over-long"] + events["dropped: no supervised token"]
-    windows = events["windows made of over-long rows"] or 1
-    assert len(kept) == windows - given_up
-    assert (length > 8) == (sum(events.values()) - events["dropped: no supervised token"] > 0)
-
-
-@pytest.mark.parametrize(
-    ("rule", "lengths", "event"),
-    [
-        ("drop", [], {"dropped: over-long": 1}),
-        ("cut", [8], {"cut: over-long, no end of turn": 1}),
-        ("window", [8, 8, 4], {"windows made of over-long rows": 3}),
-    ],
-)
-def test_an_over_long_example_is_treated_as_told_and_counted(rule, lengths, event):
-    events: Counter[str] = Counter()
-    kept = fit_length(example(20, 3), replace(TREATMENT, over_long=rule), events)
-    assert [len(part.ids) for part in kept] == lengths
-    assert [i for part in kept for i in part.ids] == list(range(sum(lengths)))
-    assert events == event
-    assert len({part.id for part in kept}) == len(kept)
+END = "<|end|>"
 
 
 def rows(*said: str) -> list[tuple[str, str]]:
     return [("Hi", response) for response in said]
 
 
-def encoded(source, tokenizer, template, **changes):
-    treatment = replace(TREATMENT, **({"max_tokens": 64, "micro_tokens": 64} | changes))
-    return encode_all(source, template, tokenizer, treatment)
+def encoded(source, tokenizer, template, workers: int = 1, **changes):
+    return encode_all(source, template, tokenizer, replace(TREATMENT, **changes), workers=workers)
+
+
+def talk(*said: str, supervised: Sequence[bool] = ()) -> tuple[Message, ...]:
+    """Turns of user and assistant, one after the other."""
+    trained = supervised or [True] * (len(said) // 2)
+    return tuple(
+        Message("user", text) if i % 2 == 0 else Message("assistant", text, trained[i // 2])
+        for i, text in enumerate(said)
+    )
+
+
+def source_of(teacher_of, *conversations: Sequence[Message], name: str = "toy"):
+    made = tuple(Example(str(i), tuple(c), name) for i, c in enumerate(conversations))
+    return replace(teacher_of([], name), examples=made)
+
+
+def supervised_text(example, tokenizer) -> str:
+    return tokenizer.decode(
+        [token for token, trained in zip(example.ids, example.mask, strict=True) if trained]
+    )
 
 
 def test_empty_responses_and_over_long_ones_are_counted(teacher_of, tokenizer, template):
     source = teacher_of(rows("red", "", " \n", "blue", "very " * 60))
-    examples, events, sample = encoded(source, tokenizer, template)
-    assert [e.id for e in examples] == ["toy/0", "toy/3"]
-    assert events == {"rows read": 5, "dropped: empty response": 2, "dropped: over-long": 1}
-    assert [r.text.split("Assistant: ")[1] for r in sample] == ["red<|end|>", "blue<|end|>"]
+    found = encoded(source, tokenizer, template)
+    assert [e.id for e in found.examples] == ["toy/0", "toy/3"]
+    assert found.events == {
+        "rows read": 5, "dropped: empty response": 2, "dropped: over-long": 1
+    }  # fmt: skip
+    assert [r.text.split("Assistant: ")[1] for r in found.sample] == [f"red{END}", f"blue{END}"]
+
+
+@given(
+    said=st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    rule=st.sampled_from(["drop", "cut_at_turn", "window"]),
+    repeats=st.sampled_from(["keep", "drop"]),
+)
+def test_every_row_is_an_example_or_counted_as_dropped(
+    teacher_of, tokenizer, template, said: list[int], rule: str, repeats: str
+):
+    source = teacher_of([("Hi", "ab " * n) for n in [1, *said]])
+    found = encoded(source, tokenizer, template, over_long=rule, duplicates=repeats, max_tokens=32)
+    assert all(0 < len(e.ids) <= 32 and e.supervised for e in found.examples)
+    assert len({e.id for e in found.examples}) == len(found.examples)
+    dropped = sum(n for event, n in found.events.items() if event.startswith("dropped"))
+    if rule == "window":
+        windows = found.events["windows made of over-long rows"]
+        assert len(found.examples) + found.events["dropped: no supervised token"] >= windows
+        assert {int(r) for r in found.examples.rows} <= set(range(len(said) + 1))
+    else:
+        assert len(found.examples) + dropped == found.events["rows read"] == len(said) + 1
+
+
+def test_windows_together_are_the_whole_text(teacher_of, tokenizer, template):
+    found = encoded(teacher_of(["xyz " * 60]), tokenizer, template, over_long="window")
+    assert len(found.examples) > 2
+    assert tokenizer.decode([i for e in found.examples for i in e.ids]) == "xyz " * 60 + END
+    assert [e.id for e in found.examples][:2] == ["toy/0@0", "toy/0@64"]
+
+
+TURNS = ("a", "b " * 4, "c", "d " * 4, "e", "f " * 40)
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(200, TURNS), (64, TURNS[:4]), (28, TURNS[:2]), (24, ())]
+)
+def test_a_long_conversation_is_cut_after_the_last_turn_that_fits_whole(
+    teacher_of, tokenizer, template, most: int, kept: Sequence[str]
+):
+    source = source_of(teacher_of, talk("x", "y"), talk(*TURNS))
+    found = encoded(
+        source, tokenizer, template, over_long="cut_at_turn", max_tokens=most, micro_tokens=most
+    )
+    texts = [tokenizer.decode(e.ids) for e in found.examples]
+    whole = [template.render(talk(*kept)).text] if kept else []
+    assert texts[1:] == whole
+    assert [r.text for r in found.sample] == texts
+    event = {0: "dropped: over-long, not one turn of the assistant fits"}.get(
+        len(kept), "cut: over-long, after the last turn that fits"
+    )
+    assert (found.events[event] == 1) == (len(kept) < len(TURNS))
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "trained"), [("every_turn", f"b{END}d{END}"), ("last_turn", f"d{END}")]
+)
+def test_the_loss_stands_on_the_turns_that_are_asked_for(
+    teacher_of, tokenizer, template, loss_on: str, trained: str
+):
+    source = source_of(teacher_of, talk("a", "b", "c", "d"))
+    found = encoded(source, tokenizer, template, loss_on=loss_on)
+    assert supervised_text(found.examples[0], tokenizer) == trained
+    (shown,) = found.sample
+    assert "".join(shown.text[a:b] for a, b in shown.supervised) == trained
+
+
+def test_the_last_turn_of_a_cut_conversation_is_the_last_that_fits(teacher_of, tokenizer, template):
+    source = source_of(teacher_of, talk(*TURNS))
+    found = encoded(source, tokenizer, template, over_long="cut_at_turn", loss_on="last_turn")
+    assert supervised_text(found.examples[0], tokenizer) == TURNS[3] + END
+
+
+def test_turns_of_weight_zero_are_read_and_not_trained_on(teacher_of, tokenizer, template):
+    mixed = talk("a", "b", "c", "d", supervised=[False, True])
+    silent = talk("a", "b", "c", "e", supervised=[False, False])
+    found = encoded(source_of(teacher_of, mixed, silent), tokenizer, template)
+    (only,) = found.examples
+    assert supervised_text(only, tokenizer) == f"d{END}"
+    assert tokenizer.decode(only.ids) == template.render(mixed).text
+    assert found.events["dropped: no supervised token"] == 1
+
+
+def test_an_empty_turn_is_dropped_only_where_it_would_be_trained_on(
+    teacher_of, tokenizer, template
+):
+    source = source_of(
+        teacher_of,
+        talk("a", "", "c", "d"),
+        talk("a", " ", "c", "d", supervised=[False, True]),
+        talk("a", "b", "c", "d"),
+    )
+    found = encoded(source, tokenizer, template)
+    assert found.examples.rows.tolist() == [1, 2]
+    assert found.events["dropped: empty response"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept", "event"),
+    [
+        ("keep", [0, 1, 2, 3], "duplicate of an earlier row, kept"),
+        ("drop", [0, 1], "dropped: duplicate of an earlier row"),
+    ],
+)
+def test_repeats_are_counted_and_dropped_if_so_told(
+    teacher_of, tokenizer, template, rule, kept, event
+):
+    source = teacher_of(rows("red", "blue", "red", "red"))
+    found = encoded(source, tokenizer, template, duplicates=rule)
+    assert found.examples.rows.tolist() == kept
+    assert found.events == {"rows read": 4, event: 2}
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_a_limit_takes_the_first_examples_and_no_more(teacher_of, tokenizer, template, limit: int):
-    source = teacher_of(["xyz " * 60, "lamp", "xyz " * 60])
+    source = teacher_of(["xyz " * 60, "lamp", "xyz " * 61])
     whole = encoded(source, tokenizer, template, over_long="window").examples
     some = encoded(source, tokenizer, template, over_long="window", limit=limit).examples
     assert len(whole) > 5
     assert some == whole[:limit]
+
+
+def test_rows_behind_the_limit_count_for_nothing(teacher_of, tokenizer, template):
+    source = teacher_of(rows("red", "", "blue", "", "red", "green"))
+    found = encoded(source, tokenizer, template, limit=2)
+    assert found.events == {"rows read": 3, "dropped: empty response": 1}
+    assert len(found.sample) == 2
 
 
 def test_a_source_without_anything_to_learn_is_refused(teacher_of, tokenizer, template):
@@ -139,8 +189,42 @@ def test_a_source_without_anything_to_learn_is_refused(teacher_of, tokenizer, te
         encoded(teacher_of(rows("", " "), name="mute"), tokenizer, template)
 
 
-def test_every_response_of_a_long_conversation_is_supervised(tokenizer, template):
-    said = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
-    row = Example("1", (*said, Message("assistant", "d")), "x")
-    found = encode(template.render(row.messages), tokenizer, item="x/1")
-    assert found.supervised == 2 * 2  # a letter and an end each
+def test_rows_that_cannot_be_rendered_end_the_run_or_are_counted(teacher_of, tokenizer, template):
+    source = source_of(teacher_of, talk("a", "b"), talk("a"), talk("c", "d"))
+    with pytest.raises(DataError, match=r"item toy/1: .* must end with the assistant's turn"):
+        encoded(source, tokenizer, template)
+    found = encoded(source, tokenizer, template, on_bad_row="drop")
+    assert found.examples.rows.tolist() == [0, 2]
+    assert found.events == {"rows read": 3, "dropped: row cannot be rendered": 1}
+
+
+def test_the_split_depends_on_the_prompt_alone(teacher_of, tokenizer, template):
+    asked = [(f"Name thing {i}.", f"Thing {i}.") for i in range(60)]
+    other = [(prompt, f"It is {said}") for prompt, said in reversed(asked)]
+    found = encoded(teacher_of(asked), tokenizer, template, validation_share=0.3)
+    again = encoded(teacher_of(other), tokenizer, template, validation_share=0.3)
+    apart = {asked[row][0] for row in found.validation.rows}
+    assert {other[row][0] for row in again.validation.rows} == apart
+    assert 0 < len(apart) < 40
+    assert len(found.examples) + len(apart) == 60
+    assert found.events["kept apart for validation"] == len(apart)
+    more = encoded(teacher_of(asked), tokenizer, template, validation_share=0.6).validation
+    assert apart < {asked[row][0] for row in more.rows}, "a larger share holds the smaller one"
+
+
+def test_a_limit_counts_what_is_trained_on(teacher_of, tokenizer, template):
+    asked = [(f"Name thing {i}.", f"Thing {i}.") for i in range(60)]
+    found = encoded(teacher_of(asked), tokenizer, template, validation_share=0.3, limit=10)
+    assert len(found.examples) == 10
+    assert found.validation.rows.max() < found.examples.rows.max()
+
+
+def test_several_threads_give_what_one_gives(teacher_of, tokenizer, template, monkeypatch):
+    monkeypatch.setattr("heed.data.encode.ROWS", 3)
+    said = [("Hi", "ab " * (i % 23)) for i in range(40)]
+    one, two = (
+        encoded(teacher_of(said), tokenizer, template, workers=n, validation_share=0.2)
+        for n in (1, 3)
+    )
+    assert one == two
+    assert one.events["dropped: over-long"] + one.events["dropped: empty response"] > 2

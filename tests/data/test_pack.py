@@ -1,5 +1,7 @@
 """Properties of a packed row: it holds its documents, and nothing is predicted across a border."""
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,3 +48,15 @@ def test_no_documents_give_a_row_of_one_token_without_a_target():
     assert row.input_ids.tolist() == [7]
     assert row.lengths.tolist() == [1]
     assert row.where.numel() == row.targets.numel() == 0
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.int64])
+def test_documents_of_any_integers_give_the_same_row(kind):
+    lists = [Encoded("a", [5, 60_000, 7], [False, True, True]), Encoded("b", [9], [True])]
+    arrays = [
+        Encoded(d.id, np.array(d.ids, dtype=kind), np.array(d.mask))  # type: ignore[arg-type]
+        for d in lists
+    ]
+    for one, other in zip(flat_row(lists, pad=0), flat_row(arrays, pad=0), strict=True):
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype == torch.long

@@ -1,20 +1,35 @@
 """Properties of the plan: every example once an epoch, the same step however it is cut."""
 
+import gzip
+import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.data.encode import Encoded
-from heed.data.plan import StepPlan, number_of_steps, pack, plan, step_indices
+from heed.data.dataset import Encoded
+from heed.data.encode import encode_all
+from heed.data.plan import (
+    StepPlan,
+    balance,
+    number_of_steps,
+    pack,
+    plan,
+    plan_digest,
+    plan_record,
+    step_indices,
+)
 from heed.data.treatment import Treatment
 
 TREATMENT = Treatment(
-    max_tokens=20, over_long="drop", limit=None, on_bad_row="error", duplicates="keep", loss_on="every_turn",
-    validation_share=0.0, drop_contaminated=False, packing="best_fit", examples_per_step=7, epochs=3, steps=None,
-    micro_tokens=40,
+    max_tokens=20, over_long="drop", limit=None, on_bad_row="error", duplicates="keep",
+    loss_on="every_turn", validation_share=0.0, drop_contaminated=False, packing="best_fit",
+    examples_per_step=7, epochs=3, steps=None, micro_tokens=40,
 )  # fmt: skip
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=40)
 
@@ -37,6 +52,101 @@ def test_packing_puts_each_example_into_one_row_and_no_row_is_over_full(lengths,
 def test_no_two_packed_rows_would_fit_into_one(lengths: list[int]):
     fills = sorted(sum(lengths[index] for index in row) for row in pack(lengths, 64))
     assert len(fills) == 1 or fills[0] + fills[1] > 64
+
+
+def best_fit(lengths: list[int], most: int) -> list[list[int]]:
+    """Best fit, longest first, as one says it: look at every row for the fullest that has room."""
+    rows: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        room = [most - sum(lengths[i] for i in row) for row in rows]
+        fits = [place for place, free in enumerate(room) if free >= lengths[index]]
+        if fits:
+            rows[min(fits, key=lambda place: (room[place], place))].append(index)
+        else:
+            rows.append([index])
+    return rows
+
+
+@given(st.lists(st.integers(1, 20), max_size=60), st.integers(20, 70))
+def test_each_example_goes_where_it_leaves_the_least_room(lengths: list[int], most: int):
+    assert pack(lengths, most) == best_fit(lengths, most)
+
+
+def test_no_work_is_done_row_by_row():
+    """Comparisons and look-ups of lengths grow with n log n, not with n times rows."""
+    looks = Counter()
+
+    class Length(int):
+        def __lt__(self, other):
+            looks["n"] += 1
+            return int(self) < other
+
+        def __gt__(self, other):
+            looks["n"] += 1
+            return int(self) > other
+
+        def __le__(self, other):
+            looks["n"] += 1
+            return int(self) <= other
+
+        def __ge__(self, other):
+            looks["n"] += 1
+            return int(self) >= other
+
+    drawn = np.random.default_rng(0).integers(8, 1024, 20_000).tolist()
+    rows = pack([Length(n) for n in drawn], 4096)
+    assert len(rows) > 2000
+    assert looks["n"] < 40 * len(drawn)
+
+
+@given(LENGTHS, st.integers(1, 9))
+def test_balancing_gives_each_example_to_one_rank(lengths: list[int], ranks: int):
+    shares = balance(lengths, ranks)
+    assert len(shares) == ranks
+    assert sorted(index for share in shares for index in share) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(2, 8))
+def test_no_rank_is_heavier_than_another_by_more_than_the_longest_example(lengths, ranks: int):
+    loads = [sum(lengths[i] for i in share) for share in balance(lengths, ranks)]
+    assert max(loads) - min(loads) <= max(lengths)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=7), st.integers(2, 3))
+def test_balancing_is_within_a_third_of_the_best_division(lengths: list[int], ranks: int):
+    """Every division is tried; the differencing method's bound for the heaviest share is 4/3."""
+    best = min(
+        max(sum(n for n, r in zip(lengths, of, strict=True) if r == rank) for rank in range(ranks))
+        for of in np.ndindex(*[ranks] * len(lengths))
+    )
+    assert max(sum(lengths[i] for i in share) for share in balance(lengths, ranks)) <= best * 4 / 3
+
+
+@given(st.integers(0, 10**6), st.sampled_from([2, 4, 8]))
+def test_ranks_are_balanced_on_lengths_like_those_of_responses(seed: int, ranks: int):
+    """8 examples a rank, many short and some long."""
+    drawn = np.random.default_rng(seed).lognormal(5.2, 0.8, 8 * ranks)
+    lengths = np.clip(drawn, 8, 700).astype(int).tolist()
+    loads = [sum(lengths[i] for i in share) for share in balance(lengths, ranks)]
+    assert max(loads) * ranks / sum(loads) <= 1.05
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+@pytest.mark.parametrize("teacher", ["vicuna-7b-v1.5", "gpt4_1106_preview", "phi-2-sft"])
+def test_ranks_are_balanced_on_real_lengths(shared_data, teacher: str, ranks: int):
+    """8 examples a rank, responses as long as they are (4 characters count as a token)."""
+    path = shared_data / "alpaca_eval" / "outputs" / f"{teacher}.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        said = [len(row["instruction"] + row["output"]) // 4 for row in map(json.loads, file)]
+    treatment = replace(
+        TREATMENT, max_tokens=1024, micro_tokens=4096, examples_per_step=8 * ranks, epochs=1
+    )
+    rows = examples([n for n in said if 2 <= n <= 1024])
+    steps = list(plan(rows, treatment, ranks=ranks, seed=1))
+    whole = [step for step in steps if len(step.indices) == 8 * ranks]
+    assert len(whole) >= 10
+    assert plan_record(whole, treatment)["rank_balance_worst"] <= 1.05
 
 
 @given(LENGTHS, st.integers(1, 12), st.integers(0, 5))
@@ -101,3 +211,82 @@ def test_the_size_of_rows_does_not_change_what_is_learned_when(ranks: int):
         for n in (20, 4096)
     )
     assert small == large
+
+
+@given(LENGTHS, st.integers(1, 5))
+def test_without_packing_every_example_has_a_row_of_its_own(lengths: list[int], ranks: int):
+    rows, alone = examples(lengths), replace(TREATMENT, packing="none")
+    for one, other in zip(
+        plan(rows, alone, ranks=ranks, seed=2), plan(rows, TREATMENT, ranks=1, seed=2), strict=True
+    ):
+        assert all(len(row) <= 1 for rank in one.micro for row in rank)
+        assert held(one) == held(other)
+        assert one.tokens == other.tokens
+        assert one.loads == [sum(lengths[i] for row in rank for i in row) for rank in one.micro]
+
+
+@given(LENGTHS, st.integers(1, 4), st.data())
+def test_a_plan_goes_on_at_any_micro_batch(lengths: list[int], ranks: int, data):
+    rows, treatment = examples(lengths), replace(TREATMENT, micro_tokens=20, epochs=2)
+    whole = list(plan(rows, treatment, ranks=ranks, seed=4))
+    step = data.draw(st.integers(0, len(whole) - 1))
+    micro = data.draw(st.integers(0, len(whole[step].micro[0])))
+    rest = list(plan(rows, treatment, ranks=ranks, seed=4, start=(step, micro)))
+    assert rest[1:] == whole[step + 1 :]
+    assert rest[0].tokens == whole[step].tokens
+    for part, rank in zip(rest[0].micro, whole[step].micro, strict=True):
+        assert part == rank[micro:]
+
+
+def test_a_plan_does_not_begin_beyond_a_steps_last_micro_batch():
+    with pytest.raises(AssertionError, match="step 0 has no micro-batch 1"):
+        next(plan(examples([5, 6]), TREATMENT, ranks=1, seed=0, start=(0, 2)))
+
+
+CHANGES = [{"examples_per_step": 6}, {"micro_tokens": 20}, {"epochs": 2}, {"packing": "none"}]
+
+
+def test_the_digest_changes_with_anything_in_the_plan():
+    rows = examples([3, 20, 11, 7, 2, 16, 9, 1, 4] * 3)
+    plans = [plan(rows, TREATMENT, ranks=r, seed=s) for r, s in ((1, 0), (2, 0), (3, 0), (1, 1))]
+    plans += [plan(rows, replace(TREATMENT, **c), ranks=1, seed=0) for c in CHANGES]
+    half = [row._replace(mask=[False] * (len(row.mask) - 1) + [True]) for row in rows]
+    plans.append(plan(half, TREATMENT, ranks=1, seed=0))
+    digests = [plan_digest(steps) for steps in plans]
+    assert len(set(digests)) == len(digests) == 9
+    assert plan_digest(plan(rows, TREATMENT, ranks=1, seed=0)) == digests[0]
+
+
+def test_the_digest_is_the_same_in_every_process():
+    code = (
+        "from test_plan import *\n"
+        "print(plan_digest(plan(examples([3, 20, 11, 7] * 9), TREATMENT, ranks=4, seed=6)))"
+    )
+    mine = plan_digest(plan(examples([3, 20, 11, 7] * 9), TREATMENT, ranks=4, seed=6))
+    for seed in ("0", "77"):
+        made = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+        )  # fmt: skip
+        assert made.stdout.strip() == mine
+
+
+@given(LENGTHS, st.integers(1, 4))
+def test_the_record_counts_what_the_plan_holds(lengths: list[int], ranks: int):
+    rows = examples(lengths)
+    steps = list(plan(rows, TREATMENT, ranks=ranks, seed=0))
+    record = plan_record(steps, TREATMENT)
+    assert record["steps"] == number_of_steps(len(rows), TREATMENT)
+    assert record["ranks"] == ranks
+    assert record["supervised_tokens"] == 3 * sum(row.supervised for row in rows)
+    assert record["micro_batches"] == sum(len(step.micro[-1]) for step in steps)
+    assert 0 < record["row_fill"] <= 1
+    assert 1 <= record["rank_balance_median"] <= record["rank_balance_worst"] <= ranks
+
+
+def test_a_plan_of_examples_on_disk_is_that_of_examples_in_lists(toy, template, tokenizer):
+    treatment = replace(TREATMENT, max_tokens=64, micro_tokens=64)
+    found = encode_all(toy, template, tokenizer, treatment).examples
+    flat, listed = (list(plan(e, treatment, ranks=2, seed=0)) for e in (found, list(found)))
+    assert flat == listed
+    assert plan_digest(flat) == plan_digest(listed)

@@ -1,25 +1,24 @@
-"""Properties of data files: rows as they are, parts that never mix, errors that name the place."""
+"""Properties of teachers: rows as they are, parts that never mix, errors that name the place."""
 
 import gzip
-import json
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.core.errors import ConfigError, DataError
+from heed.core.errors import DataError
 from heed.core.files import write_jsonl, write_text
 from heed.core.identity import short_hash
+from heed.data.layout import Columns
+from heed.data.source import LocalFile
 from heed.data.teacher import Responses, TextCorpus, passages, share_of
 
-COLUMNS = {"instruction": "instruction", "input": None, "response": "output", "reward": None}
-NOWHERE = {"hub": None, "revision": None, "split": None}
 
-
-def responses(file: Path, **changes) -> Responses:
-    return Responses(**({"name": "toy", "path": str(file), **NOWHERE, **COLUMNS} | changes))
+def responses(file: Path, name: str = "toy", **changes) -> Responses:
+    rest = {"system": None, "input": None, "sparse": False, "reward": None}
+    layout = Columns(**({"instruction": "instruction", "response": "output", **rest} | changes))
+    return Responses(name=name, source=LocalFile(path=str(file)), layout=layout)
 
 
 def corpus(path: Path, part: str = "train", **changes) -> TextCorpus:
@@ -35,24 +34,14 @@ def write_gz(path: Path, text: str) -> Path:
 ROWS = [{"instruction": f"Ask\u2028{i}", "output": f"Say {i}\r\n", "score": i} for i in range(5)]
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json", "rows.csv"])
-def test_rows_are_the_same_from_every_kind_of_file(tmp_path: Path, monkeypatch, name: str):
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / name
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
-    if name.endswith("gz"):
-        write_gz(path, text)
-    elif name.endswith("csv"):
-        import pandas
-
-        pandas.DataFrame(ROWS).to_csv(path, index=False)
-    else:
-        write_text(path, text if name.endswith("jsonl") else json.dumps(ROWS))
-    found = list(responses(path, reward="score").rows())
-    assert [[m.content for m in row.messages] for row in found] == [
-        [row["instruction"], row["output"]] for row in ROWS
+def test_a_row_becomes_an_example_with_its_turns_and_reward(tmp_path: Path):
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    found = list(responses(tmp_path / "rows.jsonl", reward="score").rows())
+    assert [[(m.role, m.content) for m in row.messages] for row in found] == [
+        [("user", row["instruction"]), ("assistant", row["output"])] for row in ROWS
     ]
     assert [row.reward for row in found] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert {row.teacher for row in found} == {"toy"}
 
 
 def test_the_same_instruction_has_the_same_id_for_every_teacher(tmp_path: Path):
@@ -63,89 +52,30 @@ def test_the_same_instruction_has_the_same_id_for_every_teacher(tmp_path: Path):
     assert len(set(ids[0])) == len(ROWS)
 
 
-def test_further_input_is_joined_and_a_nested_column_is_found(tmp_path: Path):
-    rows = [
-        {"q": {"text": "Add."}, "extra": "1, 2", "a": "3"},
-        {"q": {"text": "Hi"}, "extra": "", "a": None},
-    ]
+def test_rows_that_cannot_be_read_are_told_of_one_by_one_and_the_others_given(tmp_path: Path):
+    rows = [ROWS[0], {"output": "no question"}, ROWS[1], {"instruction": 3, "output": ""}, ROWS[2]]
     write_jsonl(tmp_path / "rows.jsonl", rows)
-    named = responses(tmp_path / "rows.jsonl", instruction="q.text", input="extra", response="a")
-    said = [[m.content for m in row.messages] for row in named.rows()]
-    assert said == [["Add.\n\n1, 2", "3"], ["Hi", ""]]
+    told: list[Exception] = []
+    found = list(responses(tmp_path / "rows.jsonl").rows(told.append))
+    assert [row.messages[1].content for row in found] == [row["output"] for row in ROWS[:3]]
+    for error, line in zip(told, ("line 2", "line 4"), strict=True):
+        assert isinstance(error, DataError)
+        for part in ("teacher 'toy'", "rows.jsonl", line, "expected", "data.on_bad_row=drop"):
+            assert part in str(error)
+    with pytest.raises(DataError, match="line 2"):
+        list(responses(tmp_path / "rows.jsonl").rows())
 
 
-GOOD = '{"instruction": "a", "output": "b"}\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (GOOD + "{broken\n", r"rows\.jsonl(\.gz)?, line 2: not JSON .* found '{broken'"),
-        (GOOD + "\n" + GOOD[:-9] + "\n", r"line 3: not JSON"),
-        (GOOD + "[1, 2]\n", r"line 2: expected a JSON object, found '\[1, 2\]'"),
-        (
-            GOOD + '{"instruction": "a"}\n',
-            r"row 2: there is no column 'output', only 'instruction'",
-        ),
-        ('{"instruction": "a", "output": 3}', r"row 1: column 'output' holds 3, which is not text"),
-    ],
-)
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_malformed_row_is_named_with_its_file_and_line(tmp_path, text, message, packed):
-    path = tmp_path / ("rows.jsonl.gz" if packed else "rows.jsonl")
-    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-    with pytest.raises(DataError, match=message):
-        list(responses(path).rows())
-
-
-def damaged(kind: str) -> bytes:
-    whole = gzip.compress("\n---\n".join(map(str, range(3000))).encode())
-    middle = len(whole) // 2
-    return {
-        "cut short": whole[:middle],
-        "not gzip": b"plain text",
-        "garbled": whole[:middle] + b"\xff" * 64 + whole[middle + 64 :],
-        "wrong sum": whole[:-8] + bytes(8),
-        "not UTF-8": gzip.compress(b"\xff\xfe\xff"),
-    }[kind]
-
-
-@pytest.mark.parametrize("kind", ["cut short", "not gzip", "garbled", "wrong sum", "not UTF-8"])
-@pytest.mark.parametrize("make", [responses, corpus])
-def test_a_damaged_file_is_named(tmp_path: Path, kind: str, make):
-    path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(damaged(kind))
-    with pytest.raises(DataError, match=r"rows\.jsonl\.gz cannot be read as gzipped UTF-8 text"):
-        list(make(path).rows())
-
-
-@pytest.mark.parametrize("make", [responses, corpus])
-def test_a_missing_file_names_the_setting_that_points_to_it(tmp_path: Path, make):
-    for use in (lambda t: list(t.rows()), lambda t: t.digest()):
-        with pytest.raises(DataError, match=r"'toy': there is no file .*gone\.jsonl.*data_dir="):
-            use(make(tmp_path / "gone.jsonl"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "where"),
-    [
-        ({"hub": "a/b", "revision": "1", "split": "train"}, "path=.*hub='a/b'"),
-        ({"path": None}, "path=None, hub=None"),
-        ({"path": None, "hub": "a/b", "split": "train"}, "revision=None"),
-        ({"path": None, "hub": "a/b", "revision": "1"}, "split=None"),
-    ],
-)
-def test_a_teacher_is_read_from_one_pinned_place(changes: dict, where: str):
-    with pytest.raises(ConfigError) as caught:
-        responses(Path("rows.jsonl"), **changes)
-    assert re.search(where, caught.value.mistakes[0].found)
-
-
-def test_the_identity_follows_the_content_and_not_the_place(tmp_path: Path):
+def test_the_identity_follows_the_rows_and_how_they_are_read(tmp_path: Path):
     for name, rows in [("a", ROWS), ("b", ROWS), ("c", ROWS[::-1])]:
         write_jsonl(tmp_path / f"{name}.jsonl", rows)
-    a, b, c = (short_hash(responses(tmp_path / f"{name}.jsonl")) for name in "abc")
-    assert a == b != c
+    made = [responses(tmp_path / f"{name}.jsonl") for name in "abc"]
+    made.append(responses(tmp_path / "a.jsonl", response="instruction"))
+    for identity in (short_hash, lambda teacher: teacher.digest()):
+        a, b, c, other = map(identity, made)
+        assert a == b
+        assert len({a, c, other}) == 3
+    assert short_hash(responses(tmp_path / "a.jsonl", "renamed")) == short_hash(made[0])
 
 
 DOCUMENTS = st.lists(st.text(alphabet="ab \n", min_size=1, max_size=80), min_size=1, max_size=12)
@@ -176,6 +106,34 @@ def test_about_the_asked_share_is_held_out_and_a_document_never_moves():
     held = [share_of(f"document {i}") < 0.3 for i in range(2000)]
     assert 0.26 < sum(held) / len(held) < 0.34
     assert held == [share_of(f"document {i}") < 0.3 for i in range(2000)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"part": "heldout"}, {"heldout_share": 0.4}, {"separator": "x"}, {"passage_chars": 9}],
+)
+def test_how_a_corpus_is_cut_is_in_its_digest(tmp_path: Path, change: dict):
+    write_text(tmp_path / "corpus.txt", "one")
+    whole, changed = (corpus(tmp_path / "corpus.txt", **more) for more in ({}, change))
+    assert whole.digest() != changed.digest()
+
+
+@pytest.mark.parametrize("kind", ["cut short", "not gzip", "wrong sum", "not UTF-8"])
+def test_a_damaged_corpus_is_named(tmp_path: Path, kind: str):
+    path, whole = tmp_path / "corpus.txt.gz", gzip.compress(b"one\n---\n" * 3000)
+    damaged = {
+        "cut short": whole[: len(whole) // 2], "not gzip": b"plain",
+        "wrong sum": whole[:-8] + bytes(8), "not UTF-8": gzip.compress(b"\xff\xfe\xff"),
+    }  # fmt: skip
+    path.write_bytes(damaged[kind])
+    with pytest.raises(DataError, match=r"corpus\.txt\.gz cannot be read as gzipped UTF-8 text"):
+        list(corpus(path).rows())
+
+
+def test_a_missing_corpus_names_the_setting_that_points_to_it(tmp_path: Path):
+    for use in (lambda t: list(t.rows()), lambda t: t.digest()):
+        with pytest.raises(DataError, match=r"'toy': there is no file .*gone\.txt.*data_dir="):
+            use(corpus(tmp_path / "gone.txt"))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

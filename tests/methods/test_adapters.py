@@ -1,5 +1,6 @@
 """Properties of adapters: they start as the base, move only what they may, and are saved whole."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,96 @@ def test_an_adapter_that_learned_nothing_is_not_saved_as_a_result(loaded, tmp_pa
 def test_full_can_teach_a_new_token_and_lora_cannot():
     assert Full().trains_embeddings
     assert not lora().trains_embeddings
+
+
+NEW = [7, 270]
+"""Ids of tokens that must be learned; 7 stands in IDS."""
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def either(request, student):
+    """The tiny student with its head tied to the embedding, or with one of its own."""
+    return replace(student, architecture=replace(student.architecture, tied=request.param))
+
+
+def rows(model) -> list[torch.Tensor]:
+    """Embedding and head as they work now, f32[V, D] each."""
+    with torch.no_grad():
+        both = model.get_input_embeddings(), model.get_output_embeddings()
+        return [module.weight.clone() for module in both]
+
+
+def test_a_lora_with_new_tokens_starts_as_the_base(either):
+    model = either.fresh().model
+    before = logits(model)
+    lora().attach(model, NEW)
+    after, others = logits(model), [i for i in range(before.shape[-1]) if i not in NEW]
+    assert torch.equal(after[..., others], before[..., others])
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-6)  # a product of its own
+
+
+def test_a_step_moves_the_rows_of_the_new_tokens_and_no_others(either):
+    model = either.fresh().model
+    before = rows(model)
+    lora().attach(model, NEW)
+    train_a_little(model)
+    others = torch.ones(len(before[0]), dtype=torch.bool)
+    others[NEW] = False
+    moved = zip(before, rows(model), strict=True)
+    for part, (old, new) in zip(("embedding", "head"), moved, strict=True):
+        assert torch.equal(new[others], old[others])
+        seen = [7] if part == "embedding" and not model.config.tie_word_embeddings else NEW
+        assert all(not torch.equal(new[i], old[i]) for i in seen)
+    updates = {name for name in moving(model) if "lora_" not in name}
+    assert all("trainable_tokens_delta" in name for name in updates)
+    assert sum(model.get_parameter(name).numel() for name in updates) == 2 * 32 * (
+        1 if model.config.tie_word_embeddings else 2
+    )
+
+
+def test_a_lora_with_new_tokens_is_saved_whole(either, tmp_path: Path):
+    trained = either.fresh().model
+    attached = lora().attach(trained, NEW)
+    train_a_little(trained)
+    lora().save(attached, tmp_path, base="the/base", revision=None)
+    merged = attach_saved(either.fresh().model, tmp_path)
+    torch.testing.assert_close(logits(merged), logits(trained), atol=1e-5, rtol=1e-4)
+    for ours, theirs in zip(rows(merged), rows(trained), strict=True):
+        assert torch.equal(ours, theirs)
+    tied = merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
+    assert tied is merged.config.tie_word_embeddings
+    assert not any("token_adapter" in name for name, _ in merged.named_parameters())
+
+
+def test_rows_that_a_saved_adapter_lacks_are_noticed(loaded, student, tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    attached = lora().attach(loaded.model, NEW)
+    train_a_little(loaded.model)
+    lora().save(attached, tmp_path, base="the/base", revision=None)
+    file = tmp_path / "adapter_model.safetensors"
+    kept = {name: t for name, t in load_file(file).items() if "trainable_tokens" not in name}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(KeyError, match="trainable_tokens_delta"):  # told as damage by load_student
+        attach_saved(student.fresh().model, tmp_path)
+
+
+def test_peft_alone_loads_an_adapter_with_new_tokens(either, tmp_path: Path):
+    import peft
+
+    base, trained = tmp_path / "base", either.fresh()
+    trained.model.save_pretrained(base)
+    trained.tokenizer.save_pretrained(base)
+    attached = lora().attach(trained.model, NEW)
+    train_a_little(trained.model)
+    lora().save(attached, tmp_path / "model", base=str(base), revision=None)
+    again = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    torch.testing.assert_close(logits(again), logits(trained.model), atol=1e-5, rtol=1e-4)
+
+
+def test_a_head_with_a_bias_is_refused(student):
+    model = replace(student, architecture=replace(student.architecture, tied=False)).fresh().model
+    model.lm_head = torch.nn.Linear(32, 300, bias=True)
+    with pytest.raises(RunError, match=r"2 tokens .* \(LlamaForCausalLM\) has a bias.*method=full"):
+        lora().attach(model, NEW)
+    lora().attach(model)

@@ -1,37 +1,101 @@
 """Properties of attention within documents: no token sees a neighbour; the model is restored."""
 
+from inspect import Signature, signature
+
 import pytest
 import torch
+from families import ALONE, SHARING, make
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.attention import varlen as torch_varlen
 
-from heed.models.attention import attend, document_attention, group_documents
+from heed.core.errors import RunError
+from heed.models.attention import (
+    Documents,
+    Scores,
+    attend,
+    by_groups,
+    document_attention,
+    group_documents,
+    kernel_is_known,
+    varlen,
+    varlen_applies,
+    visible,
+    why_alone,
+)
 
 LENGTHS = st.lists(st.integers(1, 33), min_size=1, max_size=9)
+HEADS = st.sampled_from([(1, 1), (4, 4), (4, 2), (6, 1)])
+WINDOWS = st.sampled_from([None, 1, 2, 5, 16, 33, 99])
 
 
 def heads(count: int, tokens: int, seed: int) -> torch.Tensor:
     return torch.randn(1, count, tokens, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def naive(query, key, value, lengths: list[int], scaling: float) -> torch.Tensor:
-    """Softmax attention under an explicit mask of causal blocks."""
+def qkv(count: tuple[int, int], tokens: int) -> list[torch.Tensor]:
+    return [heads(n, tokens, i) for i, n in enumerate((count[0], count[1], count[1]))]
+
+
+def naive(query, key, value, lengths: list[int], scores: Scores) -> torch.Tensor:
+    """Softmax attention, query by query, over the keys that its document's rules let it see."""
     copies = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(copies, dim=1) for x in (key, value))
-    blocks = [torch.ones(n, n, dtype=torch.bool).tril() for n in lengths]
-    scores = (query @ key.mT) * scaling
-    weights = scores.masked_fill(~torch.block_diag(*blocks), -torch.inf).softmax(-1)
-    return (weights @ value).transpose(1, 2)
+    products = (query @ key.mT) * (8**-0.5 if scores.scaling is None else scores.scaling)
+    if scores.softcap is not None:
+        products = scores.softcap * (products / scores.softcap).tanh()
+    seen = torch.zeros(sum(lengths), sum(lengths), dtype=torch.bool)
+    start = 0
+    for n in lengths:
+        for place in range(n):
+            first = 0 if scores.window is None else max(0, place - scores.window + 1)
+            seen[start + place, start + first : start + place + 1] = True
+        start += n
+    return (products.masked_fill(~seen, -torch.inf).softmax(-1) @ value).transpose(1, 2)
 
 
-@given(LENGTHS, st.sampled_from([(1, 1), (4, 4), (4, 2), (6, 1)]), st.sampled_from([None, 0.7]))
-def test_attention_is_causal_inside_each_document_and_nowhere_else(lengths, count, scaling):
-    total = sum(lengths)
-    q, k, v = (heads(n, total, i) for i, n in enumerate((count[0], count[1], count[1])))
-    groups = group_documents(torch.tensor(lengths))
-    found, _ = attend(None, q, k, v, None, documents=groups, scaling=scaling)
-    wanted = naive(q, k, v, lengths, scaling or 8**-0.5)
+@given(LENGTHS, HEADS, st.sampled_from([None, 0.7]), WINDOWS, st.sampled_from([None, 0.5]))
+def test_attention_is_that_of_each_document_by_itself(lengths, count, scaling, window, softcap):
+    q, k, v = qkv(count, sum(lengths))
+    documents = Documents(torch.tensor(lengths))
+    special = {"scaling": scaling, "sliding_window": window, "softcap": softcap}
+    found, _ = attend(None, q, k, v, None, documents=documents, **special)
+    wanted = naive(q, k, v, lengths, Scores(scaling, softcap, window, 0.0))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.5])
+@pytest.mark.parametrize("window", [None, 4])
+def test_its_gradient_is_that_of_each_document_by_itself(window, softcap):
+    lengths, scores = [3, 9, 1, 12], Scores(0.4, softcap, window, 0.0)
+    mine, theirs = (
+        [x.requires_grad_() for x in qkv((4, 2), sum(lengths))] for _ in ("mine", "theirs")
+    )
+    rows = [x[0].transpose(0, 1) for x in mine]
+    found = by_groups(*rows, Documents(torch.tensor(lengths)), scores)
+    weights = heads(4, sum(lengths), 9)[0].transpose(0, 1)
+    (found * weights).sum().backward()
+    (naive(*theirs, lengths, scores)[0] * weights).sum().backward()
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.5])
+def test_dropout_drops_and_keeps_the_mean(softcap):
+    q, k, v = qkv((2, 2), 6)
+    v = torch.ones_like(v)
+    rows = [x[0].transpose(0, 1) for x in (q, k, v)]
+    documents = Documents(torch.tensor([6] * 1))
+    torch.manual_seed(0)
+    draws = [by_groups(*rows, documents, Scores(None, softcap, None, 0.5)) for _ in range(400)]
+    assert torch.stack(draws).std(0).min() > 0.1
+    torch.testing.assert_close(torch.stack(draws).mean(0), torch.ones(6, 2, 8), atol=0.25, rtol=0)
+
+
+@given(st.integers(1, 9), st.integers(1, 12))
+def test_a_window_counts_the_token_itself(tokens: int, window: int):
+    seen = visible(tokens, window, torch.device("cpu")).sum(1).tolist()
+    assert seen == [min(place + 1, window) for place in range(tokens)]
 
 
 @given(LENGTHS)
@@ -51,7 +115,105 @@ def test_every_token_is_in_one_group_of_documents_of_like_length(lengths: list[i
 def test_a_mask_beside_packed_documents_is_refused():
     q = heads(2, 3, 0)
     with pytest.raises(AssertionError, match="lets them see each other"):
-        attend(None, q, q, q, torch.ones(1, 1, 3, 3), documents=[])
+        attend(None, q, q, q, torch.ones(1, 1, 3, 3), documents=Documents(torch.tensor([3])))
+
+
+class Both(torch.nn.Module):
+    """A layer that sees to both sides."""
+
+    is_causal = False
+
+
+@pytest.mark.parametrize(
+    ("module", "other", "named"),
+    [
+        (None, {"s_aux": torch.zeros(2)}, "s_aux"),
+        (None, {"position_bias": torch.zeros(3, 3)}, "position_bias"),
+        (None, {"is_causal": False}, "is_causal=False"),
+        (Both(), {}, "is_causal=False"),
+    ],
+)
+def test_attention_of_a_kind_that_is_not_computed_is_refused(module, other, named):
+    q, documents = heads(2, 3, 0), Documents(torch.tensor([3]))
+    with pytest.raises(RunError, match=rf"{named}.*data\.packing=none"):
+        attend(module, q, q, q, None, documents=documents, **other)
+
+
+def by_its_words(q, k, v, edges, same_edges, longest, _, *, scale, window_size, enable_gqa):
+    """The contract of torch's kernel, sequence by sequence, as its documentation words it."""
+    assert torch.equal(edges, same_edges)
+    assert edges.dtype == torch.int32
+    assert longest == edges.diff().max()
+    assert enable_gqa == (q.shape[1] != k.shape[1])
+    left, right = window_size
+    assert right == 0
+    seen = None if left < 0 else left + 1  # tokens to the left of the query, and the query
+    rows = (x.transpose(0, 1)[None] for x in (q, k, v))
+    return naive(*rows, edges.diff().tolist(), Scores(scale, None, seen, 0.0))[0]
+
+
+@given(LENGTHS, HEADS, WINDOWS)
+def test_the_kernel_for_documents_is_asked_for_the_same_attention(lengths, count, window):
+    rows = [x[0].transpose(0, 1) for x in qkv(count, sum(lengths))]
+    documents, scores = Documents(torch.tensor(lengths)), Scores(0.7, None, window, 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_varlen, "varlen_attn", by_its_words)
+        found = varlen(*rows, documents, scores)
+    torch.testing.assert_close(found, by_groups(*rows, documents, scores), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("without", "known"), [(None, True), ("window_size", False)])
+def test_a_kernel_that_takes_other_arguments_is_not_asked(monkeypatch, without, known: bool):
+    taken = [
+        p for p in signature(torch_varlen.varlen_attn).parameters.values() if p.name != without
+    ]
+    other = type("Kernel", (), {"__signature__": Signature(taken), "__call__": None})()
+    monkeypatch.setattr(torch_varlen, "varlen_attn", other)
+    assert kernel_is_known.__wrapped__() is known
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("window", [None, 7])
+def test_the_kernel_for_documents_agrees_with_the_groups_on_cuda(window):
+    if not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    lengths, scores = [130, 3, 1, 64, 300], Scores(None, None, window, 0.0)
+    documents = Documents(torch.tensor(lengths, device="cuda"))
+    found = []
+    for compute in (varlen, by_groups):
+        rows = [x[0].transpose(0, 1).bfloat16().cuda() for x in qkv((4, 2), sum(lengths))]
+        rows = [x.detach().requires_grad_() for x in rows]
+        assert varlen_applies(rows[0], rows[2], scores)
+        out = compute(*rows, documents, scores)
+        out.float().square().sum().backward()
+        found.append([out, *(x.grad for x in rows)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize("family", SHARING)
+def test_documents_share_a_row_where_the_attention_can_be_replaced(family: str):
+    assert why_alone(make(family)) is None
+
+
+@pytest.mark.parametrize(
+    ("family", "why"),
+    [
+        ("StableLM", "does not let its attention be replaced"),
+        ("GPT-J", "does not let its attention be replaced"),
+        ("BLOOM", "does not let its attention be replaced"),
+        ("LFM2", "has layers of the kind conv"),
+    ],
+)
+def test_documents_stand_alone_where_it_cannot_and_the_reason_is_told(family: str, why: str):
+    assert why in (why_alone(make(family)) or "")
+    assert family in ALONE
+
+
+def test_documents_stand_alone_where_a_state_goes_on_from_token_to_token():
+    model = make("Llama")
+    model._is_stateful = True
+    assert why_alone(model) == "LlamaForCausalLM carries a state from token to token"
 
 
 @pytest.mark.parametrize("kind", ["eager", "sdpa"])

@@ -34,8 +34,11 @@ def saved(loaded, tmp_path) -> str:
 
 
 def published(path: str, student, **changes) -> Published:
-    rest = {"revision": None, "dtype": "float32", "trust_remote_code": False, "pretraining": None}
-    return Published(name="p", path=path, template=student.template, **(rest | changes))
+    rest = {
+        "name": "p", "path": path, "revision": None, "dtype": "float32", "pretraining": None,
+        "trust_remote_code": False, "template": student.template, "new_tokens": "refuse",
+    }  # fmt: skip
+    return Published(**(rest | changes))
 
 
 def test_a_saved_student_is_loaded_unchanged(loaded, saved: str, student):
@@ -72,7 +75,7 @@ def test_what_cannot_be_loaded_is_named(tmp_path, student):
 
 
 def test_an_end_of_turn_of_several_tokens_is_refused(student, template):
-    with pytest.raises(RunError, match=r"'STOP!', which .* with \d tokens: generation would not"):
+    with pytest.raises(RunError, match=r"made of 'STOP!' \(5 tokens\), .* would not stop there"):
         replace(student, template=replace(template, end_of_turn="STOP!")).fresh()
 
 
@@ -91,3 +94,81 @@ def test_evaluating_turns_dropout_off_and_gives_the_mode_back(loaded, training: 
     with pytest.raises(AttributeError), loaded.evaluating():
         loaded.fails  # noqa: B018
     assert loaded.model.training is training
+
+
+def chatml(template):
+    """The template with two tokens that the tiny student lacks."""
+    return replace(
+        template,
+        user="<|im_start|>user\n{content}<|im_end|>\n",
+        assistant="<|im_start|>assistant\n",
+        end_of_turn="<|im_end|>",
+        special_tokens=("<|im_start|>", "<|im_end|>"),
+    )
+
+
+def test_a_template_of_tokens_that_a_student_lacks_is_refused_by_name(saved: str, student):
+    pattern = r"made of '<\|im_end\|>' \(\d+ tokens\), '<\|im_start\|>' .* model\.new_tokens=train"
+    with pytest.raises(RunError, match=pattern):
+        published(saved, student, template=chatml(student.template)).fresh()
+    with pytest.raises(RunError, match=pattern):
+        replace(student, template=chatml(student.template)).fresh()
+
+
+def test_what_a_student_lacks_is_added_the_same_way_every_time(loaded, saved: str, student):
+    asked = published(saved, student, template=chatml(student.template), new_tokens="train")
+    one, two = asked.fresh(), asked.fresh()
+    assert one.added == two.added == ("<|im_end|>", "<|im_start|>")
+    assert one.tokenizer.convert_tokens_to_ids(list(one.added)) == [300, 301]
+    assert one.stop_ids == (300, loaded.tokenizer.eos_token_id)
+    assert torch.equal(logits(one), logits(two))
+    assert torch.equal(logits(one)[..., :300], logits(loaded))  # it says what it said
+    matrix = one.model.get_input_embeddings().weight
+    torch.testing.assert_close(matrix[300:], matrix[:300].mean(0).expand(2, -1))
+    text = one.template.prompt("a<b")
+    ids = one.tokenizer.encode(text, add_special_tokens=False)
+    assert [ids.count(300), ids.count(301)] == [1, 2]
+    assert one.tokenizer.decode(ids) == text
+
+
+def test_tokens_that_a_student_has_are_not_added_again(saved: str, student, tmp_path):
+    asked = published(saved, student, template=chatml(student.template), new_tokens="train")
+    grown = asked.fresh()
+    with torch.no_grad():
+        grown.model.get_input_embeddings().weight[300] = 1.0
+    grown.model.save_pretrained(tmp_path / "grown")
+    grown.tokenizer.save_pretrained(tmp_path / "grown")
+    again = replace(asked, path=str(tmp_path / "grown"), new_tokens="refuse").fresh()
+    assert again.added == ()
+    assert torch.equal(logits(again), logits(grown))
+
+
+def test_a_word_that_becomes_a_token_keeps_its_row(loaded, saved: str, student):
+    """A token that merges with its neighbours is cut out from then on; nothing is new to it."""
+    encode = loaded.tokenizer.encode
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    word = next(t for t in letters if encode(t)[0] not in encode(f"a{t}a"))
+    spoken = replace(student.template, assistant=f"Assistant {word}", special_tokens=(word,))
+    cut = published(saved, student, template=spoken, new_tokens="train").fresh()
+    assert cut.added == ()
+    assert torch.equal(logits(cut), logits(loaded))
+    assert encode(word)[0] in cut.tokenizer.encode(f"a{word}a")
+
+
+def test_a_student_made_here_has_the_tokens_of_its_template_from_the_start(student):
+    made = replace(student, template=chatml(student.template), new_tokens="train").fresh()
+    assert made.added == ("<|im_end|>", "<|im_start|>")
+    assert made.model.config.vocab_size == len(made.tokenizer) == 302
+    assert made.loading["new_tokens"] == "train"
+
+
+def test_a_saved_student_stops_at_its_end_of_turn_in_transformers_too(
+    saved: str, student, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    asked = published(saved, student, template=chatml(student.template), new_tokens="train")
+    loaded = asked.fresh()
+    loaded.model.save_pretrained(tmp_path / "model")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert again.generation_config.eos_token_id == list(loaded.stop_ids)

@@ -33,6 +33,21 @@ def test_tuning_on_the_held_out_text_is_refused_too():
         compose_component(CONF, "train", line)
 
 
+def test_held_out_text_is_found_inside_a_mix_too():
+    mix = [
+        "experiment=real_small",
+        "teacher=human_mix",
+        "~teacher.teachers.lima",
+        "+teacher@teacher.teachers.books=books_simple",
+        "teacher.teachers.books.part=heldout",
+        "~teacher.weights.lima",
+        "+teacher.weights.books=1.0",
+    ]
+    with pytest.raises(ConfigError, match="weighed on what it was taught") as caught:
+        compose_component(CONF, "train", mix)
+    assert [mistake.where for mistake in caught.value.mistakes] == ["teacher.teachers.books"]
+
+
 def test_a_student_of_random_weights_is_refused():
     with pytest.raises(ConfigError, match="random weights has nothing to be tuned"):
         compose_component(CONF, "train", ["model.pretraining=null"])

@@ -10,9 +10,9 @@ from heed.core.errors import RunError
 from heed.core.files import read_jsonl
 from heed.data.encode import encode_all
 from heed.data.pack import flat_row
-from heed.data.plan import plan, step_indices
+from heed.data.plan import number_of_steps, plan, step_indices
 from heed.models.likelihood import StudentLoss
-from heed.training.datamodule import PlannedData, Steps
+from heed.training.datamodule import PlannedData
 from heed.training.module import Tuning
 
 
@@ -34,7 +34,7 @@ def train(student, around):
         loaded = loaded or student.fresh()
         source = encode_all(recipe.teacher, loaded.template, loaded.tokenizer, recipe.data)
         data = PlannedData(source.examples, recipe, pad=1)
-        steps = len(Steps(source.examples, recipe, pad=1))
+        steps = number_of_steps(len(source.examples), recipe.data)
         module, kept = Tuning(StudentLoss(loaded.model), recipe, steps=steps), Rows()
         settings = replace(around.trainer, **arguments)
         settings.build(precision="32-true", callbacks=[kept, *watchers]).fit(

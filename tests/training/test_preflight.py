@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from heed.core.errors import RunError
-from heed.data.encode import encode_all
+from heed.data.encode import Encoded, encode_all
 from heed.methods.adapters import Full, LoRA
 from heed.methods.method import Method
 from heed.models import attention, likelihood
-from heed.training.preflight import both_losses, preflight
+from heed.models.head import logits_of
+from heed.training import preflight as preflight_module
+from heed.training.preflight import TOLERANCE, both_losses, neighbour_effect, preflight
 
 LORA = LoRA(rank=4, alpha=8.0, dropout=0.0, layers="all-linear")
 
@@ -21,7 +23,7 @@ def by(adapter) -> Method:
 
 @pytest.fixture
 def examples(recipe_of, toy, loaded):
-    return encode_all(toy, loaded.template, loaded.tokenizer, recipe_of().data).examples
+    return list(encode_all(toy, loaded.template, loaded.tokenizer, recipe_of().data).examples)
 
 
 @pytest.mark.parametrize("adapter", [LORA, Full()], ids=["lora", "full"])
@@ -32,54 +34,162 @@ def test_a_sound_student_passes_and_what_was_proved_is_told(loaded, examples, ad
     assert proved.base_loss == pytest.approx(torch.log(torch.tensor(300.0)).item(), rel=0.1)
 
 
-def test_documents_that_see_each_other_are_noticed(loaded, examples, monkeypatch, recipe_of):
-    def as_one(lengths):
-        return attention.group_documents(lengths.sum()[None])
+class AsOne(attention.Documents):
+    """All documents of a row taken for a single one."""
 
-    monkeypatch.setattr(likelihood, "group_documents", as_one)
-    with pytest.raises(RunError, match=r"'tiny': the packed loss is .* but the model's own is"):
+    def __init__(self, lengths):
+        super().__init__(lengths.sum()[None])
+
+
+def test_documents_that_see_each_other_are_noticed(loaded, examples, monkeypatch, recipe_of):
+    monkeypatch.setattr(likelihood, "Documents", AsOne)
+    with pytest.raises(RunError, match=r"'tiny': the packed loss is .*Give data\.packing=none"):
         preflight(loaded, examples, recipe_of(method=by(Full())))
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.1, float("nan")])
-def test_a_model_that_changes_its_logits_after_the_head_is_refused(
-    loaded, examples, factor, recipe_of
+@pytest.mark.parametrize("strength", [1e-3, 1e-2])
+def test_documents_that_hardly_see_each_other_are_noticed_too(
+    loaded, examples, monkeypatch, recipe_of, strength
 ):
+    """Too little to be seen in the loss, but there is no such thing as a little isolation."""
+    attend = attention.by_groups
+
+    def leak(q, k, v, documents, scores):
+        return attend(q, k, v, documents, scores) + strength * v.mean(0).mean()
+
+    monkeypatch.setattr(attention, "by_groups", leak)
+    few = sorted(examples, key=lambda e: len(e.ids))[-4:]
+    packed, own, _ = both_losses(loaded, few)
+    assert packed == pytest.approx(own, rel=TOLERANCE)
+    with pytest.raises(RunError, match=r"change by up to .* nats with its neighbours"):
+        preflight(loaded, examples, recipe_of(method=by(Full())))
+
+
+def test_a_neighbour_before_and_one_behind_are_both_looked_at(loaded, examples, monkeypatch):
+    attend = attention.by_groups
+    assert neighbour_effect(loaded, examples[:4]) == 0
+
+    def first_token_everywhere(q, k, v, documents, scores):
+        return attend(q, k, v, documents, scores) + v[:1].mean()
+
+    def last_token_everywhere(q, k, v, documents, scores):
+        return attend(q, k, v, documents, scores) + v[-1:].mean()
+
+    for leak in (first_token_everywhere, last_token_everywhere):
+        monkeypatch.setattr(attention, "by_groups", leak)
+        assert neighbour_effect(loaded, examples[:4]) > 1e-3
+
+
+def test_the_longest_example_is_among_those_that_are_compared(
+    loaded, examples, monkeypatch, recipe_of
+):
+    """A window that only the longest example reaches beyond would not be noticed without it."""
+    seen = []
+    row_of = preflight_module.flat_row
+    monkeypatch.setattr(
+        preflight_module, "flat_row", lambda e, pad: seen.extend(e) or row_of(e, pad=pad)
+    )
+    long = examples[0]._replace(
+        ids=[7] * 100 + examples[0].ids, mask=[False] * 100 + examples[0].mask
+    )
+    preflight(loaded, [*examples * 2, long], recipe_of(method=by(Full())))
+    assert long in seen
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "none"])
+def test_a_loss_that_is_not_the_models_own_is_refused(
+    loaded, examples, monkeypatch, packing, recipe_of
+):
+    monkeypatch.setattr(likelihood, "logits_of", lambda m, o, h: logits_of(m, o, h) * 1.1)
+    action = "Choose another model" if packing == "none" else "Give data.packing=none"
+    with pytest.raises(RunError, match=rf"but the model's own is .*{action}"):
+        preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing))
+
+
+def test_a_loss_that_is_no_number_is_refused(loaded, examples, recipe_of):
+    loaded.model.lm_head.register_forward_hook(lambda module, given, out: out * float("nan"))
+    with pytest.raises(RunError, match="the model's own is nan"):
+        preflight(loaded, examples, recipe_of(method=by(Full())))
+
+
+def test_what_a_model_does_after_its_head_is_trained_as_it_is(loaded, examples, recipe_of):
     forward = loaded.model.forward
 
     def scaled(**inputs):
         found = forward(**inputs)
-        found.logits = found.logits * factor
+        found.logits = found.logits * 0.5
         return found
 
+    plain = preflight(loaded, examples, recipe_of(method=by(Full()))).base_loss
     loaded.model.forward = scaled
-    with pytest.raises(RunError, match="or the model changes its logits after the head"):
-        preflight(loaded, examples, recipe_of(method=by(Full())))
+    proved = preflight(loaded, examples, recipe_of(method=by(Full())))
+    assert proved.packed_difference < 1e-5
+    assert proved.base_loss != pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("packing", "backend", "why", "events"),
+    [
+        ("best_fit", True, None, {}),
+        ("none", True, "data.packing=none", {}),
+        ("none", False, "data.packing=none", {}),
+        (
+            "best_fit",
+            False,
+            "LlamaForCausalLM does not let its attention be replaced",
+            {"trained unpacked: LlamaForCausalLM does not let its attention be replaced": 24},
+        ),
+    ],
+)
+def test_why_documents_stand_alone_is_told_and_counted_where_nobody_asked_for_it(
+    loaded, examples, recipe_of, packing, backend, why, events
+):
+    loaded.model._supports_attention_backend = backend
+    recipe = recipe_of(method=by(Full()), packing=packing)
+    proved = preflight(loaded, examples, recipe)
+    assert proved.alone == why
+    assert proved.events(len(examples), recipe) == events
+    assert proved.packed_difference < 1e-5
 
 
 def test_a_stop_token_that_cannot_be_learned_is_refused(student, examples, recipe_of):
     foreign = replace(student, template=replace(student.template, end_of_turn="<|pad|>")).fresh()
-    with pytest.raises(RunError, match=r"ends with '<\|pad\|>'.*LoRA.*embeddings.*method=full"):
+    with pytest.raises(
+        RunError, match=r"never have seen 1 .*'<\|pad\|>'.*LoRA.*embeddings.*method=full"
+    ):
         preflight(foreign, examples, recipe_of(method=by(LORA)))
     assert (
         preflight(foreign, examples, recipe_of(method=by(Full()))).ends_supervised == 1
     )  # the end of text counts too
 
 
-def test_examples_that_were_cut_have_no_supervised_end(recipe_of, toy, loaded):
-    data = replace(recipe_of().data, max_tokens=56, over_long="cut")
-    found = encode_all(toy, loaded.template, loaded.tokenizer, data)
-    cut = found.events["cut: over-long, no end of turn"]
-    assert 0 < cut < len(found.examples)
-    recipe = replace(recipe_of(method=by(Full())), data=data)
-    share = preflight(loaded, found.examples, recipe).ends_supervised
-    assert share == pytest.approx(1 - cut / len(found.examples), abs=0.1)
-    assert share < 1
+def cut(example: Encoded) -> Encoded:
+    return example._replace(ids=example.ids[:-1], mask=example.mask[:-1])
+
+
+@pytest.mark.parametrize("over_long", ["drop", "cut_at_turn"])
+def test_examples_without_a_supervised_end_are_refused(loaded, examples, recipe_of, over_long):
+    recipe = recipe_of(method=by(Full()), over_long=over_long)
+    with pytest.raises(RunError, match=r"only 75\.0% of the examples end with a supervised stop"):
+        preflight(loaded, [cut(e) for e in examples[:6]] + examples[6:], recipe)
+
+
+def test_windows_of_a_text_need_no_supervised_end(loaded, examples, recipe_of):
+    recipe = recipe_of(method=by(Full()), over_long="window")
+    proved = preflight(loaded, [cut(e) for e in examples[:6]] + examples[6:], recipe)
+    assert proved.ends_supervised == 0.75
+
+
+def test_what_follows_the_last_supervised_turn_does_not_matter(loaded, examples, recipe_of):
+    """A user's last word, or an assistant's turn of weight 0, stands after it unsupervised."""
+    longer = [e._replace(ids=[*e.ids, 7, 9], mask=[*e.mask, False, False]) for e in examples]
+    assert preflight(loaded, longer, recipe_of(method=by(Full()))).ends_supervised == 1
 
 
 def test_the_proof_leaves_the_student_as_it_was(loaded, examples):
     loaded.model.train()
     before = {name: p.clone() for name, p in loaded.model.named_parameters()}
     both_losses(loaded, examples[:3])
+    neighbour_effect(loaded, examples[:3])
     assert loaded.model.training
     assert all(torch.equal(before[name], p) for name, p in loaded.model.named_parameters())

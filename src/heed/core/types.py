@@ -10,10 +10,17 @@ Role = Literal["system", "user", "assistant", "text"]
 
 
 class Message(NamedTuple):
-    """One turn. The role `text` is plain text: no template, every token supervised."""
+    """One turn. The role `text` is plain text: no template, every token supervised.
+
+    Attributes:
+        role: Who speaks.
+        content: What is said.
+        supervised: Whether an assistant's turn is trained on; without meaning for other roles.
+    """
 
     role: Role
     content: str
+    supervised: bool = True
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class Example:
     """One training example as its teacher gives it.
 
     Attributes:
-        id: Unique within the source; the same instruction has the same id for every teacher.
+        id: The same prompt has the same id for every teacher (and twice within one source, if it
+            stands there twice).
         messages: Turns in order; the assistant's are what is trained.
         teacher: Name of the source.
         reward: A score of the response, if the source has one (unit: the source's).
@@ -38,6 +46,10 @@ class Span(NamedTuple):
 
     start: int
     stop: int
+
+
+LossOn = Literal["every_turn", "last_turn"]
+"""Which of the assistant's turns are supervised."""
 
 
 class Rendered(NamedTuple):
@@ -72,6 +84,10 @@ class RowSource(Protocol):
         """Changes whenever a row changes."""
         ...
 
+    def events(self) -> Mapping[str, int]:
+        """What the source itself left out or gave twice, by kind, before any limit."""
+        ...
+
 
 @runtime_checkable
 class ChatTemplate(Protocol):
@@ -79,8 +95,9 @@ class ChatTemplate(Protocol):
 
     begin: str
     end_of_turn: str
+    special_tokens: tuple[str, ...]
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
+    def render(self, messages: Sequence[Message], *, loss_on: LossOn = "every_turn") -> Rendered:
         """The whole conversation; supervised are the assistant's turns with their end of turn."""
         ...
 

@@ -1,166 +1,285 @@
-"""Text to ids and mask, with the proof that the supervised tokens spell the response."""
+"""Rows to examples under a data treatment, in parallel; whatever is dropped or cut is counted."""
 
 from __future__ import annotations
 
+import math
+import os
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from heed.core.errors import DataError
-from heed.core.types import ChatTemplate, Rendered, RowSource
+from heed.core.types import ChatTemplate, Message, Rendered, RowSource
+from heed.data.dataset import INDEX, Chunk, Dataset, Gathered, dataset_of, in_memory, tokens_of
+from heed.data.dataset import Encoded as Encoded  # what everybody else imports from here
+from heed.data.intake import Events, Intake, Row, named
+from heed.data.spelling import Flat, flatten, forget_limits, prove
+from heed.data.spelling import encode as encode
 from heed.data.treatment import Treatment
+from heed.data.workers import in_order
+
+SAMPLE = 20
+"""How many rendered examples are kept to be looked at."""
+
+ROWS = 500
+"""Rows that are encoded in one batch."""
+
+HELD_OUT = "kept apart for validation"
+NOTHING = "dropped: no supervised token"
+UNRENDERED = "dropped: row cannot be rendered"
 
 
-class Encoded(NamedTuple):
-    """One example as tokens.
+class Part(NamedTuple):
+    """A row's tokens [start, stop) that become an example, and a suffix for its name."""
+
+    row: Row
+    flat: Flat
+    start: int
+    stop: int
+    suffix: str = ""
+
+
+def windows(whole: Part, most: int) -> list[Part]:
+    """A part cut into consecutive parts of at most so many tokens."""
+    return [
+        whole._replace(start=at, stop=min(at + most, whole.stop), suffix=f"@{at - whole.start}")
+        for at in range(whole.start, whole.stop, most)
+    ]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Rows to a chunk of examples: what a worker does.
 
     Attributes:
-        id: The example's id (windows of one text have a suffix).
-        ids: Token ids, length T.
-        mask: Whether each token is supervised, length T.
+        template: How turns become text.
+        tokenizer: How text becomes ids.
+        treatment: What becomes of what is too long, and which turns are supervised.
     """
 
-    id: str
-    ids: list[int]
-    mask: list[bool]
+    template: ChatTemplate
+    tokenizer: Any
+    treatment: Treatment
 
-    @property
-    def supervised(self) -> int:
-        """Tokens with loss: the first token has no predecessor, so it never counts."""
-        return sum(self.mask[1:])
+    def __call__(self, rows: Sequence[Row]) -> Chunk:
+        """Encode rows in one batch.
+
+        Raises:
+            DataError: a row cannot be rendered and such rows are not dropped, or the tokenizer
+                does not spell a response.
+        """
+        events: Events = []
+        pairs = [(row, text) for row in rows if (text := self._rendered(row, events))]
+        wholes = self._spelt(pairs)
+        parts: list[Part] = []
+        sample: list[tuple[int, Rendered]] = []
+        for (row, text), whole in zip(pairs, wholes, strict=True):
+            if whole.stop - whole.start <= self.treatment.max_tokens:
+                found, shown = [whole], text
+            else:
+                found, shown = self._fitted(whole, text, events)
+            parts += found
+            if found and shown.supervised and not row.held_out and len(sample) < SAMPLE:
+                sample.append((row.number, shown))
+        return chunk_of(parts, events, sample)
+
+    def _render(self, messages: Sequence[Message]) -> Rendered:
+        return self.template.render(messages, loss_on=self.treatment.loss_on)
+
+    def _rendered(self, row: Row, events: Events) -> Rendered | None:
+        try:
+            return self._render(row.messages)
+        except DataError as error:
+            if self.treatment.on_bad_row == "error":
+                raise named(row.name, error) from error
+            events.append((row.number, UNRENDERED))
+            return None
+
+    def _spelt(self, pairs: Sequence[tuple[Row, Rendered]]) -> list[Part]:
+        """Rows as tokens, proved to spell their responses."""
+        texts = [text for _, text in pairs]
+        flat = flatten(texts, self.tokenizer)
+        prove(flat, texts, self.tokenizer, [row.name for row, _ in pairs])
+        bounds = [0, *flat.ends.tolist()]
+        return [
+            Part(row, flat, *edges) for (row, _), edges in zip(pairs, pairwise(bounds), strict=True)
+        ]
+
+    def _fitted(self, whole: Part, text: Rendered, events: Events) -> tuple[list[Part], Rendered]:
+        """What the treatment makes of a row that is too long, and its text."""
+        number, rule = whole.row.number, self.treatment.over_long
+        if rule == "drop":
+            events.append((number, "dropped: over-long"))
+            return [], text
+        if rule == "window":
+            found = windows(whole, self.treatment.max_tokens)
+            events += [(number, "windows made of over-long rows")] * len(found)
+            return found, text
+        if (shorter := self._shortened(whole.row)) is None:
+            events.append((number, "dropped: over-long, not one turn of the assistant fits"))
+            return [], text
+        events.append((number, "cut: over-long, after the last turn that fits"))
+        return self._spelt([(whole.row, shorter)]), shorter
+
+    def _shortened(self, row: Row) -> Rendered | None:
+        """The longest beginning of a conversation that fits and ends with a supervised turn."""
+        ends = [i for i, m in enumerate(row.messages) if m.role == "assistant" and m.supervised]
+
+        def tokens(end: int) -> int:
+            return len(flatten([self._render(row.messages[: end + 1])], self.tokenizer).ids)
+
+        fitting = bisect_right(ends, self.treatment.max_tokens, key=tokens)
+        return self._render(row.messages[: ends[fitting - 1] + 1]) if fitting else None
 
 
-class Dataset(NamedTuple):
-    """All encoded examples of a source, and what happened on the way.
-
-    Attributes:
-        examples: In the order of the source.
-        events: Every dropped or cut example, by kind.
-        sample: The first rendered examples, to be looked at.
-    """
-
-    examples: list[Encoded]
-    events: Counter[str]
-    sample: list[Rendered]
-
-
-def encode(rendered: Rendered, tokenizer: Any, *, item: str) -> Encoded:
-    """Tokenise a rendered conversation piece by piece, so that no token crosses a span's border.
-
-    A prompt's tokens are then a prefix of the conversation's, exactly as at generation.
-
-    Raises:
-        DataError: the supervised tokens do not spell the supervised text.
-    """
-    ids: list[int] = []
-    mask: list[bool] = []
-    at = 0
-    for start, stop in rendered.supervised:
-        for text, supervised in (
-            (rendered.text[at:start], False),
-            (rendered.text[start:stop], True),
-        ):
-            piece = tokenizer.encode(text, add_special_tokens=False) if text else []
-            ids += piece
-            mask += [supervised] * len(piece)
-        at = stop
-    check_mask(ids, mask, rendered, tokenizer.decode, item=item)
-    return Encoded(item, ids, mask)
+def chunk_of(parts: Sequence[Part], events: Events, sample: list[tuple[int, Rendered]]) -> Chunk:
+    """The parts that have something to learn, as flat arrays; the others are noted."""
+    kept = []
+    for part in parts:
+        # a first token has no predecessor, so there is no loss on it
+        supervised = np.count_nonzero(part.flat.mask[part.start + 1 : part.stop])
+        if supervised:
+            kept.append((part, int(supervised)))
+        else:
+            events.append((part.row.number, NOTHING))
+    events += [(part.row.number, HELD_OUT) for part, _ in kept if part.row.held_out]
+    names = [part.row.name + part.suffix for part, _ in kept]
+    table = np.zeros(len(kept), dtype=INDEX)
+    table["stop"] = np.cumsum([part.stop - part.start for part, _ in kept])
+    table["name_stop"] = np.cumsum([len(name.encode()) for name in names])
+    table["row"] = [part.row.number for part, _ in kept]
+    table["supervised"] = [supervised for _, supervised in kept]
+    table["held_out"] = [part.row.held_out for part, _ in kept]
+    return Chunk(_joined("ids", kept), _joined("mask", kept), names, table, events, sample)
 
 
-def check_mask(
-    ids: Sequence[int],
-    mask: Sequence[bool],
-    rendered: Rendered,
-    decode: Callable[..., str],
-    *,
-    item: str,
-) -> None:
-    """Prove that the supervised tokens spell the responses with their ends of turn.
-
-    Raises:
-        DataError: they spell something else, shown beside what was said.
-    """
-    said = "".join(rendered.text[start:stop] for start, stop in rendered.supervised)
-    kept = [token for token, supervised in zip(ids, mask, strict=True) if supervised]
-    spelt = decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if spelt != said:
-        raise DataError(
-            f"item {item}: the tokens with loss spell {spelt[:80]!r} but the response is "
-            f"{said[:80]!r}. The loss would be taken on the wrong text. The tokenizer cannot spell "
-            f"this text (unknown characters?), or the template's spans are wrong."
-        )
-
-
-def check_rows(source: RowSource, template: ChatTemplate) -> None:
-    """Read and render every row, so that bad data are found before anything is computed.
-
-    Raises:
-        DataError: a row cannot be read or rendered, or there is none.
-    """
-    count = 0
-    for count, row in enumerate(source.rows(), start=1):  # noqa: B007
-        template.render(row.messages)
-    if not count:
-        raise DataError(
-            f"teacher {source.name!r} has no row at all, so there is nothing to learn. Check its "
-            f"path, split or filter."
-        )
+def _joined(what: str, kept: Sequence[tuple[Part, int]]) -> NDArray[Any]:
+    found = [getattr(part.flat, what)[part.start : part.stop] for part, _ in kept]
+    return np.concatenate(found) if found else np.zeros(0, dtype=bool if what == "mask" else int)
 
 
 def encode_all(
-    source: RowSource, template: ChatTemplate, tokenizer: Any, treatment: Treatment
+    source: RowSource,
+    template: ChatTemplate,
+    tokenizer: Any,
+    treatment: Treatment,
+    *,
+    workers: int | None = None,
 ) -> Dataset:
-    """Encode a whole source under a data treatment; every drop and cut is counted.
+    """Encode a whole source under a data treatment, in memory; every drop and cut is counted.
+
+    Args:
+        source: The rows.
+        template: How they become text.
+        tokenizer: How text becomes ids.
+        treatment: What is dropped, cut and kept apart.
+        workers: Threads; None takes as many as there are cores for us.
 
     Raises:
         DataError: nothing is left to train on.
     """
-    examples: list[Encoded] = []
-    events: Counter[str] = Counter()
-    sample: list[Rendered] = []
-    for row in source.rows():
-        if treatment.limit is not None and len(examples) >= treatment.limit:
+    files = in_memory()
+    gathered = Gathered(files, len(tokenizer))
+    encoder = Encoder(template, tokenizer, treatment)
+    events, sample = encode_into(gathered, source, encoder, workers=workers)
+    tokens = tokens_of([file.getbuffer() for file in files], gathered.kind)
+    return dataset_of(tokens, events, sample)
+
+
+def encode_into(
+    gathered: Gathered,
+    source: RowSource,
+    encoder: Encoder,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[Counter[str], list[tuple[int, Rendered]]]:
+    """Encode a whole source, chunk by chunk, into files.
+
+    Args:
+        gathered: The files.
+        source: The rows.
+        encoder: How.
+        workers: Threads; None takes one for each core.
+        on_progress: Told the number of rows that are done.
+
+    Returns:
+        What happened, and (row, text) of the first rendered examples.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    forget_limits(encoder.tokenizer)  # before several threads use it
+    intake = Intake(source, encoder.treatment)
+    limit = encoder.treatment.limit
+    left, last = (math.inf if limit is None else limit), math.inf
+    sample: list[tuple[int, Rendered]] = []
+    chunks = in_order(encoder, batches(intake.rows()), workers or cores())
+    for whole in chunks:
+        trained = np.cumsum(~whole.table["held_out"])
+        full = len(trained) > 0 and trained[-1] >= left
+        chunk = first_of(whole, int(np.searchsorted(trained, left)) + 1) if full else whole
+        gathered.append(chunk)
+        intake.events += chunk.events
+        sample += chunk.sample[: SAMPLE - len(sample)]
+        if on_progress is not None and len(chunk.table):
+            on_progress(int(chunk.table["row"][-1]) + 1)
+        if full:  # rows behind the one that filled the limit count for nothing
+            last = int(chunk.table["row"][-1])
+            chunks.close()
             break
-        events["rows read"] += 1
-        if not row.messages[-1].content.strip():
-            events["dropped: empty response"] += 1
-            continue
-        rendered = template.render(row.messages)
-        found = encode(rendered, tokenizer, item=f"{row.teacher}/{row.id}")
-        kept = list(fit_length(found, treatment, events))
-        if kept and len(sample) < 20:
-            sample.append(rendered)
-        examples += kept
-    if treatment.limit is not None:  # the last row may have given several windows
-        del examples[treatment.limit :]
-    if not examples:
+        left -= int(trained[-1]) if len(trained) else 0
+    gathered.finish()
+    read = int(min(intake.read, last + 1))
+    events = tally(source, read, [what for row, what in intake.events if row <= last])
+    refuse_nothing(source, gathered.examples, events)
+    return events, [(row, text) for row, text in sample if row <= last]
+
+
+def refuse_nothing(source: RowSource, examples: int, events: Counter[str]) -> None:
+    """Refuse a source that leaves nothing to train on.
+
+    Raises:
+        DataError: with everything that happened to its rows.
+    """
+    if examples == events[HELD_OUT]:
         raise DataError(
             f"teacher {source.name!r}: no example is left to train on ({dict(events)}). "
-            f"Raise data.max_tokens or choose another data.over_long."
+            f"Raise data.max_tokens, or choose another data.over_long or data.validation_share."
         )
-    return Dataset(examples, events, sample)
 
 
-def fit_length(found: Encoded, treatment: Treatment, events: Counter[str]) -> list[Encoded]:
-    """Apply the treatment's rule for over-long examples, and count what it did."""
-    most = treatment.max_tokens
-    if len(found.ids) <= most:
-        windows = [found]
-    elif treatment.over_long == "drop":
-        events["dropped: over-long"] += 1
-        return []
-    elif treatment.over_long == "cut":
-        events["cut: over-long, no end of turn"] += 1
-        windows = [Encoded(found.id, found.ids[:most], found.mask[:most])]
-    else:
-        starts = range(0, len(found.ids), most)
-        windows = [
-            Encoded(f"{found.id}@{s}", found.ids[s : s + most], found.mask[s : s + most])
-            for s in starts
-        ]
-        events["windows made of over-long rows"] += len(windows)
-    kept = [window for window in windows if window.supervised]
-    if len(kept) < len(windows):
-        events["dropped: no supervised token"] += len(windows) - len(kept)
-    return kept
+def tally(source: RowSource, read: int, events: Sequence[str]) -> Counter[str]:
+    """Everything that happened, by kind; what the source itself left out included."""
+    counted = Counter({"rows read": read})
+    counted.update(events)
+    counted.update(source.events())
+    return counted
+
+
+def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Rows in batches of a size that a worker takes at once."""
+    while batch := list(islice(rows, ROWS)):
+        yield batch
+
+
+def first_of(chunk: Chunk, count: int) -> Chunk:
+    """A chunk cut behind its first so many examples."""
+    table = chunk.table[:count]
+    stop = int(table["stop"][-1])
+    return chunk._replace(
+        ids=chunk.ids[:stop], mask=chunk.mask[:stop], names=chunk.names[:count], table=table
+    )
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from heed.data.encode import Encoded
+from heed.data.dataset import Encoded
 
 
 class Batch(NamedTuple):
@@ -40,20 +41,16 @@ def flat_row(examples: Sequence[Encoded], *, pad: int) -> Batch:
         >>> batch.where.tolist(), batch.targets.tolist()
         ([1], [7])
     """
-    documents = [example.ids for example in examples] or [[pad]]
-    where: list[int] = []
-    targets: list[int] = []
-    start = 0
-    for example in examples:
-        for place in range(1, len(example.ids)):
-            if example.mask[place]:
-                where.append(start + place - 1)
-                targets.append(example.ids[place])
-        start += len(example.ids)
+    documents = [np.asarray(e.ids, dtype=np.int64) for e in examples] or [np.array([pad])]
+    masks = [np.asarray(e.mask, dtype=bool) for e in examples] or [np.array([False])]
+    ids = np.concatenate(documents)
+    # A document's first token has no predecessor: nothing predicts it, whatever its mask says.
+    after = np.concatenate([np.append(mask[1:], False) for mask in masks])
+    where = np.flatnonzero(after)
     return Batch(
-        input_ids=torch.tensor([token for ids in documents for token in ids]),
-        position_ids=torch.cat([torch.arange(len(ids)) for ids in documents]),
-        lengths=torch.tensor([len(ids) for ids in documents]),
-        where=torch.tensor(where, dtype=torch.long),
-        targets=torch.tensor(targets, dtype=torch.long),
+        input_ids=torch.from_numpy(ids),
+        position_ids=torch.from_numpy(np.concatenate([np.arange(len(d)) for d in documents])),
+        lengths=torch.tensor([len(d) for d in documents]),
+        where=torch.from_numpy(where),
+        targets=torch.from_numpy(ids[where + 1]),
     )

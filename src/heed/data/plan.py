@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import hashlib
+import json
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from heed.data.encode import Encoded
+from heed.data.dataset import Encoded, Examples
 from heed.data.treatment import Treatment
 
 
@@ -18,10 +22,12 @@ class StepPlan(NamedTuple):
         micro: Indices of examples, by rank and micro-batch. Every rank has the same number of
             micro-batches; the missing ones are empty.
         tokens: Supervised tokens of the whole step, over all ranks.
+        loads: Tokens of each rank, supervised or not.
     """
 
     micro: list[list[list[int]]]
     tokens: int
+    loads: list[int]
 
     @property
     def indices(self) -> list[int]:
@@ -38,14 +44,43 @@ def number_of_steps(examples: int, treatment: Treatment) -> int:
 
 
 def plan(
-    examples: Sequence[Encoded], treatment: Treatment, *, ranks: int, seed: int
+    examples: Sequence[Encoded],
+    treatment: Treatment,
+    *,
+    ranks: int,
+    seed: int,
+    start: tuple[int, int] = (0, 0),
 ) -> Iterator[StepPlan]:
-    """Yield every step of a training; what a step holds does not depend on the number of ranks."""
-    for chosen in step_indices(len(examples), treatment, seed=seed):
-        rows = pack([len(examples[i].ids) for i in chosen], treatment.micro_tokens)
-        rows += [[]] * (-len(rows) % ranks)
-        micro = [[[chosen[i] for i in row] for row in rows[rank::ranks]] for rank in range(ranks)]
-        yield StepPlan(micro, sum(examples[i].supervised for i in chosen))
+    """Yield every step of a training; what a step holds does not depend on the number of ranks.
+
+    Args:
+        examples: What is trained on.
+        treatment: How.
+        ranks: Processes that share each step.
+        seed: Of the order of the examples.
+        start: Steps that are done, and micro-batches of the next one that are done: the rest of
+            the plan follows. The tokens of that step stay those of the whole step. If all its
+            micro-batches are done, it comes without any, because its weights have still to move.
+    """
+    lengths, supervised = sizes(examples)
+    done, skipped = start
+    for number, chosen in enumerate(step_indices(len(examples), treatment, seed=seed)):
+        if number < done:
+            continue
+        micro = divide([lengths[i] for i in chosen], treatment, ranks=ranks)
+        loads = [sum(lengths[chosen[i]] for row in rank for i in row) for rank in micro]
+        if number == done:
+            assert skipped <= len(micro[0]), f"step {done} has no micro-batch {skipped - 1}"
+            micro = [rank[skipped:] for rank in micro]
+        named = [[[chosen[i] for i in row] for row in rank] for rank in micro]
+        yield StepPlan(named, sum(supervised[i] for i in chosen), loads)
+
+
+def sizes(examples: Sequence[Encoded]) -> tuple[list[int], list[int]]:
+    """Tokens and supervised tokens of each example, without reading those that lie on disk."""
+    if isinstance(examples, Examples):
+        return examples.lengths.tolist(), examples.supervised.tolist()
+    return [len(example.ids) for example in examples], [e.supervised for e in examples]
 
 
 def step_indices(examples: int, treatment: Treatment, *, seed: int) -> Iterator[list[int]]:
@@ -64,8 +99,55 @@ def step_indices(examples: int, treatment: Treatment, *, seed: int) -> Iterator[
         epoch += 1
 
 
+def divide(lengths: Sequence[int], treatment: Treatment, *, ranks: int) -> list[list[list[int]]]:
+    """Divide a step's examples among ranks, and each rank's into rows.
+
+    Returns:
+        Indices into `lengths` by rank and row; ranks with fewer rows end with empty ones.
+    """
+    micro = []
+    for share in balance(lengths, ranks):
+        if treatment.packing == "none":
+            micro.append([[index] for index in share])
+        else:
+            rows = pack([lengths[i] for i in share], treatment.micro_tokens)
+            micro.append([[share[i] for i in row] for row in rows])
+    most = max(len(rows) for rows in micro)
+    return [rows + [[] for _ in range(most - len(rows))] for rows in micro]
+
+
+def balance(lengths: Sequence[int], ranks: int) -> list[list[int]]:
+    """Give every rank about as many tokens, by the largest differencing method.
+
+    Every example begins as a division of its own among the ranks. Again and again the two most
+    uneven divisions become one, the heaviest share of one joined to the lightest of the other.
+    Source: Karmarkar and Karp 1982, "The differencing method of set partitioning", UC Berkeley
+    technical report CSD-83-113.
+
+    Returns:
+        Indices into `lengths`, every one exactly once; for one rank in their own order.
+
+    Example:
+        >>> balance([5, 1, 4, 2], ranks=2)
+        [[2, 3], [0, 1]]
+    """
+    if ranks == 1:
+        return [list(range(len(lengths)))]
+    idle: list[tuple[int, list[int]]] = [(0, [])] * (ranks - 1)
+    heap = [(-n, i, [*idle, (n, [i])]) for i, n in enumerate(lengths)]
+    heapify(heap)
+    for number in range(len(lengths), 2 * len(lengths) - 1):
+        one, other = heappop(heap)[2], heappop(heap)[2]
+        pairs = zip(one, reversed(other), strict=True)
+        made = sorted((a + b, mine + yours) for (a, mine), (b, yours) in pairs)
+        heappush(heap, (made[0][0] - made[-1][0], number, made))
+    return [sorted(share) for _, share in reversed(heap[0][2])]
+
+
 def pack(lengths: Sequence[int], most: int) -> list[list[int]]:
     """Pack examples into rows of at most `most` tokens: best fit, longest first.
+
+    Rows with the same room wait in one heap, so an example costs about log(rows) + log(most).
 
     Returns:
         Indices into `lengths`, every one exactly once.
@@ -75,15 +157,58 @@ def pack(lengths: Sequence[int], most: int) -> list[list[int]]:
         [[3, 2], [1, 0]]
     """
     rows: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        fits = [row for row, free in enumerate(room) if free >= lengths[index]]
-        if fits:
-            row = min(fits, key=lambda r: room[r])
+    with_room: dict[int, list[int]] = {}
+    rooms: list[int] = []
+    for index in _longest_first(lengths):
+        length = lengths[index]
+        place = bisect_left(rooms, length)
+        if place < len(rooms):
+            room = rooms[place]
+            row = heappop(with_room[room])
+            if not with_room[room]:
+                del with_room[room], rooms[place]
         else:
-            row = len(rows)
+            room, row = most, len(rows)
             rows.append([])
-            room.append(most)
         rows[row].append(index)
-        room[row] -= lengths[index]
+        left = room - length
+        if left not in with_room:
+            with_room[left] = []
+            insort(rooms, left)
+        heappush(with_room[left], row)
     return rows
+
+
+def _longest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda index: -lengths[index])
+
+
+def plan_digest(steps: Iterable[StepPlan]) -> str:
+    """12 hex digits that are equal on every rank, and change with anything in the plan."""
+    digest = hashlib.sha256()
+    for step in steps:
+        digest.update(json.dumps(step, separators=(",", ":")).encode())
+    return digest.hexdigest()[:12]
+
+
+def plan_record(steps: Sequence[StepPlan], treatment: Treatment) -> dict[str, Any]:
+    """What the manifest says of a plan.
+
+    Returns:
+        `digest`; `steps`; `ranks`; `micro_batches` of one rank over all steps; `supervised_tokens`
+        over all steps and ranks; `row_fill`, mean share of `micro_tokens` that a row that is not
+        empty holds; `rank_balance_median` and `rank_balance_worst`, tokens of a step's heaviest
+        rank over the mean of its ranks.
+    """
+    rows = sum(bool(row) for step in steps for rank in step.micro for row in rank)
+    uneven = [max(step.loads) * len(step.loads) / sum(step.loads) for step in steps]
+    return {
+        "digest": plan_digest(steps),
+        "steps": len(steps),
+        "ranks": len(steps[0].micro),
+        "micro_batches": sum(len(step.micro[0]) for step in steps),
+        "supervised_tokens": sum(step.tokens for step in steps),
+        "row_fill": sum(sum(step.loads) for step in steps) / (rows * treatment.micro_tokens),
+        "rank_balance_median": float(np.median(uneven)),
+        "rank_balance_worst": max(uneven),
+    }

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import re
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from heed.core.component import component
-from heed.core.errors import ConfigError, DataError, Mistake
+from heed.core.errors import DataError
 from heed.core.files import digest_file
-from heed.core.identity import Incidental
-from heed.core.types import Example, Message
+from heed.core.identity import Incidental, canonical, short_hash
+from heed.core.types import Example, Message, OnBad
+from heed.data.layout import Layout
+from heed.data.source import Source
+from heed.data.tables import need_file, open_text, raised
 
 
 class Teacher(ABC):
@@ -27,201 +25,93 @@ class Teacher(ABC):
     name: Annotated[str, Incidental]
 
     @abstractmethod
-    def rows(self) -> Iterator[Example]:
-        """All examples, always in the same order."""
+    def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
+        """All examples, always in the same order.
+
+        Args:
+            on_bad: Told of each row that cannot be read; None: the first one is raised.
+        """
 
     @abstractmethod
     def digest(self) -> str:
         """Changes whenever a row changes."""
 
+    def events(self) -> Mapping[str, int]:
+        """What the teacher itself left out or gave twice, by kind, before any limit."""
+        return {}
 
-def need_file(path: str, what: str) -> Path:
-    """The path of a data file that must exist.
-
-    Raises:
-        DataError: it does not; the message names the setting that points to the data folder.
-    """
-    found = Path(path)
-    if not found.is_file():
-        raise DataError(
-            f"{what}: there is no file {path} (looked in {Path.cwd()}). Without it there is "
-            f"nothing to train on or score. Point to the folder that holds the data with "
-            f"data_dir=<folder>, or set the path itself."
-        )
-    return found
-
-
-def open_text(path: Path) -> str:
-    """The whole text of a file, gunzipped if its name ends in .gz; line ends become newlines.
-
-    Raises:
-        DataError: the file is damaged or holds something else; the message names it.
-    """
-    packed = path.suffix == ".gz"
-    try:
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8") as file:
-            return file.read()
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as {'gzipped ' if packed else ''}UTF-8 text ({error}). "
-            f"Fetch the file again or convert it."
-        ) from error
+    def parts(self) -> Mapping[str, Teacher]:
+        """The teachers whose rows these are, by their place below this one's config key."""
+        return {"": self}
 
 
 @component
 class Responses(Teacher):
-    """Responses of one teacher in a table: a local file, or a dataset on the hub.
-
-    Give either `path` (.jsonl or .jsonl.gz, read here; .json, .csv or .parquet, read by
-    `datasets`) or `hub` with a `revision` and a `split`.
-    """
+    """Responses of one teacher, a conversation a row: where the rows are, and how one reads."""
 
     name: Annotated[str, Incidental]
     """How the teacher is called in tables."""
 
-    path: Annotated[str | None, Incidental]
-    """Local file; in the run id stands a digest of its content, not its place."""
+    source: Source
+    """Where the rows are."""
 
-    hub: str | None
-    """Dataset id on the hub, `organisation/name`."""
-
-    revision: str | None
-    """Commit or tag of the hub dataset; a branch name would not pin the data."""
-
-    split: str | None
-    """Split of the hub dataset."""
-
-    instruction: str
-    """Column of the instruction."""
-
-    input: str | None
-    """Column of further input to the instruction, joined to it by a blank line; null if none."""
-
-    response: str
-    """Column of the response; `a.b` looks into a struct."""
-
-    reward: str | None
-    """Column of a score of the response; null if none."""
-
-    def __post_init__(self) -> None:
-        if (self.path is None) == (self.hub is None):
-            raise ConfigError(
-                [Mistake("path", f"path={self.path!r}, hub={self.hub!r}",
-                         "a teacher is read from one place.", "Set one of path and hub.")]
-            )  # fmt: skip
-        pinned = re.fullmatch(r"[0-9a-f]{40}", self.revision or "") and self.split
-        if self.hub is not None and not pinned:
-            raise ConfigError(
-                [Mistake("revision", f"revision={self.revision!r}, split={self.split!r}",
-                         "without a whole commit (40 digits) the data may change under the id.",
-                         "Set revision=<commit> and split=<name>.")]
-            )  # fmt: skip
+    layout: Layout
+    """How a row reads."""
 
     def digest(self) -> str:
-        """Digest of the file's bytes, or the pinned revision."""
-        if self.path is not None:
-            return digest_file(need_file(self.path, f"teacher {self.name!r}"))
-        return f"{self.hub}@{self.revision}/{self.split}"
+        """Digest of the source and of how its rows are read."""
+        return short_hash([canonical(self.source), canonical(self.layout)])
 
-    def rows(self) -> Iterator[Example]:
-        """One example a row, in file order.
+    def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
+        """One example a row, in the source's order.
+
+        Args:
+            on_bad: Told of each row that cannot be read; None: the first one is raised.
 
         Raises:
-            DataError: the file is missing or a row has not the named columns.
+            DataError: the source cannot be read, or holds no row.
         """
-        for number, row in enumerate(self._table(), start=1):
-            instruction = self._text(row, self.instruction, number)
-            extra = self._text(row, self.input, number) if self.input else ""
-            prompt = f"{instruction}\n\n{extra}" if extra else instruction
-            reward = _look_up(row, self.reward) if self.reward else None
-            yield Example(
-                id=hashlib.sha256(prompt.encode()).hexdigest()[:16],
-                messages=(
-                    Message("user", prompt),
-                    Message("assistant", self._text(row, self.response, number)),
-                ),
-                teacher=self.name,
-                reward=None if reward is None else float(reward),
+        count = 0
+
+        def refuse(error: Exception) -> None:
+            nonlocal count
+            count += 1
+            tell(on_bad, self.name, error)
+
+        for row in self.source.rows(self.layout.columns, refuse):
+            try:
+                found = self.layout.read(row.value)
+            except DataError as error:
+                refuse(DataError(f"{self.source.place}, {row.place}: {error}"))
+                continue
+            count += 1
+            yield Example(id_of(found.messages), found.messages, self.name, found.reward)
+        if not count:
+            raise DataError(
+                f"teacher {self.name!r}: {self.source.place} holds no row at all, so there is "
+                f"nothing to learn. Check the path or the split."
             )
 
-    def _table(self) -> Iterator[Mapping[str, Any]]:
-        if self.path is not None:
-            path = need_file(self.path, f"teacher {self.name!r}")
-            if path.name.endswith((".jsonl", ".jsonl.gz")):
-                yield from json_lines(path)
-                return
-        yield from self._library_table()
 
-    def _library_table(self) -> Iterator[Mapping[str, Any]]:
-        import datasets
-
-        try:
-            yield from self._dataset(datasets.load_dataset)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            raise DataError(
-                f"teacher {self.name!r}: {self.path or self.hub} could not be read as a table: "
-                f"{str(error).splitlines()[0]} Check the path or the id, the revision, the "
-                f"split and the network."
-            ) from error
-
-    def _dataset(self, load_dataset: Callable[..., Any]) -> Iterator[Mapping[str, Any]]:
-        if self.path is not None:
-            path = Path(self.path)
-            kind = {".json": "json", ".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
-            if kind is None:
-                raise DataError(
-                    f"teacher {self.name!r}: {path} is none of .jsonl, .jsonl.gz, .json, .csv, "
-                    f".parquet, so its rows cannot be told apart. Convert it to .jsonl."
-                )
-            yield from load_dataset(kind, data_files=str(path), split="train")
-        else:
-            yield from load_dataset(self.hub, revision=self.revision, split=self.split)
-
-    def _text(self, row: Mapping[str, Any], column: str, number: int) -> str:
-        value = _look_up(row, column)
-        if value is _MISSING:
-            raise DataError(
-                f"teacher {self.name!r}, {self.path or self.hub}, row {number}: there is no column "
-                f"{column!r}, only {', '.join(map(repr, row))}. Name the right one with "
-                f"teacher.instruction=, teacher.input= or teacher.response=."
-            )
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"teacher {self.name!r}, {self.path or self.hub}, row {number}: column {column!r} "
-                f"holds {value!r:.60}, which is not text. Correct the row or name another column."
-            )
-        return value or ""
+def tell(on_bad: OnBad | None, teacher: str, error: Exception) -> None:
+    """Tell of a row that cannot be read, or raise it if no row may be left out."""
+    (on_bad or raised)(
+        DataError(
+            f"teacher {teacher!r}: {error} Trained on as it is, it would teach something that the "
+            f"data do not say. Correct the row, name its parts in teacher.layout, or leave such "
+            f"rows out, counted, with data.on_bad_row=drop."
+        )
+    )
 
 
-_MISSING = object()
-
-
-def _look_up(row: Mapping[str, Any], column: str) -> Any:
-    value: Any = row
-    for part in (column,) if column in row else column.split("."):
-        value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
-    return value
-
-
-def json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The objects of a .jsonl or .jsonl.gz file.
-
-    Raises:
-        DataError: naming the file, the line and what was found there.
-    """
-    for number, line in enumerate(open_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}, line {number}: not JSON ({error}); found {line[:60]!r}. Every line must "
-                f"be one JSON object. Correct or remove the line."
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: expected a JSON object, found {line[:60]!r}.")
-        yield row
+def id_of(messages: Sequence[Message]) -> str:
+    """A hash of what stands before the first response: the same for every teacher of a prompt."""
+    prompt = []
+    for message in messages:
+        if message.role == "assistant":
+            break
+        prompt.append(message.content)
+    return hashlib.sha256("\0".join(prompt).encode()).hexdigest()[:16]
 
 
 @component
@@ -252,10 +142,12 @@ class TextCorpus(Teacher):
         return not same_cut or self.part == other.part
 
     def digest(self) -> str:
-        """Digest of the file's bytes."""
-        return digest_file(need_file(self.path, f"corpus {self.name!r}"))
+        """Digest of the file's bytes and of how it is cut."""
+        content = digest_file(need_file(self.path, f"corpus {self.name!r}"))
+        cut = (self.separator, self.part, self.heldout_share, self.passage_chars)
+        return short_hash([content, *cut])
 
-    def rows(self) -> Iterator[Example]:
+    def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
         """One example a passage; ids are `<document>/<passage>`."""
         text = open_text(need_file(self.path, f"corpus {self.name!r}"))
         for number, document in enumerate(text.split(f"\n{self.separator}\n")):

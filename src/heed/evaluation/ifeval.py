@@ -16,7 +16,7 @@ from heed.core.errors import DataError
 from heed.core.identity import Incidental
 from heed.core.stats import share_interval
 from heed.core.types import Answer, Item, ItemScore, Ratio, Stratum
-from heed.data.teacher import json_lines, need_file
+from heed.data.tables import json_lines, need_file
 from heed.evaluation.task import Task
 from heed.evaluation.verifiers import (
     NEEDS_PUNKT,

@@ -12,7 +12,7 @@ from typing import Any
 from heed.core.component import nearest
 from heed.core.errors import DataError
 from heed.core.types import Answer, Item
-from heed.data.teacher import open_text
+from heed.data.tables import open_text
 
 MISSING = "missing: no row for the prompt, scored as failed"
 NULL = "null response, scored as failed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from heed.core.component import component
 from heed.core.errors import RunError
+from heed.methods.token_rows import compute_rows_apart, row_indices
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -24,8 +25,16 @@ class Adapter(ABC):
     trains_embeddings: bool
 
     @abstractmethod
-    def attach(self, model: Any) -> Any:
-        """Prepare a transformers model for training, in place; returns what `save` wants."""
+    def attach(self, model: Any, tokens: Sequence[int] = ()) -> Any:
+        """Prepare a transformers model for training, in place.
+
+        Args:
+            model: It.
+            tokens: Ids whose rows of embedding and head must move too.
+
+        Returns:
+            What `save` wants.
+        """
 
     @abstractmethod
     def save(self, attached: Any, directory: Path, *, base: str, revision: str | None) -> None:
@@ -45,8 +54,8 @@ class Full(Adapter):
 
     trains_embeddings = True
 
-    def attach(self, model: Any) -> Any:
-        """Make every parameter trainable."""
+    def attach(self, model: Any, tokens: Sequence[int] = ()) -> Any:
+        """Make every parameter trainable, those of all tokens with them."""
         model.requires_grad_(True)
         return model
 
@@ -76,7 +85,7 @@ class LoRA(Adapter):
 
     trains_embeddings = False
 
-    def attach(self, model: Any) -> Any:
+    def attach(self, model: Any, tokens: Sequence[int] = ()) -> Any:
         """Freeze the model and place fresh updates in it (B = 0, so it starts as the base)."""
         import peft
 
@@ -86,10 +95,13 @@ class LoRA(Adapter):
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=targets,
+            trainable_token_indices=row_indices(model, tokens),
             task_type=peft.TaskType.CAUSAL_LM,
         )
         with _own_deprecations():
-            return peft.get_peft_model(model, config)
+            attached = peft.get_peft_model(model, config)
+        compute_rows_apart(model)
+        return attached
 
     def save(self, attached: Any, directory: Path, *, base: str, revision: str | None) -> None:
         """Write the adapter, and look at what was written.

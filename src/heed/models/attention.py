@@ -1,21 +1,27 @@
 """Attention within each document of a packed row, never across.
 
 Documents of similar length are laid side by side, right-padded, and attended causally: a real
-query never sees the padding, which lies after it, so no mask is needed and the result is exact.
+query never sees the padding, which lies after it, so the result is exact without a mask for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, cached_property
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from heed.core.errors import RunError
 
 NAME = "heed_documents"
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+"""Kinds of layers that `attend` computes, in the words of a transformers config."""
 
 
 class Group(NamedTuple):
@@ -34,6 +40,49 @@ class Group(NamedTuple):
     flat: Tensor
     documents: int
     longest: int
+
+
+class Documents:
+    """Where the documents of a flat row begin and end, in the forms that kernels ask for.
+
+    Args:
+        lengths: i64[D], tokens of each document.
+    """
+
+    def __init__(self, lengths: Tensor):
+        self.lengths = lengths
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """i32[D + 1], the flat position where each document begins, and the end of the row."""
+        ends = torch.cumsum(self.lengths, 0, dtype=torch.int32)
+        return torch.nn.functional.pad(ends, (1, 0))
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The documents by power of two of their length."""
+        return group_documents(self.lengths)
+
+
+class Scores(NamedTuple):
+    """How a layer makes attention weights of its products of queries and keys.
+
+    Attributes:
+        scaling: Factor of the products; 1/sqrt(Dh) if None.
+        softcap: Products s become softcap * tanh(s / softcap); None leaves them.
+        window: A query sees so many tokens, itself included; None: all before it.
+        dropout: Chance of dropping an attention weight.
+    """
+
+    scaling: float | None
+    softcap: float | None
+    window: int | None
+    dropout: float
 
 
 def group_documents(lengths: Tensor) -> list[Group]:
@@ -66,71 +115,200 @@ def group_documents(lengths: Tensor) -> list[Group]:
 
 
 def attend(  # noqa: PLR0913 (the signature is transformers')
-    module: torch.nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    documents: list[Group],
+    documents: Documents,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each document.
 
     Args:
-        module: The attention layer (unused).
+        module: The attention layer.
         query: [1, Hq, T, Dh].
         key: [1, Hk, T, Dh], with Hk dividing Hq.
-        value: [1, Hk, T, Dh].
+        value: [1, Hk, T, Dv].
         attention_mask: Must be None: the documents say who sees whom.
-        documents: From `group_documents`.
+        documents: Of the row.
         scaling: Factor of the scores; 1/sqrt(Dh) if None.
         dropout: Chance of dropping an attention weight.
+        sliding_window: A query sees so many tokens, itself included; None: all before it.
+        softcap: Bound of the scores, before the softmax; None: unbounded.
         **other: What else the model hands to its attention; refused if it changes the result.
 
     Returns:
-        [1, T, Hq, Dh], and None for the weights.
+        [1, T, Hq, Dv], and None for the weights.
     """
     assert attention_mask is None, "a mask beside packed documents lets them see each other"
-    _refuse_special(other, max(group.longest for group in documents))
+    _refuse_special(module, other)
+    window = (
+        None if sliding_window is None or sliding_window >= documents.longest else sliding_window
+    )
+    scores = Scores(scaling, softcap, window, dropout)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, H, Dh]
-    out = torch.zeros_like(q)
-    for group in documents:
-        shape = (group.documents, group.longest)
-        rows = (x[group.gather].unflatten(0, shape).transpose(1, 2) for x in (q, k, v))
-        padded_q, padded_k, padded_v = rows
-        seen = torch.nn.functional.scaled_dot_product_attention(
-            padded_q,
-            padded_k,
-            padded_v,
-            is_causal=True,
-            scale=scaling,
-            dropout_p=dropout,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
-        real = seen.transpose(1, 2).reshape(-1, *q.shape[1:])[group.scatter]
-        out = out.index_copy(0, group.flat, real.to(out.dtype))
-    return out[None], None
+    if varlen_applies(q, v, scores):
+        return varlen(q, k, v, documents, scores)[None], None
+    return by_groups(q, k, v, documents, scores)[None], None
 
 
-def _refuse_special(other: Mapping[str, Any], longest: int) -> None:
+def _refuse_special(module: Any, other: dict[str, Any]) -> None:
     """Refuse kinds of attention that are not computed here, before they train wrongly.
 
     Raises:
-        RunError: a window shorter than the longest document, capped scores, or attention sinks.
+        RunError: attention sinks, a bias by position, or attention that is not causal.
     """
-    window = other.get("sliding_window")
-    special = [name for name in ("softcap", "s_aux") if other.get(name) is not None]
-    if window is not None and window < longest:
-        special.append(f"sliding_window={window} (the longest document has {longest} tokens)")
+    special = [name for name in ("s_aux", "position_bias") if other.get(name) is not None]
+    if other.get("is_causal") is False or getattr(module, "is_causal", True) is False:
+        special.append("is_causal=False")
     if special:
         raise RunError(
             f"this model's attention uses {', '.join(special)}, which packed training does not "
-            f"compute: it would be trained with another attention than it has. Choose another "
-            f"model, or for a sliding window give data.max_tokens at most its size."
+            f"compute: it would be trained with another attention than it has. Give "
+            f"data.packing=none: each document is then trained alone, with the model's own."
         )
+
+
+def by_groups(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores) -> Tensor:
+    """Attention group by group, each a padded batch of documents; on every device.
+
+    Args:
+        q: [T, Hq, Dh].
+        k: [T, Hk, Dh].
+        v: [T, Hk, Dv].
+        documents: Of the row.
+        scores: Of the layer.
+
+    Returns:
+        [T, Hq, Dv].
+    """
+    out = q.new_zeros(*q.shape[:2], v.shape[-1])
+    for group in documents.groups:
+        shape = (group.documents, group.longest)
+        rows = [x[group.gather].unflatten(0, shape).transpose(1, 2) for x in (q, k, v)]
+        if scores.softcap is None:
+            seen = _sdpa(*rows, scores=scores)
+        else:  # what is kept for the gradient would be four times D * H * L * L numbers
+            seen = checkpoint(_capped, *rows, scores, use_reentrant=False)
+        real = seen.transpose(1, 2).flatten(0, 1)[group.scatter]
+        out = out.index_copy(0, group.flat, real.to(out.dtype))
+    return out
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores) -> Tensor:
+    """Torch's own attention over a padded batch of documents, [D, H, L, Dh]."""
+    short = scores.window is not None and scores.window < q.shape[2]
+    return torch.nn.functional.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=visible(q.shape[2], scores.window, q.device) if short else None,
+        is_causal=not short,
+        scale=scores.scaling,
+        dropout_p=scores.dropout,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, scores: Scores) -> Tensor:
+    """Attention with bounded scores, which torch's own does not offer.
+
+    Source: Gemma Team 2024, "Gemma 2", https://arxiv.org/abs/2408.00118, section 2.
+    """
+    assert scores.softcap is not None
+    copies = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(copies, dim=1) for x in (k, v))
+    scaling = q.shape[-1] ** -0.5 if scores.scaling is None else scores.scaling
+    products = (q @ k.mT) * scaling
+    products = scores.softcap * torch.tanh(products / scores.softcap)
+    hidden = ~visible(q.shape[2], scores.window, q.device)
+    weights = products.masked_fill(hidden, -math.inf).softmax(-1, dtype=torch.float32).to(v.dtype)
+    return torch.nn.functional.dropout(weights, scores.dropout) @ v
+
+
+def visible(tokens: int, window: int | None, device: torch.device) -> Tensor:
+    """bool[T, T]: whether the query of a row sees the key of a column.
+
+    Example:
+        >>> visible(3, 2, torch.device("cpu")).int().tolist()
+        [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    """
+    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()
+    return seen if window is None else seen.triu(1 - window)
+
+
+def varlen_applies(q: Tensor, v: Tensor, scores: Scores) -> bool:
+    """Whether torch's kernel for documents of different lengths can compute this attention.
+
+    It needs a CUDA device of compute capability 8 (Ampere) or later, half precision and heads of
+    at most 256, and knows neither bounded scores nor dropout.
+    """
+    return (
+        q.is_cuda
+        and kernel_is_known()
+        and torch.cuda.get_device_capability(q.device) >= (8, 0)
+        and q.dtype in (torch.bfloat16, torch.float16)
+        and q.shape[-1] == v.shape[-1] <= 256
+        and scores.softcap is None
+        and not scores.dropout
+    )
+
+
+@cache
+def kernel_is_known() -> bool:
+    """Whether this torch's kernel takes what `varlen` gives it; others took less."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # a torch without it: the groups compute the same
+        return False
+    return {"scale", "window_size", "enable_gqa"} <= signature(varlen_attn).parameters.keys()
+
+
+def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores) -> Tensor:
+    """Attention by torch's kernel for documents of different lengths; arguments of `by_groups`.
+
+    The kernel's window counts the tokens to the left of the query, ours counts the query too.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        documents.edges,
+        documents.edges,
+        documents.longest,
+        documents.longest,
+        scale=scores.scaling,
+        window_size=(-1 if scores.window is None else scores.window - 1, 0),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    assert isinstance(out, Tensor)
+    return out
+
+
+def why_alone(model: Any) -> str | None:
+    """Why documents of this model cannot share a row; None if they can.
+
+    Such a model hands its attention to nobody, or carries a state from one token to the next that
+    would go on into the next document.
+    """
+    kinds = getattr(model.config, "layer_types", None) or ()
+    other = sorted(set(kinds) - ATTENTION_LAYERS)
+    name = type(model).__name__
+    if getattr(model, "_is_stateful", False):
+        return f"{name} carries a state from token to token"
+    if not getattr(model, "_supports_attention_backend", False):
+        return f"{name} does not let its attention be replaced"
+    if other:
+        return f"{name} has layers of the kind {', '.join(other)}"
+    return None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

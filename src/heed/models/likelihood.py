@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from heed.core.types import Likelihood, Request
-from heed.models.attention import document_attention, group_documents
+from heed.models.attention import Documents, document_attention, why_alone
+from heed.models.head import backbone_of, logits_of
 from heed.models.student import Loaded, refuse_too_long
 
 LOGITS_AT_ONCE = 2**24
@@ -20,18 +21,38 @@ LOGITS_AT_ONCE = 2**24
 class PackedRow(Protocol):
     """What the student reads of a batch (`heed.data.pack.Batch`)."""
 
-    input_ids: Tensor
-    position_ids: Tensor
-    lengths: Tensor
-    where: Tensor
-    targets: Tensor
+    @property
+    def input_ids(self) -> Tensor:
+        """i64[T], the documents' tokens one after the other."""
+        ...
+
+    @property
+    def position_ids(self) -> Tensor:
+        """i64[T], starting from 0 in each document."""
+        ...
+
+    @property
+    def lengths(self) -> Tensor:
+        """i64[D], tokens of each document."""
+        ...
+
+    @property
+    def where(self) -> Tensor:
+        """i64[N], positions whose next token is supervised."""
+        ...
+
+    @property
+    def targets(self) -> Tensor:
+        """i64[N], those next tokens."""
+        ...
 
 
 class StudentLoss(nn.Module):
     """A causal language model whose forward is the whole loss, head included.
 
     Backbone, head and loss stand inside one forward, so that whatever wraps the module (DDP,
-    FSDP2, an adapter) sees all of it. The head runs on supervised positions only.
+    FSDP2, an adapter) sees all of it. The head runs on supervised positions only. Rows of several
+    documents are for models that `heed.models.attention.why_alone` has nothing against.
     """
 
     def __init__(self, model: Any):
@@ -49,25 +70,35 @@ class StudentLoss(nn.Module):
 
     def token_nats(self, batch: PackedRow) -> Tensor:
         """Negative log-likelihood of each supervised token, f32[N], in nats."""
-        backbone = getattr(self.model, self.model.base_model_prefix)
-        with document_attention(self.model):
-            hidden = backbone(
-                input_ids=batch.input_ids[None],
-                position_ids=batch.position_ids[None],
-                use_cache=False,
-                documents=group_documents(batch.lengths),
-            ).last_hidden_state[0]
+        output = self._backbone(batch)
+        hidden = output.last_hidden_state[0]
         if not batch.where.numel():
-            return (self.model.get_output_embeddings()(hidden[:1]).float().sum() * 0).expand(0)
+            return (logits_of(self.model, output, hidden[:1]).float().sum() * 0).expand(0)
         rows = hidden[batch.where]
         size = max(1, LOGITS_AT_ONCE // self.model.config.vocab_size)
         parts = list(zip(rows.split(size), batch.targets.split(size), strict=True))
         if len(parts) == 1:
-            return self._nll(rows, batch.targets)
-        return torch.cat([checkpoint(self._nll, *part, use_reentrant=False) for part in parts])
+            return self._nll(output, rows, batch.targets)
+        return torch.cat(
+            [checkpoint(self._nll, output, *part, use_reentrant=False) for part in parts]
+        )
 
-    def _nll(self, rows: Tensor, targets: Tensor) -> Tensor:
-        logits = self.model.get_output_embeddings()(rows).float()
+    def _backbone(self, batch: PackedRow) -> Any:
+        """Hidden states; a document alone in its row is attended by the model's own attention."""
+        backbone, ids = backbone_of(self.model), batch.input_ids[None]
+        if batch.lengths.numel() == 1:
+            return backbone(input_ids=ids, use_cache=False)
+        assert (why := why_alone(self.model)) is None, f"documents in one row, but {why}"
+        with document_attention(self.model):
+            return backbone(
+                input_ids=ids,
+                position_ids=batch.position_ids[None],
+                use_cache=False,
+                documents=Documents(batch.lengths),
+            )
+
+    def _nll(self, output: Any, rows: Tensor, targets: Tensor) -> Tensor:
+        logits = logits_of(self.model, output, rows).float()
         return nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
@@ -102,7 +133,8 @@ def continuation_nats(
     Args:
         loaded: The student.
         requests: Any number of requests.
-        tokens_at_once: Most tokens of one packed row; memory only, not the value.
+        tokens_at_once: Most tokens of one packed row; memory only, not the value. A model whose
+            documents cannot share a row gets one at a time.
 
     Returns:
         One likelihood per request, in order.
@@ -113,10 +145,11 @@ def continuation_nats(
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
     found: dict[int, Likelihood] = {}
     loss = StudentLoss(loaded.model)
+    most = tokens_at_once if why_alone(loaded.model) is None else 0
     with torch.inference_mode(), loaded.evaluating():
         while order:
             chosen = [order.pop()]
-            room = tokens_at_once - len(encoded[chosen[0]][0])
+            room = most - len(encoded[chosen[0]][0])
             while order and len(encoded[order[-1]][0]) <= room:
                 chosen.append(order.pop())
                 room -= len(encoded[chosen[-1]][0])

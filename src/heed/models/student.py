@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +21,9 @@ from heed.models.tokenizer import TokenizerRecipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+NewTokens = Literal["refuse", "train"]
+"""What happens to tokens of the template that a student lacks or has never seen."""
+
 
 @dataclass
 class Loaded:
@@ -34,6 +37,8 @@ class Loaded:
         source: What an adapter of it names as its base: a directory or a hub id.
         revision: Commit of a hub id.
         trust_remote_code: Whether code of that repository may run here.
+        new_tokens: What happens to tokens of the template that it lacks or has never seen.
+        added: Tokens of the template that it lacked, and was given when it was loaded.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Loaded:
     source: str
     revision: str | None = None
     trust_remote_code: bool = False
+    new_tokens: NewTokens = "refuse"
+    added: tuple[str, ...] = ()
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -52,6 +59,7 @@ class Loaded:
             "template": self.template,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "trust_remote_code": self.trust_remote_code,
+            "new_tokens": self.new_tokens,
         }
 
     @property
@@ -92,6 +100,7 @@ class Student(ABC):
 
     name: Annotated[str, Incidental]
     template: ChatTemplate
+    new_tokens: NewTokens
     pretraining: Any
 
     @abstractmethod
@@ -101,7 +110,7 @@ class Student(ABC):
     @property
     def loading(self) -> dict[str, Any]:
         """How `load` is to read what is saved of this student."""
-        return {"name": self.name, "template": self.template}
+        return {"name": self.name, "template": self.template, "new_tokens": self.new_tokens}
 
 
 @component
@@ -120,6 +129,10 @@ class Scratch(Student):
     template: ChatTemplate
     """How turns become text."""
 
+    new_tokens: NewTokens
+    """Tokens of the template that the tokenizer lacks, or that no text of pre-training held, are
+    refused; or the former are added, and an adapter learns the rows of both."""
+
     seed: int
     """Of the initial weights."""
 
@@ -131,10 +144,12 @@ class Scratch(Student):
         import torch
 
         tokenizer = self.tokenizer.build()
+        added = with_template(tokenizer, self.template, self.new_tokens)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = self.architecture.build(tokenizer)
-        return Loaded(self.name, model, with_template(tokenizer, self.template), self.template, "")
+        made = Loaded(self.name, model, tokenizer, self.template, "")
+        return replace(made, new_tokens=self.new_tokens, added=added)
 
 
 @component
@@ -158,6 +173,10 @@ class Published(Student):
 
     template: ChatTemplate
     """How turns become text."""
+
+    new_tokens: NewTokens
+    """Tokens of the template that the student lacks, or that look untrained, are refused; or the
+    former are added, and an adapter learns the rows of both."""
 
     pretraining: None
     """Always null: it comes trained."""
@@ -194,7 +213,7 @@ class Published(Student):
         return super().loading | own
 
 
-def load(
+def load(  # noqa: PLR0913 (what `loading` says, key by key)
     path: str,
     *,
     name: str,
@@ -202,15 +221,18 @@ def load(
     revision: str | None = None,
     dtype: str = "float32",
     trust_remote_code: bool = False,
+    new_tokens: NewTokens = "refuse",
 ) -> Loaded:
     """Load a model and its tokenizer in Hugging Face layout.
 
     Raises:
-        RunError: nothing loadable is there.
+        RunError: nothing loadable is there, or it lacks tokens of the template.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from heed.models.embeddings import place_rows
 
     no_bars()
     pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -234,8 +256,12 @@ def load(
             f"student {name!r}: {len(wrong)} weights are missing in {path!r} or have another "
             f"shape, {wrong[0]!r} for one; random numbers would stand in for them. Fetch it again."
         )
-    tokenizer = with_template(tokenizer, template)
-    return Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
+    added = with_template(tokenizer, template, new_tokens)
+    if added:
+        place_rows(model, tokenizer.convert_tokens_to_ids(list(added)))
+    made = Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
+    model.generation_config.eos_token_id = list(made.stop_ids)  # for others, once it is saved
+    return replace(made, new_tokens=new_tokens, added=added)
 
 
 def refuse_too_long(loaded: Loaded, tokens: int, what: str, setting: str) -> None:
@@ -265,20 +291,29 @@ def no_bars() -> None:
     logging.disable_progress_bar()
 
 
-def with_template(tokenizer: Any, template: ChatTemplate) -> Any:
-    """Check that the end of turn is one token, and store the template with the tokenizer.
+def with_template(tokenizer: Any, template: ChatTemplate, new_tokens: NewTokens) -> tuple[str, ...]:
+    """Store a template with a tokenizer, in place, which then knows each of its tokens.
+
+    Returns:
+        The tokens that were added.
 
     Raises:
-        RunError: the end of turn is not a token of its own.
+        RunError: the template's tokens are no single tokens of the tokenizer, and may not be added.
     """
-    end = tokenizer.encode(template.end_of_turn, add_special_tokens=False)
-    if len(end) != 1:
+    from heed.models.embeddings import add_tokens, lacking, pieces
+
+    lacks = lacking(tokenizer, template)
+    if lacks and new_tokens == "refuse":
+        listed = ", ".join(f"{t!r} ({pieces(tokenizer, t)} tokens)" for t in lacks)
         raise RunError(
-            f"the template ends a turn with {template.end_of_turn!r}, which this tokenizer spells "
-            f"with {len(end)} tokens: generation would not stop there. Use the tokenizer's own end "
-            f"({tokenizer.eos_token!r}) as model.template.end_of_turn."
+            f"the template is made of {listed}, which this tokenizer does not know as one token "
+            f"each: generation would not stop there, and turns would be spelt out like words. Give "
+            f"model.new_tokens=train (they are added and learned), or a template of the student's "
+            f"own tokens (model.template.end_of_turn={tokenizer.eos_token!r})."
         )
+    size = len(tokenizer)
+    add_tokens(tokenizer, lacks)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.chat_template = template.jinja()
-    return tokenizer
+    return tuple(token for token in lacks if tokenizer.convert_tokens_to_ids(token) >= size)

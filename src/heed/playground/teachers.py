@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from heed.core.component import component
 from heed.core.identity import Incidental, short_hash
-from heed.core.types import Example, Message
+from heed.core.types import Example, Message, OnBad
 from heed.data.teacher import Teacher, share_of
 from heed.playground.answers import respond
 from heed.playground.corpus import documents
@@ -46,7 +46,7 @@ class PlayTeacher(Teacher):
     world: int
     """Seed of the world; the student's text and the tasks should have the same."""
 
-    def rows(self) -> Iterator[Example]:
+    def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
         """One example for every training instruction, in the world's order."""
         answer = answers_of(self.style, self.world)
         for instruction in make_world(self.world).train:
@@ -77,7 +77,7 @@ class PlayText(Teacher):
     documents: PositiveInt
     """Number of documents; about 25 tokens each."""
 
-    def rows(self) -> Iterator[Example]:
+    def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
         """One example a document."""
         texts = documents(make_world(self.world), self.documents, self.world)
         for number, text in enumerate(texts):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake
 from heed.core.identity import Incidental, short_hash
 from heed.core.types import RowSource
-from heed.data.teacher import TextCorpus
+from heed.data.contamination import Prompts
+from heed.data.teacher import Teacher, TextCorpus
 from heed.evaluation.heldout import HeldOut
 from heed.evaluation.suite import Suite
 from heed.models.student import Scratch, Student
@@ -31,7 +32,13 @@ def heldout_leaks(
         teachers: Config key -> source, of whatever else it is trained on.
     """
     named = {"model.pretraining.teacher": getattr(student.pretraining, "teacher", None), **teachers}
-    trained = {key: made for key, made in named.items() if isinstance(made, TextCorpus)}
+    trained = {
+        f"{key}.{part}".rstrip("."): one
+        for key, made in named.items()
+        if isinstance(made, Teacher)
+        for part, one in made.parts().items()
+        if isinstance(one, TextCorpus)
+    }
     weighed = [task.corpus for task in suite.tasks.values() if isinstance(task, HeldOut)]
     return [
         Mistake(
@@ -57,20 +64,40 @@ class Cell(Recipe, ScoringCommand):
     logger: Annotated[Tracker, Incidental]
     """The mirror."""
 
+    stop_after: Annotated[Literal["data"] | None, Incidental]
+    """Where the command ends: after the data have been looked at, or, if null, at the result."""
+
     def __post_init__(self) -> None:
         found = heldout_leaks(self.model, self.suite, {"teacher": self.teacher})
         if isinstance(self.model, Scratch) and self.model.pretraining is None:
             why = "a student of random weights has nothing to be tuned."
             action = "Choose a model with a pretraining recipe, or write one."
             found.append(Mistake("model.pretraining", "null", why, action))
+        made = getattr(self.model.pretraining, "data", None)
+        if made is not None and made.drop_contaminated:
+            why = "a base student is made for every suite: there are no prompts to keep it free of."
+            key = "model.pretraining.data.drop_contaminated"
+            found.append(Mistake(key, "true", why, "Give false, and drop them in data."))
         if found:
             raise ConfigError(found)
+
+    def prompts(self) -> Prompts:
+        """What the suite asks, to be looked for in what a student is trained on.
+
+        Raises:
+            DataError: the items of a task are missing.
+        """
+        items = [item for task in self.suite.tasks.values() for item in task.items()]
+        weighed = {r.context + r.continuation for item in items for r in item.requests}
+        asked = {item.prompt for item in items if not item.requests}
+        return Prompts(tuple(sorted(weighed | asked)))
 
     @property
     def run(self) -> Run:
         """The run that this cell asks for."""
         recipe = {f.name: getattr(self, f.name) for f in fields(Recipe)}
-        return Run(student=self.model, recipe=Recipe(**recipe))
+        apart = self.prompts().digest if self.data.drop_contaminated else None
+        return Run(student=self.model, recipe=Recipe(**recipe), prompts=apart)
 
     @property
     def names(self) -> dict[str, Any]:

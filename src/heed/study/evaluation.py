@@ -166,7 +166,7 @@ def _untuned(command: Evaluation, model: Student) -> Subject:
     from heed.study.bases import Untuned
     from heed.training.fit import Surroundings
 
-    around = Surroundings(command.trainer, command.callbacks, LocalOnly())
+    around = Surroundings(command.trainer, command.callbacks, LocalOnly(), command.root)
     return Untuned(model, around, command.root)
 
 

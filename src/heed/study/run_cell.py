@@ -9,12 +9,13 @@ from heed.core.component import plain
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical
 from heed.core.manifest import manifest
-from heed.data.encode import check_rows
+from heed.data.intake import check_rows
 from heed.evaluation.suite import refuse_unequal
 from heed.models.student import Published
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
+from heed.study.look import look_at_data
 from heed.study.result import result_of, show_result
 from heed.study.runs import read_run
 from heed.study.scores import SAY, kept_scores, refuse_other_suite, say_waiting, scores_of
@@ -34,6 +35,9 @@ def run_cell(cell: Cell) -> None:
     Raises:
         HeedError: the run cannot start or go on; the ledger has the reason.
     """
+    if cell.stop_after == "data":
+        look_at_data(cell)
+        return
     run, directory = cell.run, cell.directory
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
@@ -93,13 +97,13 @@ def surroundings(cell: Cell) -> Surroundings:
     """The part of a cell that does not decide its result."""
     from heed.training.fit import Surroundings
 
-    return Surroundings(cell.trainer, cell.callbacks, cell.logger)
+    return Surroundings(cell.trainer, cell.callbacks, cell.logger, cell.root)
 
 
 def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     """Before, fit, after; returns the result to be recorded."""
     cell.trainer.need_device()
-    check_rows(cell.teacher, cell.model.template)
+    check_rows(cell.teacher, cell.model.template, cell.data)
     around = surroundings(cell)
     before = scores_of(Untuned(cell.model, around, cell.root), cell.suite)
     if not (directory / "manifest.json").is_file():
@@ -120,7 +124,7 @@ def _fit(cell: Cell, directory: Path) -> None:
     SAY.print(f"Tuning [bold]{run.name}[/bold]")
     write_yaml(directory / "config.yaml", plain(cell))
     (directory / "metrics.jsonl").unlink(missing_ok=True)
-    found = fit(run.recipe, loaded, around, directory)
+    found = fit(run.recipe, loaded, around, directory, cell.prompts())
     write_json(directory / "manifest.json", _about(cell) | {"fit": found})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -14,13 +14,22 @@ from heed.core.console import progress_console
 from heed.core.files import append_jsonl
 from heed.tracking.tracker import Tracker
 
+if TYPE_CHECKING:
+    from heed.training.validation import Validation
+
 
 class Watcher(ABC):
     """Makes a Lightning callback for one training."""
 
     @abstractmethod
-    def build(self, directory: Path, tracker: Tracker) -> Any:
-        """A fresh callback that may write below `directory` and to the mirror."""
+    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
+        """A fresh callback that may write below `directory` and to the mirror.
+
+        Args:
+            directory: Of the run.
+            tracker: The mirror.
+            validation: The examples that are kept apart, if any are.
+        """
 
 
 @component
@@ -30,7 +39,7 @@ class Metrics(Watcher):
     every_steps: PositiveInt
     """Optimiser steps from one row to the next; the last step is always written."""
 
-    def build(self, directory: Path, tracker: Tracker) -> Any:
+    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
         """The callback."""
         import lightning
 
@@ -47,13 +56,51 @@ class Metrics(Watcher):
 
 
 @component
+class ValidationLoss(Watcher):
+    """Write the loss on the examples kept apart to `metrics.jsonl` and to the mirror.
+
+    It is measured before the first step, every few steps, and after the last. Where no examples
+    are kept apart (`data.validation_share=0`), nothing is written.
+    """
+
+    every_steps: PositiveInt
+    """Optimiser steps from one measurement to the next."""
+
+    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
+        """The callback."""
+        import lightning
+
+        every, path = self.every_steps, directory / "metrics.jsonl"
+
+        class Measure(lightning.Callback):
+            def on_train_start(self, trainer: Any, module: Any) -> None:
+                self.measure(trainer, module)
+
+            def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+                if module.done % every == 0 or module.done == module.steps:
+                    self.measure(trainer, module)
+
+            def measure(self, trainer: Any, module: Any) -> None:
+                if validation is None:
+                    return
+                loss = validation.measure(module.student, module.done)
+                row = {"step": module.done, "validation_loss": loss}
+                row["validation_tokens"] = validation.tokens
+                if trainer.is_global_zero:
+                    append_jsonl(path, row)
+                    tracker.log(row)
+
+        return Measure()
+
+
+@component
 class Progress(Watcher):
     """A line with step, loss, tokens per second and the time that is left."""
 
     every_seconds: PositiveFloat
     """Seconds from one line to the next."""
 
-    def build(self, directory: Path, tracker: Tracker) -> Any:
+    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
         """The callback."""
         import lightning
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from heed.data.encode import Encoded
+from heed.core.errors import RunError
+from heed.data.dataset import Encoded
 from heed.data.pack import flat_row
-from heed.data.plan import number_of_steps, plan
+from heed.data.plan import StepPlan, plan, plan_record
 from heed.training.module import Step
 from heed.training.run import Recipe
 
@@ -18,51 +23,86 @@ class Steps(IterableDataset[Step]):
     """The steps of a training, as one rank sees them."""
 
     def __init__(
-        self,
-        examples: Sequence[Encoded],
-        recipe: Recipe,
-        *,
-        pad: int,
-        ranks: int = 1,
-        rank: int = 0,
+        self, examples: Sequence[Encoded], planned: Sequence[StepPlan], *, pad: int, rank: int = 0
     ):
         self.examples = examples
-        self.recipe = recipe
+        self.planned = planned
         self.pad = pad
-        self.ranks = ranks
         self.rank = rank
 
     def __len__(self) -> int:
-        return number_of_steps(len(self.examples), self.recipe.data)
+        return len(self.planned)
 
     def __iter__(self) -> Iterator[Step]:
-        recipe = self.recipe
-        for step in plan(self.examples, recipe.data, ranks=self.ranks, seed=recipe.seed):
+        for step in self.planned:
             chosen = [[self.examples[i] for i in row] for row in step.micro[self.rank]]
             yield Step(
                 micro=[flat_row(examples, pad=self.pad) for examples in chosen],
                 tokens=step.tokens,
-                seen=sum(len(self.examples[i].ids) for i in step.indices),
+                seen=sum(step.loads),
             )
 
 
 class PlannedData(lightning.LightningDataModule):
-    """Feeds the planned steps to Lightning."""
+    """Plans the whole training, then feeds it to Lightning.
 
-    def __init__(self, examples: Sequence[Encoded], recipe: Recipe, *, pad: int):
+    Args:
+        examples: What is trained on.
+        recipe: How.
+        pad: Token of a rank that has nothing to do in a micro-batch.
+        alone: Whether each document has a row of its own, whatever the recipe says, because the
+            model cannot keep documents of one row apart.
+    """
+
+    def __init__(
+        self, examples: Sequence[Encoded], recipe: Recipe, *, pad: int, alone: bool = False
+    ):
         super().__init__()
         self.examples = examples
-        self.recipe = recipe
+        self.treatment = replace(recipe.data, packing="none") if alone else recipe.data
+        self.seed = recipe.seed
         self.pad = pad
 
+    @cached_property
+    def planned(self) -> list[StepPlan]:
+        """Every step, made once and before the first."""
+        assert self.trainer is not None, "it takes the number of ranks from its trainer"
+        ranks = self.trainer.world_size
+        return list(plan(self.examples, self.treatment, ranks=ranks, seed=self.seed))
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What the manifest says of the plan."""
+        return plan_record(self.planned, self.treatment)
+
     def train_dataloader(self) -> DataLoader[Step]:
-        """One item is one optimiser step, already packed."""
-        assert self.trainer is not None
-        steps = Steps(
-            self.examples,
-            self.recipe,
-            pad=self.pad,
-            ranks=self.trainer.world_size,
-            rank=self.trainer.global_rank,
-        )
+        """One item is one optimiser step, already packed.
+
+        Raises:
+            RunError: the ranks have made different plans.
+        """
+        trainer: Any = self.trainer
+        same_plan(self.record["digest"], trainer.strategy)
+        steps = Steps(self.examples, self.planned, pad=self.pad, rank=trainer.global_rank)
         return DataLoader(steps, batch_size=None, num_workers=0)
+
+
+def same_plan(digest: str, strategy: Any) -> None:
+    """Compare the ranks' plans, before any of them takes a step.
+
+    Args:
+        digest: Of this rank's plan.
+        strategy: Lightning's, which gathers.
+
+    Raises:
+        RunError: they differ; every rank raises it, so that none waits for the others.
+    """
+    mine = torch.tensor([int(digest, 16)], device=strategy.root_device)
+    found = {f"{number:012x}" for number in strategy.all_gather(mine).flatten().tolist()}
+    if len(found) > 1:
+        raise RunError(
+            f"the ranks planned {len(found)} different trainings (digests "
+            f"{', '.join(sorted(found))}): each would train on its own steps and none would be "
+            f"the run that is recorded. They read different data or run different code: start all "
+            f"ranks from one checkout and one data folder."
+        )

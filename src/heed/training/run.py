@@ -56,6 +56,10 @@ class Run:
     recipe: Recipe
     """What is done to it."""
 
+    prompts: str | None = None
+    """Digest of the evaluation's prompts, if the examples that they contaminate are dropped: what
+    is trained on depends on them then. Null otherwise."""
+
     @cached_property
     def id(self) -> str:
         """12 hex digits that change with whatever decides the result, and with nothing else."""

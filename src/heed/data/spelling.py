@@ -1,0 +1,140 @@
+"""Text to ids and mask, with the proof that the supervised tokens spell the response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heed.core.errors import DataError
+from heed.core.types import Rendered
+from heed.data.dataset import Encoded
+
+
+class Flat(NamedTuple):
+    """Rendered conversations as tokens, end to end.
+
+    Attributes:
+        ids: i64[T].
+        mask: bool[T], which are supervised.
+        ends: i64[n], where each conversation ends.
+    """
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    ends: NDArray[np.int64]
+
+
+def encode(rendered: Rendered, tokenizer: Any, *, item: str) -> Encoded:
+    """Tokenise a rendered conversation piece by piece, so that no token crosses a span's border.
+
+    A prompt's tokens are then a prefix of the conversation's, exactly as at generation. What
+    stands after the last supervised span is left out: nothing could be learnt from it.
+
+    Raises:
+        DataError: the supervised tokens do not spell the supervised text.
+    """
+    flat = flatten([rendered], tokenizer)
+    prove(flat, [rendered], tokenizer, [item])
+    return Encoded(item, flat.ids.tolist(), flat.mask.tolist())
+
+
+def flatten(conversations: Sequence[Rendered], tokenizer: Any) -> Flat:
+    """Tokenise conversations in one batch, each piece by piece."""
+    pieces: list[str] = []
+    counts = []
+    for text, supervised in conversations:
+        at = 0
+        for start, stop in supervised:
+            pieces += (text[at:start], text[start:stop])
+            at = stop
+        counts.append(2 * len(supervised))
+    spelt = spell(tokenizer, pieces)
+    lengths = np.fromiter(map(len, spelt), dtype=np.int64, count=len(spelt))
+    stops = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.fromiter(chain.from_iterable(spelt), dtype=np.int64, count=int(stops[-1]))
+    mask = np.repeat(np.arange(len(pieces)) % 2 == 1, lengths)  # every second piece is a response
+    return Flat(ids, mask, stops[np.cumsum(counts, dtype=np.int64)])
+
+
+def spell(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens of the tokenizer's own; in one batch."""
+    forget_limits(tokenizer)
+    if (fast := getattr(tokenizer, "backend_tokenizer", None)) is None:
+        return [tokenizer.encode(text, add_special_tokens=False) if text else [] for text in texts]
+    return [found.ids for found in fast.encode_batch(texts, add_special_tokens=False)]
+
+
+def forget_limits(tokenizer: Any) -> None:
+    """Undo what a call of the tokenizer may have left behind: a length to cut or to fill up to.
+
+    Nothing is written where nothing was left, so that several threads may spell at once.
+    """
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is not None and fast.truncation is not None:
+        fast.no_truncation()
+    if fast is not None and fast.padding is not None:
+        fast.no_padding()
+
+
+def prove(
+    flat: Flat, conversations: Sequence[Rendered], tokenizer: Any, items: Sequence[str]
+) -> None:
+    """Prove for every conversation that its supervised tokens spell its responses.
+
+    Raises:
+        DataError: one of them spells something else.
+    """
+    starts = np.concatenate([[0], flat.ends[:-1]])
+    upto = np.concatenate([[0], np.cumsum(flat.mask)])
+    kept = flat.ids[flat.mask].tolist()
+    first, last = upto[starts].tolist(), upto[flat.ends].tolist()
+    spans = [kept[a:b] for a, b in zip(first, last, strict=True)]
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    spelt: Sequence[str | None] = [None] * len(spans)
+    if fast is not None:
+        spelt = fast.decode_batch(spans, skip_special_tokens=False)
+    for i, (text, supervised) in enumerate(conversations):
+        said = "".join([text[start:stop] for start, stop in supervised])
+        if spelt[i] != said:  # most tokenizers never come here
+            part = slice(starts[i], flat.ends[i])
+            check_mask(
+                flat.ids[part].tolist(),
+                flat.mask[part].tolist(),
+                conversations[i],
+                tokenizer.decode,
+                item=items[i],
+            )
+
+
+def check_mask(
+    ids: Sequence[int],
+    mask: Sequence[bool],
+    rendered: Rendered,
+    decode: Callable[..., str],
+    *,
+    item: str,
+) -> None:
+    """Prove that the supervised tokens spell the responses with their ends of turn.
+
+    Each run of supervised tokens is decoded by itself, because some tokenizers drop the space
+    before the first word that they decode.
+
+    Raises:
+        DataError: they spell something else, shown beside what was said.
+    """
+    said = "".join(rendered.text[start:stop] for start, stop in rendered.supervised)
+    edges = np.flatnonzero(np.diff(np.asarray(mask, dtype=np.int8), prepend=0, append=0)).tolist()
+    runs = [list(ids[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    spelt = "".join(
+        decode(run, skip_special_tokens=False, clean_up_tokenization_spaces=False) for run in runs
+    )
+    if spelt != said:
+        raise DataError(
+            f"item {item}: the tokens with loss spell {spelt[:80]!r} but the response is "
+            f"{said[:80]!r}. The loss would be taken on the wrong text. The tokenizer cannot spell "
+            f"this text (unknown characters?), or the template's spans are wrong."
+        )

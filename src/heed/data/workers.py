@@ -1,0 +1,45 @@
+"""Work spread over threads, with the results in the order of the work.
+
+Threads and not processes: nearly all the time is spent inside the tokenizer, which lets other
+threads run meanwhile. Rows need not be copied to another process and tokens not back, which cost a
+fifth of the speed, and nothing outlives a process that is killed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Work = TypeVar("Work")
+Done = TypeVar("Done")
+
+
+def in_order(
+    function: Callable[[Work], Done], works: Iterator[Work], workers: int
+) -> Generator[Done, None, None]:
+    """Apply a function to each piece of work; the results come in the same order.
+
+    Args:
+        function: Depends on nothing but its argument, and changes nothing.
+        works: Read in the caller's thread, as far ahead as the workers need, no further.
+        workers: Threads; with one, everything happens in the caller's.
+
+    Raises:
+        Exception: whatever the function or the iterator raises.
+    """
+    if workers == 1:
+        yield from map(function, works)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        under_way: deque[Future[Done]] = deque()
+        for work in works:
+            under_way.append(pool.submit(function, work))
+            if len(under_way) > workers:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,68 @@
+"""The loss on examples that are kept apart: an exact mean over all their supervised tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from heed.data.dataset import Encoded
+from heed.data.pack import flat_row
+from heed.data.plan import divide, sizes
+from heed.data.treatment import Treatment
+from heed.models.likelihood import StudentLoss
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Examples kept apart, and what a student's loss on them was.
+
+    Attributes:
+        examples: At least one.
+        treatment: How examples share rows; of no effect on the loss.
+        pad: A token of the student.
+        losses: Optimiser steps done -> nats per supervised token.
+    """
+
+    examples: Sequence[Encoded]
+    treatment: Treatment
+    pad: int
+    losses: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Supervised tokens."""
+        return sum(sizes(self.examples)[1])
+
+    def measure(self, student: StudentLoss, step: int) -> float:
+        """Nats per supervised token, without dropout; the student is left as it was.
+
+        Args:
+            student: Which.
+            step: Optimiser steps that it has taken.
+        """
+        device = next(student.parameters()).device
+        before = student.training
+        student.eval()
+        try:
+            total = 0.0
+            with torch.no_grad():
+                for row in divide(sizes(self.examples)[0], self.treatment, ranks=1)[0]:
+                    batch = flat_row([self.examples[i] for i in row], pad=self.pad)
+                    nats, _ = student(type(batch)(*(part.to(device) for part in batch)))
+                    total += float(nats)
+        finally:
+            student.train(before)
+        self.losses[step] = total / self.tokens
+        return self.losses[step]
+
+    def record(self) -> dict[str, float]:
+        """What the manifest says of it."""
+        first, *_, last = sorted(self.losses)
+        return {
+            "examples": len(self.examples),
+            "supervised_tokens": self.tokens,
+            "loss_before": self.losses[first],
+            "loss_after": self.losses[last],
+        }

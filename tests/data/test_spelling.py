@@ -1,0 +1,125 @@
+"""Properties of spelling: the loss stands on the responses exactly, whatever the text."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heed.core.errors import DataError
+from heed.core.types import Message, Rendered, Span
+from heed.data.spelling import check_mask, encode, flatten, prove, spell
+from heed.data.template import Template
+
+SAID = st.text(alphabet="ab é\n😀.", max_size=12)
+SHAPES = st.sampled_from([("user",), ("system", "user"), ("user", "assistant", "user"), ()])
+HEADERS = st.sampled_from(["Assistant: ", "Assistant:", "<|assistant|>\n", "", "a"])
+
+
+@given(SHAPES, st.lists(SAID, min_size=4, max_size=4), HEADERS)
+def test_tokens_with_loss_spell_the_responses_for_every_shape_and_template(
+    tokenizer, template: Template, before: tuple, said: list, header: str
+):
+    messages = [Message(r, s) for r, s in zip((*before, "assistant"), said, strict=False)]
+    rendered = replace(template, assistant=header).render(messages)
+    found = encode(rendered, tokenizer, item="x")
+    kept = [i for i, supervised in zip(found.ids, found.mask, strict=True) if supervised]
+    answers = [m.content for m in messages if m.role == "assistant"]
+    assert tokenizer.decode(kept) == "".join(f"{a}<|end|>" for a in answers)
+    assert tokenizer.decode(found.ids) == rendered.text
+    assert found.ids[-1] == tokenizer.eos_token_id
+    assert found.mask[-1]
+
+
+@given(SAID, SAID, HEADERS)
+def test_the_tokens_of_a_prompt_open_its_conversation(
+    tokenizer, template: Template, asked: str, said: str, header: str
+):
+    template = replace(template, assistant=header)
+    whole = template.render([Message("user", asked), Message("assistant", said)])
+    found = encode(whole, tokenizer, item="x")
+    prompt = tokenizer.encode(template.prompt(asked), add_special_tokens=False)
+    assert found.ids[: len(prompt)] == prompt
+    assert found.mask == [False] * len(prompt) + [True] * (len(found.ids) - len(prompt))
+
+
+TEXT = "Q: what?\nA: red blue<|end|>"
+SPAN = Span(TEXT.index("red"), len(TEXT))
+
+
+@pytest.mark.parametrize(("early", "late"), [(-1, 0), (1, 0), (0, -1), (-1, -1), (1, 1), (2, -1)])
+def test_every_off_by_one_is_caught(tokenizer, early: int, late: int):
+    ids, mask = encode(Rendered(TEXT, (SPAN,)), tokenizer, item="x")[1:]
+    start, stop = mask.index(True) + early, len(mask) + late
+    moved = [start <= place < stop for place in range(len(ids))]
+    with pytest.raises(DataError, match=r"item toy/17: the tokens with loss spell .* response is"):
+        check_mask(ids, moved, Rendered(TEXT, (SPAN,)), tokenizer.decode, item="toy/17")
+
+
+def test_what_the_tokenizer_cannot_spell_is_refused(template: Template):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"?": 0, "yes": 1, "<|end|>": 2}, unk_token="?"))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.WhitespaceSplit(), decoders.Fuse()
+    narrow = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|end|>", unk_token="?")
+    rendered = template.render([Message("user", "ok?"), Message("assistant", "perhaps")])
+    with pytest.raises(DataError, match=r"item a/1.*spell '\?<\|end\|>' but.*'perhaps<\|end\|>'"):
+        encode(rendered, narrow, item="a/1")
+
+
+def conversations(template: Template) -> list[Rendered]:
+    return [
+        template.render([Message("user", "why? " * n), Message("assistant", f"because {n}")])
+        for n in range(5)
+    ]
+
+
+def test_a_batch_spells_what_each_conversation_spells_alone(tokenizer, template: Template):
+    said = [*conversations(template), Rendered("nobody is trained here", ())]
+    flat = flatten(said, tokenizer)
+    start = 0
+    for rendered, stop in zip(said, flat.ends.tolist(), strict=True):
+        alone = encode(rendered, tokenizer, item="x")
+        assert flat.ids[start:stop].tolist() == alone.ids
+        assert flat.mask[start:stop].tolist() == alone.mask
+        start = stop
+    assert alone.ids == []
+
+
+@given(st.lists(SAID, max_size=6))
+def test_a_batch_of_texts_is_spelt_as_the_tokenizer_spells_each(tokenizer, texts: list[str]):
+    tokenizer(["cut me short"], truncation=True, max_length=2)  # leaves its settings behind
+    one_by_one = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    tokenizer(["cut me short"], truncation=True, max_length=2)
+    assert spell(tokenizer, texts) == one_by_one
+
+
+@pytest.mark.parametrize("moved", [-1, 1])
+@pytest.mark.parametrize("which", range(5))
+def test_one_moved_token_of_a_batch_is_caught_and_its_item_named(
+    tokenizer, template: Template, which: int, moved: int
+):
+    said = conversations(template)
+    flat = flatten(said, tokenizer)
+    edge = [i for i in range(1, len(flat.mask)) if flat.mask[i] and not flat.mask[i - 1]][which]
+    flat.mask[edge if moved == 1 else edge - 1] = moved == -1
+    with pytest.raises(DataError, match=f"item row{which}: the tokens with loss spell"):
+        prove(flat, said, tokenizer, [f"row{i}" for i in range(5)])
+
+
+class Strips:
+    """A tokenizer without a batch of its own, which drops the first space that it decodes."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [ord(letter) for letter in " " + text]
+
+    def decode(self, ids, **_) -> str:
+        return "".join(map(chr, ids))[1:]
+
+
+def test_a_tokenizer_that_drops_a_first_space_is_proved_span_by_span(template: Template):
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    rendered = template.render([Message(role, said) for role, said in turns])
+    found = encode(rendered, Strips(), item="x")
+    assert sum(found.mask) == 2 * len(" b<|end|>")

@@ -1,0 +1,105 @@
+"""The loss on examples kept apart is exact, is logged, and changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from heed.core.files import read_jsonl
+from heed.data.encode import encode_all
+from heed.models.likelihood import StudentLoss
+from heed.tracking.tracker import LocalOnly
+from heed.training.callbacks import Metrics, ValidationLoss
+from heed.training.fit import Surroundings, fit
+from heed.training.validation import Validation
+
+SHARE = 0.4
+
+
+def by_hand(loaded, examples) -> float:
+    """Nats per supervised token, one document at a time, from the model's own logits."""
+    nats = tokens = 0
+    for example in examples:
+        ids = torch.tensor([example.ids])
+        with torch.no_grad():
+            logs = loaded.model.eval()(ids).logits[0, :-1].log_softmax(-1)
+        picked = logs.gather(1, ids[0, 1:, None])[torch.tensor(example.mask[1:])]
+        nats, tokens = nats - float(picked.sum()), tokens + len(picked)
+    return nats / tokens
+
+
+@pytest.mark.parametrize(("packing", "micro"), [("best_fit", 64), ("best_fit", 999), ("none", 64)])
+def test_the_loss_is_the_mean_over_all_tokens_however_rows_are_cut(
+    toy, loaded, recipe_of, packing: str, micro: int
+):
+    recipe = recipe_of(validation_share=SHARE, packing=packing, micro_tokens=micro)
+    apart = encode_all(toy, loaded.template, loaded.tokenizer, recipe.data).validation
+    found = Validation(apart, recipe.data, pad=1)
+    loss = found.measure(StudentLoss(loaded.model), 0)
+    assert loss == pytest.approx(by_hand(loaded, apart), rel=1e-5)
+    assert found.tokens == sum(e.supervised for e in apart)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_the_student_as_it_was(toy, loaded, recipe_of, training: bool):
+    recipe = recipe_of(validation_share=SHARE)
+    apart = encode_all(toy, loaded.template, loaded.tokenizer, recipe.data).validation
+    student = StudentLoss(loaded.model).train(training)
+    before = torch.random.get_rng_state()
+    Validation(apart, recipe.data, pad=1).measure(student, 0)
+    assert all(module.training == training for module in student.modules())
+    assert all(p.grad is None for p in student.parameters())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def fitted(student, recipe, around: Surroundings, directory: Path, watchers):
+    loaded = student.fresh()
+    settings = Surroundings(around.trainer, watchers, LocalOnly())
+    return loaded, fit(recipe, loaded, settings, directory)
+
+
+@pytest.mark.parametrize(
+    ("watchers", "steps"),
+    [({"v": ValidationLoss(every_steps=2)}, [0, 2, 4, 5]), ({}, [0, 5])],
+    ids=["every second step", "nobody asks"],
+)
+def test_the_loss_is_written_before_the_training_every_few_steps_and_after_it(
+    student, recipe_of, around, tmp_path, watchers, steps: list[int]
+):
+    recipe = recipe_of(validation_share=SHARE, epochs=None, steps=5)
+    loaded, record = fitted(student, recipe, around, tmp_path, watchers)
+    rows = [r for r in read_jsonl(tmp_path / "metrics.jsonl") if "validation_loss" in r]
+    assert [row["step"] for row in rows] == steps
+    apart = encode_all(recipe.teacher, loaded.template, loaded.tokenizer, recipe.data).validation
+    assert rows[-1]["validation_loss"] == pytest.approx(by_hand(loaded, apart), rel=1e-5)
+    assert rows[0]["validation_loss"] == pytest.approx(by_hand(student.fresh(), apart), rel=1e-5)
+    assert record["validation"] == {
+        "examples": len(apart),
+        "supervised_tokens": rows[0]["validation_tokens"],
+        "loss_before": rows[0]["validation_loss"],
+        "loss_after": rows[-1]["validation_loss"],
+    }
+
+
+def test_measuring_more_often_gives_the_same_student(student, recipe_of, around, tmp_path):
+    recipe = recipe_of(validation_share=SHARE, epochs=None, steps=4)
+    often = {"m": Metrics(every_steps=1), "v": ValidationLoss(every_steps=1)}
+    one, _ = fitted(student, recipe, around, tmp_path / "one", often)
+    two, _ = fitted(student, recipe, around, tmp_path / "two", {"m": Metrics(every_steps=1)})
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_no_example_of_the_validation_is_trained_on(student, recipe_of, around, tmp_path):
+    recipe = recipe_of(validation_share=SHARE)
+    _, record = fitted(student, recipe, around, tmp_path, {})
+    kept = record["events"]["kept apart for validation"]
+    assert record["examples"] == 24 - kept
+    assert record["data"]["validation_examples"] == kept > 0
+
+
+def test_without_a_share_nothing_is_written(student, recipe_of, around, tmp_path):
+    watchers = {"v": ValidationLoss(every_steps=1)}
+    _, record = fitted(student, recipe_of(), around, tmp_path, watchers)
+    assert record["validation"] is None
+    assert not (tmp_path / "metrics.jsonl").exists()
