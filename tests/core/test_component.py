@@ -133,8 +133,9 @@ def test_no_text_as_a_target_breaks_the_message(text: str):
 
 def test_a_rule_between_fields_is_told_with_the_whole_key():
     node = {
-        "_target_": "heed.data.treatment.Treatment", "max_tokens": 8, "over_long": "drop", "on_bad_row": "error", "duplicates": "keep", "loss_on": "every_turn",
-    "validation_share": 0.0, "drop_contaminated": False, "packing": "best_fit",
+        "_target_": "heed.data.treatment.Treatment", "max_tokens": 8, "over_long": "drop",
+        "on_bad_row": "error", "duplicates": "keep", "loss_on": "every_turn",
+        "validation_share": 0.0, "drop_contaminated": False, "packing": "best_fit",
         "limit": None, "examples_per_step": 4, "epochs": None, "steps": None, "micro_tokens": 8,
     }  # fmt: skip
     assert set(mistakes({"data": node})) == {"data.epochs"}

@@ -6,9 +6,10 @@ from heed.core.errors import ConfigError
 from heed.data.treatment import Treatment
 
 GOOD = {
-    "max_tokens": 64, "over_long": "drop", "on_bad_row": "error", "duplicates": "keep", "loss_on": "every_turn",
-    "validation_share": 0.0, "drop_contaminated": False, "packing": "best_fit", "limit": None, "examples_per_step": 4,
-    "epochs": 1, "steps": None, "micro_tokens": 64,
+    "max_tokens": 64, "over_long": "drop", "on_bad_row": "error", "duplicates": "keep",
+    "loss_on": "every_turn", "validation_share": 0.0, "drop_contaminated": False,
+    "packing": "best_fit", "limit": None, "examples_per_step": 4, "epochs": 1, "steps": None,
+    "micro_tokens": 64,
 }  # fmt: skip
 
 
