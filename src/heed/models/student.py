@@ -209,6 +209,7 @@ def load(
         RunError: nothing loadable is there.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -223,16 +224,19 @@ def load(
             output_loading_info=True,
             **pinned,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         raise RunError(
             f"student {name!r}: {path!r} (revision {revision}) could not be loaded: "
             f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
-    if wrong := [*found["missing_keys"], *found["mismatched_keys"]]:
+    if wrong := [
+        w for kind in ("missing", "mismatched", "unexpected") for w in found[f"{kind}_keys"]
+    ]:
         raise RunError(
-            f"student {name!r}: {len(wrong)} weights are missing in {path!r} or have another "
-            f"shape, {wrong[0]!r} for one; random numbers would stand in for them. Fetch it again."
+            f"student {name!r}: {len(wrong)} weights of {path!r} do not fit its config.json (they "
+            f"are missing, have another shape, or have no place), {wrong[0]!r} for one: another "
+            f"network would stand in for it. Fetch it again."
         )
     tokenizer = with_template(tokenizer, template)
     return Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
