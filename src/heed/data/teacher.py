@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import zlib
 from abc import ABC, abstractmethod
@@ -42,7 +43,7 @@ def need_file(path: str, what: str) -> Path:
         DataError: it does not; the message names the setting that points to the data folder.
     """
     found = Path(path)
-    if not found.is_file():
+    if not os.path.isfile(found):  # unlike Path.is_file, for names of any length
         raise DataError(
             f"{what}: there is no file {path} (looked in {Path.cwd()}). Without it there is "
             f"nothing to train on or score. Point to the folder that holds the data with "
@@ -209,19 +210,35 @@ def json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     Raises:
         DataError: naming the file, the line and what was found there.
     """
-    for number, line in enumerate(open_text(path).split("\n"), start=1):
+    for _, row in numbered_json_lines(path):
+        yield row
+
+
+def numbered_json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The objects of a .jsonl or .jsonl.gz file with the numbers of their lines.
+
+    Lines are counted from 1; blank ones, and a byte order mark before the first, are passed over.
+
+    Raises:
+        DataError: naming the file, the line and what was found there.
+    """
+    text = open_text(path).removeprefix("\ufeff")
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
             raise DataError(
                 f"{path}, line {number}: not JSON ({error}); found {line[:60]!r}. Every line must "
                 f"be one JSON object. Correct or remove the line."
             ) from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: expected a JSON object, found {line[:60]!r}.")
-        yield row
+            raise DataError(
+                f"{path}, line {number}: expected a JSON object, found {line[:60]!r}. Correct or "
+                f"remove the line."
+            )
+        yield number, row
 
 
 @component

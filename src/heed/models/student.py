@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.files import digest_file
-from heed.core.identity import Incidental, short_hash
+from heed.core.identity import Incidental, digest_model
 from heed.core.types import ChatTemplate
 from heed.models.architectures import Llama
 from heed.models.tokenizer import TokenizerRecipe
@@ -177,11 +176,7 @@ class Published(Student):
 
     def digest(self) -> str:
         """The pinned commit, or a digest of what the directory's files hold."""
-        if self.revision is not None:
-            return f"{self.path}@{self.revision}"
-        kinds = ("*.json", "*.safetensors", "*.model", "*.txt", "*.py")
-        files = sorted(file for kind in kinds for file in Path(self.path).glob(kind))
-        return short_hash({file.name: digest_file(file) for file in files})
+        return digest_model(self.path, self.revision)
 
     def fresh(self) -> Loaded:
         """Load from the hub or the directory; safetensors only."""

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
-from heed.core.identity import canonical
+from heed.core.identity import canonical, digest_model
 from heed.core.manifest import manifest
 from heed.data.encode import check_rows
 from heed.evaluation.suite import refuse_unequal
-from heed.models.student import Published
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
 from heed.study.result import result_of, show_result
-from heed.study.runs import read_run
-from heed.study.scores import SAY, kept_scores, refuse_other_suite, say_waiting, scores_of
+from heed.study.runs import read_run, run_lock
+from heed.study.scores import (
+    SAY,
+    kept_scores,
+    refuse_other_suite,
+    say_other_code,
+    say_waiting,
+    scores_of,
+)
 from heed.study.show import plan_table
 from heed.study.subjects import Tuned
 
@@ -34,10 +40,10 @@ def run_cell(cell: Cell) -> None:
     Raises:
         HeedError: the run cannot start or go on; the ledger has the reason.
     """
-    run, directory = cell.run, cell.directory
+    directory = cell.directory
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
-    with lock(cell.root / "locks" / run.id, say_waiting):
+    with lock(run_lock(directory), say_waiting):
         known = result_file.is_file()
         try:
             result = _recorded(cell, result_file) if known else _mirrored(cell, directory)
@@ -59,8 +65,7 @@ def _recorded(cell: Cell, result_file: Path) -> dict[str, Any]:
     then, now = result["suite_identity"], canonical(cell.suite)
     refuse_other_suite(result_file, cell.suite.name, {"suite": then}, {"suite": now})
     SAY.print("Already done; this is the recorded result.")
-    if result["code"] != (code := manifest()["code"]):
-        SAY.print(f"It was made by heed's code {result['code']}; the code is {code} now.")
+    say_other_code(result_file, result["code"])
     return result
 
 
@@ -104,7 +109,7 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     before = scores_of(Untuned(cell.model, around, cell.root), cell.suite)
     if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
-    tuned = Tuned(read_run(directory), cell.trainer.device, cell.root)
+    tuned = Tuned(read_run(directory), cell.trainer.device)
     after = kept_scores(tuned, cell.suite)  # the caller holds the lock of the run
     refuse_unequal(before.fingerprint, after.fingerprint)
     deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
@@ -120,10 +125,10 @@ def _fit(cell: Cell, directory: Path) -> None:
     SAY.print(f"Tuning [bold]{run.name}[/bold]")
     write_yaml(directory / "config.yaml", plain(cell))
     (directory / "metrics.jsonl").unlink(missing_ok=True)
+    about = {
+        "run": run.id,
+        "device": cell.trainer.device,
+        "base": digest_model(loaded.source, loaded.revision),
+    }
     found = fit(run.recipe, loaded, around, directory)
-    write_json(directory / "manifest.json", _about(cell) | {"fit": found})
-
-
-def _about(cell: Cell) -> dict[str, Any]:
-    base = {"base": cell.model.digest()} if isinstance(cell.model, Published) else {}
-    return manifest() | {"run": cell.run.id, "device": cell.trainer.device} | base
+    write_json(directory / "manifest.json", manifest() | about | {"fit": found})
