@@ -235,6 +235,20 @@ def test_a_model_without_its_manifest_is_trained_again(finished, tmp_path, monke
 
 
 @pytest.mark.slow
+def test_a_before_of_other_weights_than_those_that_were_tuned_is_refused(finished, tmp_path):
+    """A pre-training that is done again may end with other weights, under the same id."""
+    here = finished.copy(tmp_path)
+    (here.directory / "scores" / here.suite.name / "result.json").unlink()
+    (path,) = (tmp_path / "baselines").glob("*/manifest.json")
+    scored = json.loads(path.read_text())
+    assert scored["identity"]["weights"]
+    scored["identity"]["weights"] = "another"
+    path.write_text(json.dumps(scored))
+    with pytest.raises(RunError, match=r"weights another.*pre-training was done again"):
+        run_cell(here)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["nothing", "failed"])
 def test_what_was_lost_beside_a_result_is_written_again(word: str, finished, tmp_path):
     """Killed between the result and the ledger, or recorded as failed by mistake."""

@@ -225,7 +225,7 @@ def test_a_subject_whose_answers_are_given_must_say_what_made_them():
     class Nameless(GivenSubject):
         facts = directory = given = None
 
-    with pytest.raises(TypeError, match=r"abstract.*made_by"):
+    with pytest.raises(TypeError, match=r"abstract.*identity"):
         Nameless()  # type: ignore[abstract]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
+from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical, digest_model
 from heed.core.manifest import manifest
@@ -15,7 +16,7 @@ from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
 from heed.study.result import result_of, show_result
-from heed.study.runs import read_run, run_lock
+from heed.study.runs import TrainedRun, read_run, run_lock
 from heed.study.scores import (
     SAY,
     kept_scores,
@@ -110,10 +111,27 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
     tuned = Tuned(read_run(directory), cell.trainer.device)
+    _refuse_other_base(before.directory, tuned.run)
     after = kept_scores(tuned, cell.suite)  # the caller holds the lock of the run
     refuse_unequal(before.fingerprint, after.fingerprint)
     deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
     return result_of(cell, deltas, before.directory)
+
+
+def _refuse_other_base(baseline: Path, run: TrainedRun) -> None:
+    """Refuse a *before* that another base has scored than the one that was tuned.
+
+    Raises:
+        RunError: the base was made anew between the two.
+    """
+    scored = read_json(baseline / "manifest.json")["identity"].get("weights")
+    if scored not in (None, run.manifest["base"]):
+        raise RunError(
+            f"{baseline} holds the scores of a base with the weights {scored}, but {run.directory} "
+            f"was tuned from one with {run.manifest['base']}: its pre-training was done again in "
+            f"between, and their difference would not be what tuning did. Move the directory that "
+            f"is older out of the way, and run this command again."
+        )
 
 
 def _fit(cell: Cell, directory: Path) -> None:

@@ -62,6 +62,11 @@ class Subject(ABC):
     def facts(self) -> dict[str, str]:
         """What it is: label -> text, for the page and the manifest."""
 
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What tells this subject from any other, as plain data."""
+
     @abstractmethod
     def directory(self, suite: Suite) -> Path:
         """Where its scores are kept."""
@@ -78,11 +83,6 @@ class Subject(ABC):
 
 class ModelSubject(Subject):
     """A subject that has to be asked; its finished answers outlive an interruption."""
-
-    @property
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """What tells this model from any other, as plain data."""
 
     @abstractmethod
     def load(self) -> Loaded:
@@ -142,6 +142,7 @@ def kept_scores(subject: Subject, suite: Suite) -> Kept:
     made = subject.scored(suite)
     about = manifest() | {
         "subject": subject.facts,
+        "identity": subject.identity,
         "suite_name": suite.name,
         "suite": canonical(suite),
         "rules": _rules(suite),

@@ -88,7 +88,7 @@ class GivenSubject(Subject):
 
     @property
     @abstractmethod
-    def made_by(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """What stands in the fingerprint instead of a model's settings."""
 
     @abstractmethod
@@ -109,7 +109,7 @@ class GivenSubject(Subject):
 
         scores = suite.score_given(answers)
         settings = suite.settings()
-        fingerprint = {key: settings[key] for key in ("tasks", "versions")} | self.made_by
+        fingerprint = {key: settings[key] for key in ("tasks", "versions")} | self.identity
         return Made(scores, fingerprint, events, notes)
 
 
@@ -131,7 +131,7 @@ class Responses(GivenSubject):
         return {"responses": visible(self.path.name), "file": visible(str(self.path))}
 
     @property
-    def made_by(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """Digest of the file."""
         if not os.path.isfile(self.path):  # unlike Path.is_file, for names of any length
             raise DataError(
@@ -142,7 +142,7 @@ class Responses(GivenSubject):
 
     def directory(self, suite: Suite) -> Path:
         """Named after the file; the rest of the name changes with whatever decides the scores."""
-        decides = short_hash({"suite": suite, "versions": versions(), **self.made_by})
+        decides = short_hash({"suite": suite, "versions": versions(), **self.identity})
         return self.root / "responses" / f"{slug(self.path.name)}--{decides}"
 
     def given(self, items: Sequence[Item]) -> Given:
@@ -172,14 +172,14 @@ class Controlled(GivenSubject):
         }
 
     @property
-    def made_by(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """What it answers to a prompt."""
         said = short_hash(self.control.respond("{prompt}"))
         return {"answers": f"control {self.control.name} {said}"}
 
     def directory(self, suite: Suite) -> Path:
         """Named after the control and the suite."""
-        decides = short_hash({"suite": suite, "versions": versions(), **self.made_by})
+        decides = short_hash({"suite": suite, "versions": versions(), **self.identity})
         return self.root / "controls" / f"{self.control.name}--{suite.name}--{decides}"
 
     def given(self, items: Sequence[Item]) -> Given:
