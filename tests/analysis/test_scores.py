@@ -137,6 +137,19 @@ def test_the_tables_are_whole_on_80_columns():
     assert row.split()[1:] == ["155", "157", "0.250", "0.12-0.62", "0.500", "0.25-0.75"]
 
 
+def test_nothing_that_is_shown_steers_a_terminal():
+    odd = "\x1b[31m"
+    of = sheet(
+        title=odd,
+        events={odd: 1},
+        notes=[f"key {odd}"],
+        strata={"ifeval": [stratum(odd), stratum(odd, f"{odd}:{odd}")]},
+    )
+    out = "\n".join(shown(80, of))
+    assert "\x1b" not in out
+    assert out.count(r"\x1b[31m") == 5
+
+
 def test_the_primary_metric_comes_first_with_a_star():
     lines = shown(80, sheet())
     metrics = [line.split()[0] for line in lines if line.startswith(("ifeval/", "books/"))]

@@ -264,5 +264,13 @@ def test_what_hydra_refuses_by_itself_is_a_screen_too(command):
     assert "Traceback" not in done.stderr
 
 
+def test_what_a_message_quotes_steers_no_terminal():
+    odd = "\x1b]0;title\x07\ud800"
+    mistake = Mistake("run", odd, f"why {odd}", f"do {odd}")
+    for error in (RunError(odd), ConfigError([mistake])):
+        assert "\x1b" not in shown(error)
+        assert r"\x1b]0;title\x07\ud800" in shown(error)
+
+
 def test_an_error_that_is_no_config_error_is_shown_as_it_reads():
     assert "no [data] here. Set data_dir." in shown(RunError("no [data] here. Set data_dir."))

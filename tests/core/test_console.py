@@ -2,9 +2,17 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from heed.core.console import Answered, answered_line, duration
+from heed.core.console import (
+    Answered,
+    answered_line,
+    duration,
+    progress_console,
+    result_console,
+    visible,
+)
 
 
 def told(steps: list[tuple[int, float]], total: int) -> list[str]:
@@ -51,6 +59,20 @@ def test_a_name_with_brackets_is_printed_as_it_is():
     out = io.StringIO()
     Answered(Console(file=out, width=110))("[red]x[/red]", 0, 2)
     assert out.getvalue().strip() == "[red]x[/red]: 0/2 prompts"
+
+
+def test_only_what_steers_a_terminal_is_spelt_out():
+    plain = "é \u00a0€\t\u3000\u2028\u200d\N{WOMAN}\u200d\N{ROCKET}\n:smile: [red]x[/red]"
+    assert visible(plain) == plain
+    odd = "\x1b[2J\r\b\x07\x9b\u202e\u2066\ud800"
+    assert visible(odd) == r"\x1b[2J\r\x08\x07\x9b\u202e\u2066\ud800"
+    visible("".join(map(chr, range(0x110000)))).encode()
+
+
+@pytest.mark.parametrize("console", [result_console, progress_console])
+def test_no_word_becomes_a_picture(console, capsys):
+    console().print("a :smile: b")
+    assert "a :smile: b" in "".join(capsys.readouterr())
 
 
 def test_times_are_rounded_to_what_one_can_know():

@@ -1,5 +1,6 @@
 """Properties of the run id: it changes with what decides the result, and with nothing else."""
 
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -7,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.core.component import component
-from heed.core.identity import Incidental, canonical, short_hash, versions
+from heed.core.identity import (
+    Incidental,
+    canonical,
+    digest_model,
+    short_hash,
+    slug,
+    versions,
+)
 
 
 @component
@@ -84,6 +92,24 @@ def test_an_id_is_twelve_hex_digits():
 def test_what_has_no_canonical_form_is_refused(foreign: object):
     with pytest.raises(TypeError, match="cannot be part of an identity"):
         canonical({"deep": [foreign]})
+
+
+def test_a_long_name_is_cut_at_bytes_and_between_characters():
+    assert slug("a" * 300) == "a" * 56
+    assert slug("漢" * 300) == "漢" * (56 // 3)
+    assert slug("caf\udce9") == "caf_"
+
+
+def test_the_digest_of_a_model_is_that_of_its_files_wherever_they_stand(tmp_path: Path):
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "model.safetensors").write_bytes(b"weights")
+        (tmp_path / place / "README.md").write_text(place)
+    one, two = (digest_model(str(tmp_path / place), None) for place in ("here", "there"))
+    assert one == two
+    (tmp_path / "there/model.safetensors").write_bytes(b"other weights")
+    assert digest_model(str(tmp_path / "there"), None) != one
+    assert digest_model("organisation/name", "abc") == "organisation/name@abc"
 
 
 def test_the_versions_that_can_change_a_number_are_known():

@@ -1,11 +1,10 @@
 """What a model reaches that reads nothing: the lower bar of every score."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from heed.core.types import Answer, Item
+from heed.core.types import Answer
 from heed.evaluation.controls import CONTROLS
 from heed.evaluation.ifeval import PromptFile
 from heed.evaluation.suite import Suite
@@ -43,11 +42,8 @@ def test_on_the_real_prompts_a_word_beats_prose_and_the_echo_beats_both(shared_d
     )  # fmt: skip
     reached = {}
     for name, control in CONTROLS.items():
-
-        def answer(_: str, item: Item, say: Callable[[str], str] = control.respond) -> Answer:
-            return Answer(say(item.prompt), 0, None)
-
-        scores = suite.score_given(answer)
+        said = {i.key: Answer(control.respond(i.prompt), 0, None) for i in task.items()}
+        scores = suite.score_given(lambda *_, said=said: said)
         found = suite.summarise(scores)["ifeval"]
         reached[name] = [
             round(100 * found[f"{level}_level_strict_acc"].value, 2) for level in ("inst", "prompt")

@@ -55,7 +55,7 @@ def real_suite(shared: Path, prompts: str = "ifeval_input_data.jsonl") -> Suite:
 
 def score_file(suite: Suite, path: Path) -> tuple[list[ItemScore], dict[str, int]]:
     given = read_responses(path, suite.tasks["ifeval"].items())
-    return suite.score_given(lambda _, item: given.answers[item.key]), dict(given.events)
+    return suite.score_given(lambda *_: given.answers), dict(given.events)
 
 
 def test_the_four_metrics_are_followed_over_asked():
@@ -105,6 +105,13 @@ def test_a_missing_prompts_file_is_named_with_the_setting_that_points_to_it():
         ({"kwargs": '[{}, {"keywords": ["hi"]}]'}, "kwargs is"),
         ({"prompt": None}, "prompt is 'None'"),
         ({"kwargs": [{"comma": 1}, {}]}, "punctuation:no_comma does not take the arguments"),
+        ({"key": None}, r"The row \{'key': None, 'prompt'.*: the key is None, which names no"),
+        ({"key": [1]}, r"The row \{'key': \[1\].*: the key is \[1\]"),
+        ({"key": True}, "the key is True"),
+        ({"key": 1.5}, "the key is 1.5"),
+        ({"key": "k\udc00"}, r"The row \{'key': 'k\\udc00'.*half a character"),
+        ({"prompt": "Say \ud800."}, "half a character"),
+        ({"kwargs": [{}, {"keywords": ["\udfff"]}]}, "half a character"),
     ],
 )
 def test_a_row_that_cannot_be_scored_is_refused(change: dict, reason: str):
@@ -123,8 +130,26 @@ def test_missing_fields_repeated_keys_and_no_rows_are_refused():
         check_rows([{k: v for k, v in NO_COMMA.items() if k != "kwargs"}])
     with pytest.raises(DataError, match="Key 7 appears twice"):
         check_rows([NO_COMMA, NO_COMMA])
+    with pytest.raises(DataError, match="Key 7 appears twice"):
+        check_rows([NO_COMMA, {**NO_COMMA, "key": 7.0}])
     with pytest.raises(DataError, match="no prompts"):
         check_rows([])
+
+
+def test_a_prompt_and_its_response_have_one_key_however_a_program_wrote_it(tmp_path: Path):
+    rows, said = tmp_path / "rows.jsonl", tmp_path / "said.jsonl"
+    rows.write_text("\ufeff" + json.dumps({**NO_COMMA, "key": 7.0}) + "\n")
+    said.write_text('\ufeff{"key": 7, "response": "hi"}\n')
+    items = prompt_file(rows).items()
+    assert read_responses(said, items).answers["7"].text == "hi"
+
+
+@pytest.mark.parametrize("line", ["[" * 200_000, f'{{"key": {"9" * 5000}}}', "[1]", "{"])
+def test_a_line_of_prompts_that_cannot_be_read_is_named(tmp_path: Path, line: str):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(f"{json.dumps(NO_COMMA)}\n{line}\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2: (not JSON|expected a JSON object)"):
+        prompt_file(rows).items()
 
 
 def test_groups_and_types_add_up_to_the_whole():
@@ -189,7 +214,9 @@ def test_rules_are_looked_up_in_a_table_and_have_no_default():
 @pytest.mark.shared
 def test_the_real_prompts_are_541_with_834_instructions_of_25_types_in_9_groups(shared_data: Path):
     suite = real_suite(shared_data)
-    scores = suite.score_given(lambda _, item: Answer(item.prompt, 0, None))
+    scores = suite.score_given(
+        lambda _, items: {item.key: Answer(item.prompt, 0, None) for item in items}
+    )
     found = suite.breakdown(scores)["ifeval"]
     types, groups = ([s for s in found if bool(s.name) == named] for named in (True, False))
     assert (len(scores), len(types), len(groups)) == (541, 25, 9)

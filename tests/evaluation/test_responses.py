@@ -41,6 +41,7 @@ def test_keys_and_prompts_plain_and_gzipped_in_any_order_give_the_same(said: Sai
     texts = ["one", "two\u2028\nlines", "three", "fo\u00fcr"]
     by_key = keyed(*texts)
     by_number = [{**row, "key": int(row["key"])} for row in by_key]
+    by_number[0]["key"] = 1000.0
     by_prompt = [{"prompt": i.prompt, "response": t} for i, t in zip(ITEMS, texts, strict=True)]
     by_both = [a | b for a, b in zip(by_key, by_prompt, strict=True)]
     foreign_keys = [{**row, "key": f"row {n}"} for n, row in enumerate(by_prompt)]
@@ -82,6 +83,17 @@ def test_a_prompt_whose_text_has_changed_is_scored_and_told(said: Said):
     assert found.events[responses.OTHER_TEXT] == 1
     padded = {"key": "1000", "prompt": f" {ITEMS[0].prompt}\n", "response": "one"}
     assert responses.OTHER_TEXT not in read_responses(said(padded), ITEMS).events
+
+
+def test_what_a_row_does_not_give_matches_no_blank_key_or_prompt(said: Said):
+    items = [Item("", "Ask."), Item("2", "")]
+    foreign = {"key": "77", "response": "stray"}
+    only_text = {"prompt": "Tell.", "response": "stray too"}
+    found = read_responses(said(foreign, only_text, {"key": 2, "response": "x"}), items)
+    assert [found.answers[item.key].text for item in items] == [None, "x"]
+    assert found.events[responses.STRAY] == 2
+    blank = {"prompt": " ", "response": "the blank prompt's"}
+    assert read_responses(said(blank), items).answers["2"].text == "the blank prompt's"
 
 
 def test_half_a_character_is_replaced_and_counted_so_that_scores_can_be_written(said: Said):

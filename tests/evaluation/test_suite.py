@@ -1,6 +1,6 @@
 """Properties of a suite: same items, same settings, honest signs, whole records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import pytest
 
 from heed.core.component import component
-from heed.core.errors import ConfigError, DataError, RunError
+from heed.core.errors import ConfigError, RunError
 from heed.core.files import read_json
 from heed.core.identity import Incidental
 from heed.core.stats import share_interval
 from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio, Request, Stratum
 from heed.evaluation.record import read_scores, write_scores
-from heed.evaluation.suite import Suite, refuse_unequal
+from heed.evaluation.suite import AnswersTo, Suite, refuse_unequal
 from heed.evaluation.task import Task
 from heed.models.backend import Backend
 
@@ -122,14 +122,31 @@ def test_a_score_that_is_no_number_names_its_item_and_a_next_step(loaded, monkey
 
 def test_given_answers_are_scored_like_generated_ones(loaded):
     said = suite(tasks={"said": Toy(count=6, weighed=False)}, margin={"said": 0.02})
-    given = said.score_given(lambda task, item: Answer(f"Q: {item.prompt}", 2, "stop"))
+
+    def answers(say: Callable[[str, Item], str]) -> AnswersTo:
+        return lambda task, items: {i.key: Answer(say(task, i), 2, "stop") for i in items}
+
+    given = said.score_given(answers(lambda task, item: f"Q: {item.prompt}"))
     assert given == said.score(loaded)
-    assert given != said.score_given(lambda task, item: Answer(task, 2, "stop"))
+    assert given != said.score_given(answers(lambda task, item: task))
 
 
 def test_a_task_that_weighs_likelihoods_is_refused_by_name_where_answers_are_given():
-    with pytest.raises(DataError, match="Task weighed of suite toy weighs likelihoods"):
-        suite().score_given(lambda task, item: Answer("0", 0, None))
+    def never(task: str, items: Sequence[Item]) -> dict[str, Answer]:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(ConfigError, match="its task weighed weighs likelihoods") as caught:
+        suite().score_given(never)
+    assert caught.value.mistakes[0].found == "toy"
+
+
+def test_answers_that_are_given_read_the_items_of_each_task_once(monkeypatch):
+    read = []
+    items = Toy.items
+    monkeypatch.setattr(Toy, "items", lambda task: read.append(task.count) or items(task))
+    said = suite(tasks={"said": Toy(count=6, weighed=False)}, margin={"said": 0.02})
+    said.score_given(lambda task, items: {i.key: Answer("0", 0, None) for i in items})
+    assert read == [6]
 
 
 def test_the_breakdown_has_the_tasks_that_have_parts_and_each_only_its_own_scores():

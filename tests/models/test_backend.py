@@ -1,7 +1,6 @@
 """Properties of what turns prompts into answers: speed leaves no trace, and what might is told."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import torch
 
@@ -12,12 +11,17 @@ OWN = HeedBackend(batch_tokens=2000, rows=4)
 ASKED = ["Name a colour.", "Name a fish, please.", "Why?"]
 
 
-def test_settings_name_what_may_change_a_text(loaded):
-    assert OWN.settings(loaded) == {"name": "heed"}
-    assert OWN.settings(SimpleNamespace(model=loaded.model.to(torch.bfloat16))) == {
-        "name": "heed",
-        "batch": [2000, 4],  # in short types, how prompts are batched may decide a near tie
-    }
+def test_settings_of_speed_are_no_settings_of_the_scores(loaded):
+    assert OWN.settings(loaded) == HeedBackend(batch_tokens=9, rows=1).settings(loaded)
+
+
+def test_answers_in_a_short_type_are_told(loaded):
+    events: Counter[str] = Counter()
+    list(OWN.answers(loaded, ASKED, max_new_tokens=2, events=events))
+    assert not events
+    loaded.model.to(torch.bfloat16)
+    list(OWN.answers(loaded, ASKED, max_new_tokens=2, events=events))
+    assert events == {"answers in bfloat16, where a near tie may hang on the batch": 3}
 
 
 def test_heeds_backend_is_heeds_engine(loaded):

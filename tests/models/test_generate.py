@@ -1,5 +1,7 @@
 """Properties of greedy generation: batching changes the speed, never the texts."""
 
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer
-from heed.models.generate import generate, left_padded
+from heed.models.generate import _Rows, generate, left_padded
+from heed.models.slots import Slots
 from heed.models.student import Loaded
 
 WORDS = 40
@@ -147,20 +150,79 @@ def test_the_order_of_prompts_does_not_change_an_answer(llama: Loaded):
     assert answers(llama, asked, 8, 200) == answers(llama, asked[::-1], 8, 200)[::-1]
 
 
-def test_no_step_exceeds_its_budget_of_rows_and_columns(llama: Loaded, monkeypatch):
-    sizes = []
-    forward = llama.model.forward
+@pytest.mark.parametrize("budget", [900, 2000, 4000])
+def test_keys_and_values_stay_within_their_budget(llama: Loaded, monkeypatch, budget: int):
+    monkeypatch.setattr("heed.models.generate.LONG", 6)
+    held, made = [], []
+    forward, begin = llama.model.forward, Slots.__init__
 
     def watched(**inputs):
-        sizes.append(inputs["attention_mask"].shape)
-        return forward(**inputs)
+        out = forward(**inputs)
+        alive = [cache for ref in made if (cache := ref()) is not None and cache.filled]
+        held.append(sum(len(c.filled[0].keys) * c.capacity for c in alive))
+        return out
+
+    def noted(cache, model):
+        begin(cache, model)
+        made.append(weakref.ref(cache))
 
     monkeypatch.setattr(llama.model, "forward", watched)
-    answers(llama, prompts(30), 10, batch_tokens=90)
-    assert max(rows * columns for rows, columns in sizes) <= 90
-    sizes.clear()
+    monkeypatch.setattr(Slots, "__init__", noted)
+    answers(llama, prompts(40), 30, batch_tokens=budget)
+    assert budget / 8 < max(held) <= budget
+
+
+def test_no_more_rows_than_asked_for_are_decoded_together(llama: Loaded, monkeypatch):
+    rows = []
+    forward = llama.model.forward
+    monkeypatch.setattr(
+        llama.model,
+        "forward",
+        lambda **inputs: (rows.append(len(inputs["input_ids"])), forward(**inputs))[1],
+    )
     answers(llama, prompts(30), 10, max_rows=7)
-    assert max(rows for rows, _ in sizes) == 7
+    assert max(rows) == 7
+
+
+def test_a_model_whose_positions_depend_on_the_longest_row_is_asked_one_by_one():
+    """With longrope the library scales all rows alike once one of them is long."""
+    rope = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4, "original_max_position_embeddings": 16,
+    }  # fmt: skip
+    config = transformers.Phi3Config(
+        **SHAPE, original_max_position_embeddings=16, rope_parameters=rope
+    )
+    torch.manual_seed(0)
+    model = transformers.Phi3ForCausalLM(config)
+    phi = replace(student("Llama"), model=model)
+    one = [answers(phi, [p], 12)[0] for p in prompts(12)]
+    assert answers(phi, prompts(12), 12) == one
+
+
+def test_a_model_that_keeps_nothing_in_the_cache_is_refused():
+    shape = {k: v for k, v in SHAPE.items() if not k.startswith(("hid", "num", "inter", "max"))}
+    torch.manual_seed(0)
+    model = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(**shape, **GPT2))
+    with pytest.raises(RunError, match=r"OpenAIGPTLMHeadModel keeps .*backend=vllm"):
+        answers(replace(student("Llama"), model=model), prompts(2), 3)
+
+
+def test_rows_that_are_wider_than_those_they_join_change_no_text(llama: Loaded):
+    encoded = [llama.tokenizer.encode(p) for p in prompts(9)]
+    order = sorted(range(9), key=lambda i: len(encoded[i]))
+    rows = _Rows(llama, encoded, cap=9)
+    found = {}
+    with torch.inference_mode(), llama.evaluating():
+        for place in order:  # the shortest first: each newcomer is wider than what is there
+            newcomer = rows.read([place])
+            found |= dict(newcomer.settle())
+            if newcomer.said:
+                rows.join(newcomer)
+            found |= dict(rows.step()) if rows.said else {}
+        while rows.said:
+            found |= dict(rows.step())
+    assert [found[i] for i in range(9)] == [alone(llama, p, 9) for p in prompts(9)]
 
 
 def test_a_finished_row_makes_room_at_once(llama: Loaded, monkeypatch):

@@ -75,6 +75,19 @@ def test_vllm_is_asked_for_greedy_answers_with_the_stated_stops_and_nothing_shar
     assert fake.given["max_model_len"] == longest + 9
 
 
+def test_answers_are_kept_before_the_next_prompts_are_asked(loaded, fake, monkeypatch):
+    monkeypatch.setattr("heed.models.vllm.AT_ONCE", 2)
+    asked = []
+    generate_all = FakeLLM.generate
+    monkeypatch.setattr(
+        FakeLLM, "generate", lambda self, p, w: (asked.append(len(p)), generate_all(self, p, w))[1]
+    )
+    said = VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter())
+    assert [next(said)[0], next(said)[0]] == [0, 1]
+    assert asked == [2]
+    assert [place for place, _ in said] == [2, 3]
+
+
 def test_texts_of_vllm_that_differ_from_heeds_own_are_counted(loaded, fake):
     fake.altered = "Why?"  # the shortest, so it is compared
     events: Counter[str] = Counter()

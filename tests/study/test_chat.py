@@ -13,7 +13,7 @@ from tiny import ROOT, Finished, evaluation
 from heed.core.errors import RunError
 from heed.core.types import Answer, Message
 from heed.models.backend import HeedBackend
-from heed.study.chat import Conversation, talk, typed, visible
+from heed.study.chat import Conversation, talk, typed
 from heed.study.evaluation import run_evaluation
 
 
@@ -86,7 +86,41 @@ def test_commands_are_not_said_to_the_student(loaded, capsys):
 def test_what_the_student_says_is_neither_markup_nor_a_command_to_the_terminal(loaded, capsys):
     talk(Conversation(loaded, 10, Parrot(said("[red]a[/red] \x1b[2J"))), iter(["x"]))  # type: ignore[arg-type]
     assert capsys.readouterr().out == "[red]a[/red] \\x1b[2J\n"
-    assert visible("é\n\t€") == "é\n\t€"
+
+
+def test_an_answer_is_written_as_it_is_and_at_once(loaded, monkeypatch):
+    class Out(io.StringIO):
+        flushed = ""
+
+        def flush(self) -> None:
+            self.flushed = self.getvalue()
+
+    out = Out()
+    monkeypatch.setattr(sys, "stdout", out)
+    odd = ":smile:\ta \u00a0b  \n" + "long " * 100
+    talk(Conversation(loaded, 10, Parrot(said(odd))), iter(["x"]))  # type: ignore[arg-type]
+    assert out.flushed == f"{odd}\n"
+
+
+def test_ctrl_c_ends_the_chat_also_within_an_answer(loaded, capsys):
+    class Slow(Parrot):
+        def answers(self, *_, **__) -> Iterator[tuple[int, Answer]]:
+            raise KeyboardInterrupt
+
+    try:
+        talk(Conversation(loaded, 10, Slow()), iter(["x", "y"]))  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        pytest.fail("it reaches the caller")
+    assert capsys.readouterr().out == ""
+
+
+def test_ctrl_c_while_typing_ends_the_chat(loaded, monkeypatch):
+    def stop(_: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", stop)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    talk(Conversation(loaded, 10, Parrot()), typed())  # type: ignore[arg-type]
 
 
 def test_typing_ends_with_the_input(monkeypatch, capsys):

@@ -16,6 +16,8 @@ from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, DataError, RunError
 from heed.core.files import read_json, read_jsonl
 from heed.evaluation.suite import Suite
+from heed.study.cell import Cell
+from heed.study.command import ScoringCommand
 from heed.study.evaluation import SUBJECTS, run_evaluation, subject_of
 from heed.study.run_cell import run_cell
 
@@ -76,6 +78,25 @@ def test_prompts_need_a_task_that_reads_a_file():
     two = ["suite=ifeval", "+task@suite.tasks.more=ifeval", "+suite.margin.more=0.1"]
     assert "ifeval, more" in mistakes("control=sure", "prompts=x", *two)["prompts"]
     assert "a chat asks no prompts" in mistakes("chat=a", "suite=ifeval", "prompts=x")["prompts"]
+
+
+@pytest.mark.parametrize("name", ["run", "chat", "responses"])
+@pytest.mark.parametrize("blank", ["", "'  '"])
+def test_a_subject_of_no_letters_is_a_mistake(name: str, blank: str):
+    said = mistakes(f"{name}={blank}")[name]
+    assert "nothing was given" in said
+    assert f"Give {name}={SUBJECTS[name]}" in said
+
+
+def test_no_file_of_prompts_is_a_mistake_and_not_the_suite_s_own():
+    assert "nothing was given" in mistakes("control=sure", "suite=ifeval", "prompts=")["prompts"]
+
+
+@pytest.mark.parametrize("name", ["run", "chat"])
+def test_a_word_that_hydra_reads_as_a_truth_is_one_mistake(name: str):
+    assert mistakes(f"{name}=true").keys() == {name}
+    assert "read as a truth value" in mistakes(f"{name}=true")[name]
+    assert getattr(command(f"{name}='true'"), name) == "true"
 
 
 @pytest.mark.parametrize("given", ["12e4", "1e5", "1.5"])
@@ -167,6 +188,28 @@ def test_a_suite_that_weighs_likelihoods_needs_a_model(subject: str, tmp_path):
 def test_a_file_of_responses_that_is_not_there_is_said_so(asked, tmp_path):
     with pytest.raises(DataError, match=r"There is no file of responses .*nothing\.jsonl"):
         run_evaluation(command(f"responses={tmp_path}/nothing.jsonl", *asked))
+
+
+@pytest.mark.parametrize("words", [["responses={long}"], ["control=sure", "prompts={long}"]])
+def test_a_name_that_no_disk_can_hold_is_that_of_no_file(words: list[str], asked):
+    words = [word.format(long="x" * 300) for word in words]
+    with pytest.raises(DataError, match="here is no file"):
+        run_evaluation(command(*asked, *words))
+
+
+def test_a_file_of_responses_and_its_scores_may_have_a_name_of_any_length(asked, tmp_path, capsys):
+    file = lines(tmp_path / ("a" * 246 + ".jsonl"), SAID)
+    run_evaluation(command(f"responses={file}", *asked))
+    (kept,) = (tmp_path / "out/responses").iterdir()
+    assert str(kept) in capsys.readouterr().out
+
+
+def test_what_both_commands_say_means_the_same_for_both(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = command("control=sure", "outputs=out")
+    assert isinstance(line, ScoringCommand)
+    assert issubclass(Cell, ScoringCommand)
+    assert line.root == tmp_path / "out"
 
 
 def test_prompts_that_are_not_there_are_said_so(asked, tmp_path):

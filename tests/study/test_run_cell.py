@@ -6,6 +6,8 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,14 +17,18 @@ from tiny import ROOT, STUDENT, TINY, Finished, cell, evaluation
 
 from heed.core.component import component
 from heed.core.errors import RunError
-from heed.core.files import read_json, read_jsonl
+from heed.core.files import lock, read_json, read_jsonl
+from heed.core.identity import digest_model
 from heed.evaluation.suite import Suite
+from heed.study import bases
 from heed.study.bases import load_base
 from heed.study.evaluation import run_evaluation
 from heed.study.ledger import latest
 from heed.study.run_cell import run_cell, surroundings
+from heed.study.runs import run_lock
 from heed.tracking.tracker import Tracker
 from heed.training import fit as fit_module
+from heed.training.run import base_run
 
 STEPS = 3  # of debug=quick
 FILES = """\
@@ -90,6 +96,7 @@ def test_a_finished_run_holds_what_the_design_says(finished: Finished):
     for name in FILES.splitlines():
         assert (finished.run / name).stat().st_size > 0, name
     assert finished.run.parent == finished.root / "runs"
+    assert run_lock(finished.run).is_file(), "the same lock as for whoever scores it"
     assert finished.run.name == f"nano-play_clear-lora-reference--{finished.cell.run.id}"
     assert (finished.run / "DONE").read_text().strip() == finished.cell.run.id
     assert (finished.root / finished.result["before"] / "summary.json").is_file()
@@ -138,6 +145,8 @@ def test_the_screen_and_the_ledger_tell_the_same_run(finished: Finished):
 def test_the_manifest_says_what_ran_on_what(finished: Finished):
     found = read_json(finished.run / "manifest.json")
     assert {"torch", "transformers", "lightning", "peft"} <= set(found["versions"])
+    (base,) = (finished.root / "runs").glob("*pretrain*[0-9a-f]/model")
+    assert found["base"] == digest_model(str(base), None)
     assert found["run"] == finished.cell.run.id
     assert found["fit"]["optimiser_steps"] == STEPS
     assert found["command"][0] == "train.py"
@@ -226,6 +235,20 @@ def test_a_model_without_its_manifest_is_trained_again(finished, tmp_path, monke
 
 
 @pytest.mark.slow
+def test_a_before_of_other_weights_than_those_that_were_tuned_is_refused(finished, tmp_path):
+    """A pre-training that is done again may end with other weights, under the same id."""
+    here = finished.copy(tmp_path)
+    (here.directory / "scores" / here.suite.name / "result.json").unlink()
+    (path,) = (tmp_path / "baselines").glob("*/manifest.json")
+    scored = json.loads(path.read_text())
+    assert scored["identity"]["weights"]
+    scored["identity"]["weights"] = "another"
+    path.write_text(json.dumps(scored))
+    with pytest.raises(RunError, match=r"weights another.*pre-training was done again"):
+        run_cell(here)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["nothing", "failed"])
 def test_what_was_lost_beside_a_result_is_written_again(word: str, finished, tmp_path):
     """Killed between the result and the ledger, or recorded as failed by mistake."""
@@ -257,12 +280,44 @@ def test_a_run_that_diverges_ends_with_code_2_and_an_entry(finished, tmp_path, m
 
 
 @pytest.mark.slow
+def test_a_base_that_is_done_waits_for_nobody(finished: Finished, monkeypatch):
+    """Somebody may hold its lock for long, to score it."""
+
+    def waits() -> None:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr(bases, "say_waiting", waits)
+    (base,) = (finished.root / "runs").glob("*pretrain*[0-9a-f]")
+    with lock(run_lock(base)):
+        load_base(finished.cell.model, surroundings(finished.cell), finished.root)
+
+
+@pytest.mark.slow
+def test_a_base_that_another_process_made_meanwhile_is_not_made_again(tmp_path, monkeypatch):
+    here = cell(tmp_path)
+    run = base_run(here.model)
+    assert run is not None
+    directory = tmp_path / "runs" / run.directory
+
+    @contextmanager
+    def late(*_: Any) -> Iterator[None]:
+        directory.mkdir(parents=True)
+        (directory / "DONE").touch()
+        yield
+
+    monkeypatch.setattr(bases, "lock", late)
+    no_training(monkeypatch)
+    with pytest.raises(RunError, match="could not be loaded"):
+        load_base(here.model, surroundings(here), here.root)
+
+
+@pytest.mark.slow
 def test_a_pretraining_is_not_mirrored(tmp_path):
     here = replace(cell(tmp_path), logger=Spy())  # type: ignore[type-var]
     Spy.seen.clear()
     load_base(here.model, surroundings(here), here.root)
     assert Spy.seen == []
-    (run,) = (tmp_path / "runs").iterdir()
+    (run,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     assert len(read_jsonl(run / "metrics.jsonl")) == 2
 
 

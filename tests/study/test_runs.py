@@ -11,7 +11,7 @@ from tiny import Finished, cell
 from heed.core.component import plain
 from heed.core.errors import RunError
 from heed.study.ledger import record
-from heed.study.runs import find_run, read_run
+from heed.study.runs import find_run, read_run, run_lock
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def shelf(tmp_path: Path) -> Path:
         run = tmp_path / "runs" / name
         (run / "model").mkdir(parents=True)
         (run / "config.yaml").write_text(yaml.safe_dump(config))
-        (run / "manifest.json").write_text(json.dumps({"run": name.rpartition("--")[2]}))
+        about = {"run": name.rpartition("--")[2], "time": "then", "code": "c0de"}
+        (run / "manifest.json").write_text(json.dumps(about))
     (run / "manifest.json").unlink()
     return tmp_path
 
@@ -39,7 +40,7 @@ def refused(given: str, root: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "given", ["abcdefabcdef", "abc", "b-y--abcdefabcdef", "runs/b-y--abcdefabcdef"]
+    "given", ["abcdefabcdef", "abc", "b-y", "b-y--abcdefabcdef", "runs/b-y--abcdefabcdef"]
 )
 def test_a_run_is_found_by_id_beginning_name_and_directory(shelf, monkeypatch, given: str):
     monkeypatch.chdir(shelf)
@@ -61,14 +62,15 @@ def test_a_run_is_read_from_its_own_config(shelf):
 
 @pytest.mark.slow
 def test_a_pretraining_is_a_run_too(finished: Finished):
-    base = next(p for p in (finished.root / "runs").iterdir() if "pretrain" in p.name)
+    (base,) = (finished.root / "runs").glob("*pretrain*[0-9a-f]")
     run = read_run(base)
     assert run.student.template == finished.cell.model.template
     assert run.teacher.name == "play_text"
 
 
-def test_a_beginning_of_several_ids_lists_them(shelf):
-    said = refused("0123", shelf)
+@pytest.mark.parametrize("given", ["0123", "a-x"])
+def test_a_beginning_or_name_of_several_runs_lists_them(shelf, given: str):
+    said = refused(given, shelf)
     assert "a-x--0123456789ab" in said
     assert "a-x--0123ffffffff" in said
     assert "b-y" not in said
@@ -78,6 +80,18 @@ def test_a_mistyped_run_gets_the_nearest_names(shelf):
     said = refused("b-y--abcdefabcdee", shelf)
     assert "There is no run 'b-y--abcdefabcdee'" in said
     assert "  b-y--abcdefabcdef\n" in said
+
+
+@pytest.mark.parametrize("given", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_a_word_that_no_disk_can_hold_is_no_run(shelf, given: str):
+    assert "There is no run" in refused(given, shelf)
+
+
+def test_a_lock_that_stands_beside_a_run_is_no_run(shelf):
+    run = find_run("abc", shelf)
+    run_lock(run.directory).touch()
+    assert find_run("b-y", shelf) == run
+    assert ".lock" not in refused("zzz", shelf)
 
 
 def test_an_empty_shelf_names_the_command_that_makes_a_run(tmp_path):
@@ -114,6 +128,11 @@ def test_any_other_directory_is_no_run(tmp_path):
         ("manifest.json", "{"),
         ("manifest.json", "[]"),
         ("manifest.json", "{}"),
+        ("manifest.json", '{"run": "abcdefabcdef", "code": "c0de"}'),
+        ("manifest.json", '{"run": "abcdefabcdef", "time": "then"}'),
+        ("manifest.json", '{"run": "abcdefabcdef", "time": 5, "code": "c0de"}'),
+        ("manifest.json", '{"run": "../../elsewhere", "time": "then", "code": "c0de"}'),
+        ("manifest.json", '{"run": 123456789012, "time": "then", "code": "c0de"}'),
         ("config.yaml", "a: ["),
         ("config.yaml", "text"),
         ("config.yaml", ""),

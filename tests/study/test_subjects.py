@@ -7,21 +7,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Finished
+from safetensors.torch import load_file, save_file
+from tiny import Finished, cell
 
 from heed.core.component import component, plain
 from heed.core.errors import RunError
-from heed.core.files import read_json
+from heed.core.files import read_json, read_jsonl, write_json, write_jsonl
 from heed.core.types import Answer, Item, ItemScore, Ratio
+from heed.evaluation.controls import CONTROLS
+from heed.evaluation.responses import NULL
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Task
 from heed.methods.adapters import LoRA
 from heed.models.backend import HeedBackend
 from heed.models.student import Loaded, Published, load
-from heed.study.runs import TrainedRun
+from heed.study import scores
+from heed.study.bases import Untuned
+from heed.study.runs import TrainedRun, read_run, run_lock
 from heed.study.scores import ModelSubject, refuse_other_suite, scores_of
-from heed.study.subjects import Tuned, load_run
+from heed.study.subjects import Controlled, GivenSubject, Responses, Tuned, load_run
 from heed.training.checkpoint import save_student
+from heed.training.run import base_run
 
 
 @component
@@ -145,14 +151,125 @@ def test_a_suite_is_refused_by_its_first_difference():
         refuse_other_suite(Path("x"), "toy", {"suite": {"a": 1}}, {"suite": {"a": 2}})
 
 
+def lose(name: str, key: str) -> Callable[[Path], None]:
+    """Make a JSON file of scores an empty object, or take something out of it."""
+
+    def harm(kept: Path) -> None:
+        found = read_json(kept / name)
+        write_json(kept / name, {k: v for k, v in found.items() if k != key and key != "all"})
+
+    return harm
+
+
+def cut_items(kept: Path) -> None:
+    write_jsonl(kept / "items.jsonl", read_jsonl(kept / "items.jsonl")[:-1])
+
+
+def repeat_an_item(kept: Path) -> None:
+    rows = read_jsonl(kept / "items.jsonl")
+    write_jsonl(kept / "items.jsonl", [*rows[:-1], rows[0]])
+
+
+def lose_a_metric(kept: Path) -> None:
+    rows = read_jsonl(kept / "items.jsonl")
+    write_jsonl(kept / "items.jsonl", [*rows[:-1], {**rows[-1], "metrics": {}}])
+
+
+HARM = {
+    "no task in the summary": (lose("summary.json", "all"), "metrics of echo are lost"),
+    "an item without its metric": (lose_a_metric, "metrics of echo are lost"),
+    "items cut": (cut_items, "5 items of echo are left of 6"),
+    "an item twice": (repeat_an_item, "5 items of echo are left of 6"),
+    "no counts": (lose("manifest.json", "items"), "KeyError: 'items'"),
+    "no code": (lose("manifest.json", "code"), "KeyError: 'code'"),
+}
+
+
+@pytest.mark.parametrize(("harm", "said"), HARM.values(), ids=HARM)
+def test_scores_of_which_a_part_is_lost_are_refused(harm, said: str, loaded, suite, tmp_path):
+    subject = InMemory(loaded, tmp_path)
+    harm(scores_of(subject, suite).directory)
+    with pytest.raises(RunError, match=f"does not hold whole scores.*{said}"):
+        scores_of(subject, suite)
+
+
+def test_scores_that_other_code_of_heed_made_are_shown_with_a_word_on_it(
+    loaded, suite, tmp_path, monkeypatch, capsys
+):
+    subject = InMemory(loaded, tmp_path)
+    made = scores_of(subject, suite)
+    scores_of(subject, suite)
+    assert "by heed's code" not in capsys.readouterr().err
+    monkeypatch.setattr(scores, "code_state", lambda: "c0de")
+    assert scores_of(subject, suite) == made
+    assert f"{made.directory} was made by heed's code" in (said := capsys.readouterr().err)
+    assert "the code is c0de now" in said
+
+
+@pytest.fixture
+def two_tasks(suite: Suite) -> Suite:
+    tasks = {"echo": Echoes(), "more": Echoes()}
+    return replace(suite, tasks=tasks, margin={"echo": 0.1, "more": 0.1})  # type: ignore[type-var]
+
+
+def test_events_of_several_text_tasks_name_their_task(suite, two_tasks, tmp_path):
+    file = tmp_path / "said.jsonl"
+    file.write_text('{"key": "k1", "response": null}\n{"key": "zz", "response": "x"}\n')
+    one, two = (Responses(file, tmp_path).scored(s) for s in (suite, two_tasks))
+    assert one.events[NULL] == 1
+    assert {f"{task}: {what}" for task in two_tasks.tasks for what in one.events} == set(two.events)
+    assert two.notes == [f"{task}: {note}" for task in two_tasks.tasks for note in one.notes]
+
+
+def test_a_subject_whose_answers_are_given_must_say_what_made_them():
+    class Nameless(GivenSubject):
+        facts = directory = given = None
+
+    with pytest.raises(TypeError, match=r"abstract.*identity"):
+        Nameless()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(("name", "reads"), [("sure", "no"), ("echo", "yes")])
+def test_a_control_says_whether_it_reads_the_prompt(name: str, reads: str, suite, tmp_path):
+    kept = scores_of(Controlled(CONTROLS[name], tmp_path), suite)
+    assert kept.sheet.facts["it reads the prompt"] == reads
+    assert "it reads the prompt" in (kept.directory / "report.html").read_text()
+
+
+def test_a_file_of_any_name_is_scored(suite, tmp_path):
+    for name in ("a" * 246 + ".jsonl", "漢" * 80 + ".jsonl", "caf\udce9.jsonl", "\x1b[2J.jsonl"):
+        (tmp_path / name).write_text('{"key": "k1", "response": "b"}\n')
+        kept = scores_of(Responses(tmp_path / name, tmp_path), suite)
+        assert kept.sheet.summary["echo"]["acc"].value == 1 / 6
+        assert kept.sheet.title.isprintable()
+
+
 def run_of_directory(directory: Path, **manifest: str) -> TrainedRun:
     return TrainedRun(directory, {}, {"run": "abc", "time": "then", **manifest})
 
 
 def test_the_same_run_trained_twice_is_two_models(tmp_path):
-    one = Tuned(run_of_directory(tmp_path), "cpu", tmp_path)
-    two = Tuned(run_of_directory(tmp_path, time="later"), "cpu", tmp_path)
+    one = Tuned(run_of_directory(tmp_path), "cpu")
+    two = Tuned(run_of_directory(tmp_path, time="later"), "cpu")
     assert one.identity != two.identity
+
+
+def test_a_run_has_one_lock_from_wherever_it_is_scored(suite, tmp_path):
+    run = run_of_directory(tmp_path / "runs/x--abc")
+    assert Tuned(run, "cpu").lock_file(suite) == run_lock(tmp_path / "runs/x--abc")
+
+
+def test_a_student_whose_pretraining_was_made_again_is_another_model(tmp_path, around):
+    student = cell(tmp_path).model
+    run = base_run(student)
+    assert run is not None
+    model = tmp_path / "runs" / run.directory / "model"
+    model.mkdir(parents=True)
+    found = []
+    for weights in (b"one", b"two", b"one"):
+        (model / "model.safetensors").write_bytes(weights)
+        found.append(Untuned(student, around, tmp_path).identity)
+    assert found[0] == found[2] != found[1]
 
 
 @pytest.fixture
@@ -182,6 +299,27 @@ def test_an_adapter_whose_base_has_changed_is_refused(adapter_run, tmp_path):
     file.write_text(file.read_text() + "\n")
     with pytest.raises(RunError, match="whose files have changed since the training"):
         load_run(adapter_run(), "cpu")
+
+
+def test_an_adapter_of_an_unknown_base_is_refused(adapter_run):
+    run = adapter_run()
+    with pytest.raises(RunError, match="digest not recorded then"):
+        load_run(replace(run, manifest={"run": run.id, "time": "then"}), "cpu")
+
+
+@pytest.mark.slow
+def test_an_adapter_of_a_pretraining_that_was_made_again_is_refused(finished: Finished, tmp_path):
+    """The base is not published, but made here: the same recipe may end with other weights."""
+    here = finished.copy(tmp_path)
+    (base,) = (tmp_path / "runs").glob("*pretrain*[0-9a-f]/model")
+    settings = here.directory / "model/adapter_config.json"
+    write_json(settings, read_json(settings) | {"base_model_name_or_path": str(base)})
+    load_run(read_run(here.directory), "cpu")
+    weights = load_file(base / "model.safetensors")
+    moved = {name: w + 0.5 for name, w in weights.items()}
+    save_file(moved, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunError, match="whose files have changed since the training"):
+        load_run(read_run(here.directory), "cpu")
 
 
 def test_a_base_that_is_gone_is_named(adapter_run, tmp_path):

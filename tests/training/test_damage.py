@@ -74,6 +74,21 @@ def test_a_damaged_description_or_tokenizer_is_refused(saved, kind: str, name: s
     assert str(model.parent) in refused(model, trained)
 
 
+WRONG = {
+    "hidden_size": "wide", "num_attention_heads": 0, "vocab_size": -1, "hidden_act": "none",
+    "rms_norm_eps": None, "head_dim": [1], "dtype": "float33", "rope_parameters": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize(("key", "value"), WRONG.items(), ids=WRONG)
+def test_settings_of_a_wrong_kind_are_refused(saved, kind: str, key: str, value):
+    model, trained = saved(kind)
+    file = (model if kind == "full" else model.parent / "base") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    assert str(model.parent) in refused(model, trained)
+
+
 def test_a_base_that_is_gone_is_named(saved):
     model, trained = saved("lora")
     shutil.rmtree(model.parent / "base")

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heed.analysis.scores import Sheet, short_metric
+from heed.core.console import visible
 from heed.core.types import Interval, Stratum
 
 
@@ -21,7 +22,7 @@ def show_scores(console: Console, sheet: Sheet) -> None:
     if sheet.events:
         console.print(events_table(sheet))
     for note in sheet.notes:
-        console.print(note, markup=False)
+        console.print(visible(note), markup=False)
 
 
 def metrics_table(sheet: Sheet) -> Table:
@@ -47,8 +48,8 @@ def strata_table(task: str, strata: Sequence[Stratum], level: float) -> Table:
     for name in ("prompts", "asked", *map(short_metric, strata[0].metrics)):
         table.add_column(name, justify="right", no_wrap=True)
     for stratum in strata:
-        short = stratum.name.removeprefix(f"{stratum.group}:")
-        title = Text(f"  {short}") if stratum.name else Text(stratum.group, "bold")
+        short = visible(stratum.name.removeprefix(f"{stratum.group}:"))
+        title = Text(f"  {short}") if stratum.name else Text(visible(stratum.group), "bold")
         counts = (str(stratum.items), str(stratum.asked))
         table.add_row(title, *counts, *map(_share, stratum.metrics.values()))
     return table
@@ -60,13 +61,13 @@ def events_table(sheet: Sheet) -> Table:
     table.add_column("what", overflow="fold")
     table.add_column("times", justify="right", no_wrap=True)
     for what, count in sheet.events.items():
-        table.add_row(Text(what), str(count))
+        table.add_row(Text(visible(what)), str(count))
     return table
 
 
 def _table(title: str) -> Table:
     return Table(
-        title=Text(title),
+        title=Text(visible(title)),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from heed.core.command import Command, mistakes_of
 from heed.core.config import LIBRARY_ERRORS, build_config
+from heed.core.console import visible
 from heed.core.errors import ConfigError, HeedError, Mistake
 
 EXIT_CODE = 2
@@ -112,7 +113,7 @@ def show(error: Exception) -> None:
 def screen(error: Exception) -> Group:
     """One error for the eye: the mistakes numbered, or the message as it is."""
     if not isinstance(error, ConfigError):
-        message = str(error) or type(error).__name__
+        message = visible(str(error)) or type(error).__name__
         return Group(Text("Cannot go on", "bold red"), Text(message.strip()))
     many = len(error.mistakes)
     parts: list[RenderableType] = [
@@ -121,7 +122,7 @@ def screen(error: Exception) -> Group:
     for number, mistake in enumerate(error.mistakes, 1):
         parts.append(Text(f"\n{number}  ", "bold").append(_given(mistake), "bold yellow"))
         parts += [
-            Padding(Text(line), (0, 0, 0, 3), expand=False)
+            Padding(Text(visible(line)), (0, 0, 0, 3), expand=False)
             for line in (mistake.why, mistake.action)
         ]
     return Group(*parts)
@@ -131,4 +132,4 @@ def _given(mistake: Mistake) -> str:
     """What was typed, as far as it is known."""
     if mistake.found in (mistake.where, "nothing", "the config itself"):
         return mistake.where + (" (not given)" if mistake.found == "nothing" else "")
-    return f"{mistake.where}={mistake.found}"
+    return visible(f"{mistake.where}={mistake.found}")

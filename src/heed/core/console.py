@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 
 from rich.console import Console
@@ -20,13 +21,36 @@ SECONDS = 1.0
 
 def result_console() -> Console:
     """For what a command was asked for: tables and paths."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(highlight=False, emoji=False, width=width)
 
 
 def progress_console() -> Console:
     """For what happens meanwhile."""
     width = None if sys.stderr.isatty() else PIPED_WIDTH
-    return Console(stderr=True, highlight=False, width=width)
+    return Console(stderr=True, highlight=False, emoji=False, width=width)
+
+
+BIDI = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+"""Unicode's names of the characters that turn the direction of what follows them."""
+
+
+def visible(text: str) -> str:
+    r"""A text from outside, without what could steer a terminal; all else stays as it is.
+
+    Spelt out are control characters but newline and tab, changes of direction, and half characters
+    (lone surrogates), which no terminal can be sent.
+
+    Example:
+        >>> visible("one\n\ttwo\x1b[2J")
+        'one\n\ttwo\\x1b[2J'
+    """
+    return "".join(repr(c)[1:-1] if _steers(c) else c for c in text)
+
+
+def _steers(c: str) -> bool:
+    hidden = unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"
+    return hidden or unicodedata.bidirectional(c) in BIDI
 
 
 class Answered:

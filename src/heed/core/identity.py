@@ -13,17 +13,25 @@ from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import Field
 
 from heed.core.component import is_component, target_of
+from heed.core.files import digest_file
 
 Incidental = "heed: does not decide the result"
 """Annotation of a field that changes where or how fast, never what: `Annotated[T, Incidental]`."""
 
-FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=64)]
 """A name that is also a folder."""
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.py")
+"""What a model in Hugging Face layout is made of: settings, weights, tokenizer, code."""
+
+SLUG_BYTES = 56
+"""Most bytes of a name within a file name: four of them and a hash fit into the 255 of a disk."""
 
 VERSIONS_THAT_MATTER = ("heed", "torch", "transformers", "tokenizers", "peft", "lightning")
 
@@ -85,13 +93,26 @@ def first_difference(one: Any, two: Any) -> tuple[str, Any, Any]:
 
 
 def slug(name: str) -> str:
-    """A name as part of a file name.
+    """A name as part of a file name, cut at `SLUG_BYTES`.
 
     Example:
         >>> slug("../organisation/student 1")
         '.._organisation_student_1'
     """
-    return re.sub(r"[^\w.]+", "_", name)
+    return re.sub(r"[^\w.]+", "_", name).encode()[:SLUG_BYTES].decode(errors="ignore")
+
+
+def digest_model(path: str, revision: str | None) -> str:
+    """What tells the files of one model from those of any other.
+
+    Args:
+        path: Hub id, or a directory in the same layout.
+        revision: The pinned commit of a hub id; None for a directory, whose files are read.
+    """
+    if revision is not None:
+        return f"{path}@{revision}"
+    files = sorted(file for kind in MODEL_FILES for file in Path(path).glob(kind))
+    return short_hash({file.name: digest_file(file) for file in files})
 
 
 def versions() -> dict[str, str]:

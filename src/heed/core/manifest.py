@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from heed.core.console import visible
 from heed.core.identity import versions
 
 
@@ -21,7 +22,7 @@ def manifest() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "versions": versions(),
         "code": code_state(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [visible(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
     }
 
 

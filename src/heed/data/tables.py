@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import reprlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ def need_file(path: str, what: str) -> Path:
         DataError: it does not; the message names the setting that points to the data folder.
     """
     found = Path(path)
-    if not found.is_file():
+    if not os.path.isfile(found):  # unlike Path.is_file, for names of any length
         raise DataError(
             f"{what}: there is no file {path} (looked in {Path.cwd()}). Without it there is "
             f"nothing to train on or score. Point to the folder that holds the data with "
@@ -113,8 +114,18 @@ def json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     Raises:
         DataError: naming the file, the line and what was found there.
     """
-    for _, value in read_json_lines(path, (), raised):
+    for _, value in numbered_json_lines(path):
         yield value
+
+
+def numbered_json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The objects of a .jsonl or .jsonl.gz file with the numbers of their lines, from 1.
+
+    Raises:
+        DataError: naming the file, the line and what was found there.
+    """
+    for place, value in read_json_lines(path, (), raised):
+        yield int(place.removeprefix("line ")), value
 
 
 def raised(error: Exception) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from heed.core.identity import Incidental
 from heed.core.stats import share_interval
 from heed.core.types import Answer, Item, ItemScore, Ratio, Stratum
 from heed.data.tables import json_lines, need_file
-from heed.evaluation.task import Task
+from heed.evaluation.task import Task, item_key
 from heed.evaluation.verifiers import (
     NEEDS_PUNKT,
     SEED,
@@ -76,7 +77,7 @@ class InstructionFollowing(Task):
         if self._needs_punkt(rows):
             find_punkt(self.nltk_folder())
         check_rows(rows, self.verifiers())
-        return [Item(key=str(row["key"]), prompt=row["prompt"], row=row) for row in rows]
+        return [Item(item_key("", row["key"]), row["prompt"], row=row) for row in rows]
 
     def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
         """Score a response strictly (as it is) and loosely (with common wrappings removed)."""
@@ -118,7 +119,13 @@ class InstructionFollowing(Task):
         }
 
     def digest(self) -> str:
-        """Hash of the rows, of the seed, and of the packages and data that hold the rules."""
+        """Hash of the rows, of the verifiers' seed, and of what is known of their rules.
+
+        Of the rules: the versions of the package of verifiers and of the packages beside it
+        (`rules_versions`), and, if a row needs it, the content of IFEval's `punkt_tab` data. Not in
+        it: other data that verifiers read, such as nltk's stop words for IFBench, and changes to
+        the packages' files that leave the version as it is.
+        """
         rows = self.rows()
         rules: dict[str, Any] = dict(rules_versions(self.verifiers()))
         if self._needs_punkt(rows):
@@ -215,12 +222,13 @@ def check_rows(rows: Sequence[Row], rules: RulesName = "ifeval") -> None:
     seen: set[str] = set()
     for row in rows:
         _check_fields(row)
-        if str(row["key"]) in seen:
+        key = item_key(f"The row {_shown(row)}", row["key"])
+        if key in seen:
             raise DataError(
-                f"Key {row['key']} appears twice, so before and after could not be paired. Give "
-                f"every row its own key."
+                f"Key {key} appears twice, so before and after could not be paired. Give every row "
+                f"its own key."
             )
-        seen.add(str(row["key"]))
+        seen.add(key)
         _check_instructions(row, rules)
     _try_each_type(rows, rules)
 
@@ -229,8 +237,13 @@ def _check_fields(row: Row) -> None:
     missing = [field for field in FIELDS if field not in row]
     if missing:
         raise DataError(
-            f"The row {str(dict(row))[:80]} lacks {', '.join(missing)}, so it cannot be scored. "
-            f"Every row needs {', '.join(FIELDS)}."
+            f"The row {_shown(row)} lacks {', '.join(missing)}, so it cannot be scored. Every row "
+            f"needs {', '.join(FIELDS)}."
+        )
+    if re.search("[\ud800-\udfff]", json.dumps(dict(row), ensure_ascii=False)):
+        raise DataError(
+            f"The row {_shown(row)} holds half a character (a lone surrogate), which no file of "
+            f"scores can hold. Write the whole character, or leave it out."
         )
     names, arguments = row["instruction_id_list"], row["kwargs"]
     kinds = {
@@ -249,6 +262,10 @@ def _check_fields(row: Row) -> None:
             f"Row {row['key']} has {len(names)} instructions and {len(arguments)} kwargs, so it is "
             f"not clear what to verify. Give one dict of kwargs per instruction, at least one."
         )
+
+
+def _shown(row: Row) -> str:
+    return ascii(dict(row))[:80]
 
 
 def _all_are(kind: type, values: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from typing import Any
 from heed.core.component import nearest
 from heed.core.errors import DataError
 from heed.core.types import Answer, Item
-from heed.data.tables import open_text
+from heed.data.tables import numbered_json_lines
+from heed.evaluation.task import item_key
 
 MISSING = "missing: no row for the prompt, scored as failed"
 NULL = "null response, scored as failed"
@@ -127,8 +128,8 @@ class _Finder:
             self._by_prompt.setdefault(item.prompt.strip(), []).append(item)
 
     def __call__(self, row: _Row) -> Item | None:
-        named = self._by_key.get(row.key or "")
-        said = self._by_prompt.get((row.prompt or "").strip(), [])
+        named = None if row.key is None else self._by_key.get(row.key)
+        said = [] if row.prompt is None else self._by_prompt.get(row.prompt.strip(), [])
         if named is None:
             if len(said) > 1:
                 raise DataError(
@@ -168,30 +169,16 @@ def _refuse_nothing(
 
 def _rows(path: Path) -> Iterator[_Row]:
     """The rows of the file, checked."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, for names of any length
         raise DataError(
             f"There is no file of responses {path} (looked in {Path.cwd()}). Give "
             f"responses=<file.jsonl>, one JSON object a line: key or prompt, and response."
         )
-    text = open_text(path).removeprefix("\ufeff")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _row(f"{path}, line {number}", number, line)
+    for number, found in numbered_json_lines(path):
+        yield _row(f"{path}, line {number}", number, found)
 
 
-def _row(where: str, number: int, line: str) -> _Row:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{where}: not JSON ({error}); found {line[:60]!r}. Every line must be one JSON "
-            f"object. Correct or remove the line."
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError(
-            f"{where}: expected a JSON object with key or prompt, and response; found "
-            f"{line[:60]!r}. Correct or remove the line."
-        )
+def _row(where: str, number: int, found: Mapping[str, Any]) -> _Row:
     key, prompt = _key(where, found), _text(where, found, "prompt")
     if key is None and prompt is None:
         raise DataError(
@@ -212,15 +199,7 @@ def _fields(found: Mapping[str, Any]) -> str:
 
 def _key(where: str, found: Mapping[str, Any]) -> str | None:
     key = found.get("key")
-    if isinstance(key, float) and key.is_integer():
-        key = int(key)
-    if key is None:
-        return None
-    if isinstance(key, str | int) and not isinstance(key, bool):
-        return _without_surrogates(str(key))
-    raise DataError(
-        f"{where}: the key is {key!r:.60}, which names no prompt. Give text or a whole number."
-    )
+    return None if key is None else _without_surrogates(item_key(where, key))
 
 
 def _text(where: str, found: Mapping[str, Any], field: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from heed.core.component import component, nearest
-from heed.core.errors import ConfigError, DataError, Mistake, RunError
+from heed.core.errors import ConfigError, Mistake, RunError
 from heed.core.identity import FileName, Incidental, first_difference, short_hash, versions
 from heed.core.stats import interval, paired_delta, verdict_of
 from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio, Stratum
@@ -20,6 +20,9 @@ from heed.models.backend import Backend
 if TYPE_CHECKING:
     from heed.evaluation.journal import Journal
     from heed.models.student import Loaded
+
+AnswersTo = Callable[[str, Sequence[Item]], Mapping[str, Answer]]
+"""Called with the task's name and its items; the answers by the items' keys."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the task's name, the number of answered items, and the number of all its items."""
@@ -81,10 +84,12 @@ class Suite:
     def fingerprint(self, loaded: Loaded) -> dict[str, Any]:
         """`settings` and how this student is spoken to: scores compare only if these are equal."""
         template = loaded.template
+        kind = str(loaded.model.dtype).removeprefix("torch.")
         return self.settings() | {
             "template": short_hash([template.prompt("{instruction}"), template.end_of_turn]),
             "stops": loaded.tokenizer.convert_ids_to_tokens(list(loaded.stop_ids)),
-            "precision": str(loaded.model.dtype).removeprefix("torch."),
+            # kernels of shorter types round in their own way on each kind of device
+            "precision": kind if kind == "float32" else f"{kind} on {loaded.model.device.type}",
             "backend": self.backend.settings(loaded),
         }
 
@@ -163,28 +168,31 @@ class Suite:
             for place, answer in said:
                 yield asked[place].key, answer
 
-    def score_given(self, answer_of: Callable[[str, Item], Answer]) -> list[ItemScore]:
+    def score_given(self, answers_to: AnswersTo) -> list[ItemScore]:
         """Score answers that no model here made: a file of responses, or a control.
 
         Args:
-            answer_of: Task's name and item -> answer.
+            answers_to: Task's name and items -> the answer to each, by its key.
 
         Returns:
             Scores in the order of `tasks` and of their items.
 
         Raises:
-            DataError: a task weighs likelihoods, which no text can give, or its data is missing.
+            ConfigError: a task weighs likelihoods, which no text can give.
+            DataError: a task's data is missing.
         """
+        items = {name: task.items() for name, task in self.tasks.items()}
+        if weighed := [name for name in items if any(item.requests for item in items[name])]:
+            why = (
+                f"its task {', '.join(weighed)} weighs likelihoods, which only a model has; a text "
+                f"has none."
+            )
+            action = "Choose a suite that is answered in text throughout, such as suite=ifeval."
+            raise ConfigError([Mistake("suite", self.name, why, action)])
         scores = []
         for name, task in self.tasks.items():
-            items = task.items()
-            if any(item.requests for item in items):
-                raise DataError(
-                    f"Task {name} of suite {self.name} weighs likelihoods, and a text has none, so "
-                    f"responses cannot be scored on it. Choose a suite whose tasks are all "
-                    f"answered in text, such as suite=ifeval."
-                )
-            scores += [_finite(task.score(name, item, answer_of(name, item))) for item in items]
+            answers = answers_to(name, items[name])
+            scores += [_finite(task.score(name, i, answers[i.key])) for i in items[name]]
         return scores
 
     def summarise(self, scores: Sequence[ItemScore]) -> dict[str, dict[str, Interval]]:

@@ -6,7 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.core.errors import DataError
 from heed.core.types import Answer, Item, ItemScore, Ratio, RowSource, Stratum
+
+
+def item_key(where: str, key: Any) -> str:
+    """The key of an item as text, the same for a prompt and for the response to it.
+
+    Args:
+        where: The file and line, or the row, for the message.
+        key: As it stands there.
+
+    Raises:
+        DataError: it is neither text nor a whole number.
+
+    Example:
+        >>> item_key("row", 7) == item_key("row", 7.0) == item_key("row", "7") == "7"
+        True
+    """
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
+    if isinstance(key, str | int) and not isinstance(key, bool):
+        return str(key)
+    raise DataError(
+        f"{where}: the key is {key!r:.60}, which names no prompt. Give text or a whole number."
+    )
 
 
 def weighed(

@@ -48,7 +48,7 @@ class Rules:
     Attributes:
         module: Holds `INSTRUCTION_DICT`, instruction type -> verifier.
         package: The distribution that it comes in.
-        beside: Other distributions that can change a verdict.
+        beside: Other distributions whose versions are told, because they too can change a verdict.
         install: The command that gets the package.
     """
 
@@ -182,7 +182,9 @@ def registry(rules: RulesName = "ifeval") -> Mapping[str, Any]:
 
 
 def rules_versions(rules: RulesName) -> dict[str, str | None]:
-    """Versions of all that can change a verdict; the commit too, where pip installed from git.
+    """Versions of the package of verifiers and of those beside it; None for one that is not there.
+
+    Where pip installed from git, the commit is added.
 
     Raises:
         DataError: the package is not installed.

@@ -55,10 +55,10 @@ class HeedBackend(Backend):
     """The engine of `heed.models.generate`: on any device, in any type of the weights."""
 
     batch_tokens: Annotated[PositiveInt, Incidental]
-    """Budget of key and value slots of one batch, rows x columns: memory and speed."""
+    """Most keys and values held at a time, in tokens: memory and speed."""
 
     rows: Annotated[PositiveInt, Incidental]
-    """Most rows at a time: memory and speed."""
+    """Most rows decoded together: memory and speed."""
 
     def answers(
         self,
@@ -68,9 +68,15 @@ class HeedBackend(Backend):
         max_new_tokens: int,
         events: Counter[str],
     ) -> Iterator[tuple[int, Answer]]:
-        """In float32 the texts are those of one prompt at a time, however they are batched."""
+        """In float32 the texts are those of one prompt at a time, but for ties within rounding.
+
+        In shorter types a near tie may hang on what is decoded beside it; such answers are told.
+        """
         from heed.models.generate import generate
 
+        kind = str(loaded.model.dtype).removeprefix("torch.")
+        if kind != "float32" and prompts:
+            events[f"answers in {kind}, where a near tie may hang on the batch"] += len(prompts)
         return generate(
             loaded,
             prompts,
@@ -80,9 +86,8 @@ class HeedBackend(Backend):
         )
 
     def settings(self, loaded: Loaded) -> dict[str, Any]:
-        """In types shorter than float32, texts may depend on how prompts are batched."""
-        exact = str(loaded.model.dtype) == "torch.float32"
-        return {"name": "heed"} | ({} if exact else {"batch": [self.batch_tokens, self.rows]})
+        """Nothing else: the rest is memory and speed."""
+        return {"name": "heed"}
 
 
 @component

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer
-from heed.models.slots import Slots
+from heed.models.slots import GROWTH, Slots
 from heed.models.student import Loaded
 
 LEFT_PADDED = ("sdpa", "eager")
@@ -47,8 +47,9 @@ def generate(
         loaded: The student.
         prompts: Rendered prompts, special tokens written out.
         max_new_tokens: Cap on generated tokens, the stop token included.
-        batch_tokens: Most rows x (longest prompt + max_new_tokens), but at least one row.
-        max_rows: Most rows.
+        batch_tokens: Most keys and values held at a time, in tokens; one row of each kind always
+            fits. Long and short texts share it, and so does the room for growth.
+        max_rows: Most rows of each kind.
 
     Yields:
         The place of a prompt and its answer, as it finishes.
@@ -59,13 +60,15 @@ def generate(
     """
     encoded = encoded_prompts(loaded, prompts, max_new_tokens)
     assert loaded.model.config._attn_implementation in LEFT_PADDED
+    if _looks_at_the_longest(loaded.model, encoded, max_new_tokens):
+        max_rows = 1
     waiting = deque(sorted(range(len(encoded)), key=lambda i: -len(encoded[i])))
     young, old = (_Rows(loaded, encoded, max_new_tokens) for _ in range(2))
     with loaded.evaluating():
         while waiting or young.said or old.said:
             longest = max(len(encoded[i]) for i in (*young.said, *old.said, *list(waiting)[:1]))
-            most = batch_tokens // (2 * longest + LONG + max_new_tokens)
-            most = max(1, min(max_rows, most))
+            columns = GROWTH * (2 * longest + LONG + max_new_tokens) + 2
+            most = max(1, min(max_rows, int(batch_tokens / columns)))
             finished = _advance(waiting, young, old, most)
             yield from ((place, answer_of(loaded, ids)) for place, ids in finished)
 
@@ -114,6 +117,16 @@ def encoded_prompts(loaded: Loaded, prompts: Sequence[str], max_new_tokens: int)
     return encoded
 
 
+def _looks_at_the_longest(model: Any, encoded: Sequence[list[int]], cap: int) -> bool:
+    """Whether a text may change with what stands beside it: positions scaled by the longest row."""
+    config = model.config.get_text_config()
+    given = getattr(config, "rope_parameters", None) or {}
+    kinds = [given, *(part for part in given.values() if isinstance(part, dict))]
+    scaled = [kind for kind in kinds if kind.get("rope_type") in ("longrope", "dynamic")]
+    longest = max(map(len, encoded), default=0) + cap
+    return any(longest > kind.get("original_max_position_embeddings", 0) for kind in scaled)
+
+
 FREE = -1
 """Stands for the prompt of a row that has none."""
 
@@ -146,6 +159,7 @@ class _Rows:
         made.position = mask.sum(-1) - 1
         made.newest = self._forward(made.cache, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
         made.cache.columns.stop = ids.shape[1]
+        made.cache.check_filled()
         return made
 
     def step(self) -> Finished:
@@ -205,10 +219,10 @@ class _Rows:
         return made
 
     def join(self, newcomers: _Rows) -> None:
-        """Put rows beside these, in free rows or in new ones.
-
-        At least one of these is as long as the newcomers: they came before, and longest first.
-        """
+        """Put rows beside these, in free rows or in new ones."""
+        if self.said and newcomers.cache.columns.width > self.cache.columns.stop:
+            mine = self.take([row for row, place in enumerate(self.places) if place != FREE])
+            newcomers.join(mine)  # the wider rows have the room
         if not self.said:
             self.__dict__ |= newcomers.__dict__
             return

@@ -111,11 +111,7 @@ class Slots(Cache):
     def __init__(self, model: Any):
         kinds = [type(layer) for layer in DynamicCache(config=model.config).layers]
         if odd := set(kinds) - {DynamicLayer, DynamicSlidingWindowLayer}:
-            raise RunError(
-                f"{type(model).__name__} keeps {', '.join(sorted(k.__name__ for k in odd))} "
-                f"between tokens, where heed's engine knows keys and values only, so its texts "
-                f"could not be trusted. Choose backend=vllm, or another student."
-            )
+            raise _unknown(model, ", ".join(sorted(kind.__name__ for kind in odd)))
         self.model, self.columns = model, Columns()
         super().__init__(layers=[SlotLayer(self.columns) for _ in kinds])
 
@@ -123,6 +119,11 @@ class Slots(Cache):
     def filled(self) -> list[SlotLayer]:
         """Layers that hold something: some models share keys and values between layers."""
         return [layer for layer in self.layers if layer.is_initialized]
+
+    def check_filled(self) -> None:
+        """Refuse a model that has read a prompt and put nothing here."""
+        if not self.filled:
+            raise _unknown(self.model, "something of its own")
 
     @property
     def capacity(self) -> int:
@@ -152,6 +153,7 @@ class Slots(Cache):
         The newcomers must not be wider than what stands left of `stop` here.
         """
         theirs, stop = newcomers.columns, self.columns.stop
+        assert theirs.width <= stop, "there is no room to the left of the newest token"
         where = torch.tensor(rows, device=self.filled[0].device)
         for mine, other in zip(self.filled, newcomers.filled, strict=True):
             for name in ("keys", "values"):
@@ -173,3 +175,10 @@ class Slots(Cache):
         """Keep these rows, i64[rows]; a row may be named again to stand for a free one."""
         for layer in self.filled:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+
+
+def _unknown(model: Any, what: str) -> RunError:
+    return RunError(
+        f"{type(model).__name__} keeps {what} between tokens, where heed's engine knows keys and "
+        f"values only, so its texts could not be trusted. Choose backend=vllm, or another student."
+    )

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.files import digest_file
-from heed.core.identity import Incidental, short_hash
+from heed.core.identity import Incidental, digest_model
 from heed.core.types import ChatTemplate
 from heed.models.architectures import Llama
 from heed.models.tokenizer import TokenizerRecipe
@@ -196,11 +195,7 @@ class Published(Student):
 
     def digest(self) -> str:
         """The pinned commit, or a digest of what the directory's files hold."""
-        if self.revision is not None:
-            return f"{self.path}@{self.revision}"
-        kinds = ("*.json", "*.safetensors", "*.model", "*.txt", "*.py")
-        files = sorted(file for kind in kinds for file in Path(self.path).glob(kind))
-        return short_hash({file.name: digest_file(file) for file in files})
+        return digest_model(self.path, self.revision)
 
     def fresh(self) -> Loaded:
         """Load from the hub or the directory; safetensors only."""
@@ -229,6 +224,7 @@ def load(  # noqa: PLR0913 (what `loading` says, key by key)
         RunError: nothing loadable is there, or it lacks tokens of the template.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -245,16 +241,19 @@ def load(  # noqa: PLR0913 (what `loading` says, key by key)
             output_loading_info=True,
             **pinned,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         raise RunError(
             f"student {name!r}: {path!r} (revision {revision}) could not be loaded: "
             f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
-    if wrong := [*found["missing_keys"], *found["mismatched_keys"]]:
+    if wrong := [
+        w for kind in ("missing", "mismatched", "unexpected") for w in found[f"{kind}_keys"]
+    ]:
         raise RunError(
-            f"student {name!r}: {len(wrong)} weights are missing in {path!r} or have another "
-            f"shape, {wrong[0]!r} for one; random numbers would stand in for them. Fetch it again."
+            f"student {name!r}: {len(wrong)} weights of {path!r} do not fit its config.json (they "
+            f"are missing, have another shape, or have no place), {wrong[0]!r} for one: another "
+            f"network would stand in for it. Fetch it again."
         )
     added = with_template(tokenizer, template, new_tokens)
     if added:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,6 +19,9 @@ from heed.core.errors import RunError
 from heed.core.types import Answer
 from heed.models.generate import answer_of, encoded_prompts, generate
 from heed.models.student import Loaded
+
+AT_ONCE = 256
+"""Prompts that vLLM is given at a time: their answers are kept before the next are asked for."""
 
 
 def installed_version() -> str:
@@ -71,8 +74,12 @@ def vllm_answers(
     encoded = encoded_prompts(loaded, prompts, max_new_tokens)
     if not encoded:
         return
-    said = _said(loaded, encoded, max_new_tokens, gpu_share)
-    answers = [answer_of(loaded, ids) for ids in said]
+    ask = _engine(loaded, max(map(len, encoded)) + max_new_tokens, max_new_tokens, gpu_share)
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(encoded), AT_ONCE):
+        for place, ids in enumerate(ask(encoded[start : start + AT_ONCE]), start):
+            answers[place] = answer_of(loaded, ids)
+            yield place, answers[place]
     shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
     asked = [prompts[i] for i in shortest]
     own = generate(loaded, asked, max_new_tokens=max_new_tokens, batch_tokens=1, max_rows=1)
@@ -80,13 +87,12 @@ def vllm_answers(
     events["of these, texts that differ"] += sum(
         answer.text != answers[shortest[place]].text for place, answer in own
     )
-    yield from enumerate(answers)
 
 
-def _said(
-    loaded: Loaded, encoded: Sequence[list[int]], cap: int, gpu_share: float
-) -> list[list[int]]:
-    """Generated ids of each prompt, the stop token included."""
+def _engine(
+    loaded: Loaded, longest: int, cap: int, gpu_share: float
+) -> Callable[[Sequence[list[int]]], list[list[int]]]:
+    """A vLLM with the student's weights: ids of prompts -> generated ids, stop token included."""
     from vllm import LLM, SamplingParams
 
     with tempfile.TemporaryDirectory(prefix="heed-vllm-") as directory:
@@ -95,7 +101,7 @@ def _said(
         engine: Any = LLM(
             model=directory,
             dtype=str(loaded.model.dtype).removeprefix("torch."),
-            max_model_len=max(map(len, encoded)) + cap,
+            max_model_len=longest,
             gpu_memory_utilization=gpu_share,
             enable_prefix_caching=False,  # shared prefixes have mixed up adapters and bases
             generation_config="vllm",  # none of the student's own penalties
@@ -109,8 +115,12 @@ def _said(
         ignore_eos=True,  # the stops are those that are stated, and no others
         detokenize=False,
     )
-    found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
-    return [_whole(loaded, request.outputs[0]) for request in found]
+
+    def ask(encoded: Sequence[list[int]]) -> list[list[int]]:
+        found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
+        return [_whole(loaded, request.outputs[0]) for request in found]
+
+    return ask
 
 
 def _whole(loaded: Loaded, output: Any) -> list[int]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
 from heed.core.files import lock, write_json, write_text, write_yaml
-from heed.core.identity import short_hash, slug, versions
+from heed.core.identity import digest_model, short_hash, slug, versions
 from heed.core.manifest import manifest
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
+from heed.study.runs import run_lock
 from heed.study.scores import SAY, ModelSubject, say_waiting
 from heed.tracking.tracker import LocalOnly
-from heed.training.run import base_run
+from heed.training.run import Run, base_run
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -30,22 +31,29 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
         root: Of the outputs.
     """
     from heed.training.checkpoint import load_student
-    from heed.training.fit import fit
 
     run = base_run(student)
     if run is None:
         return student.fresh()
     directory = root / "runs" / run.directory
-    with lock(root / "locks" / run.id, say_waiting):
-        if not (directory / "DONE").is_file():
-            SAY.print(f"Pre-training [bold]{student.name}[/bold] (first use; kept in {directory})")
-            write_yaml(directory / "config.yaml", plain(run))
-            (directory / "metrics.jsonl").unlink(missing_ok=True)
-            alone = replace(around, tracker=LocalOnly())  # the mirror shows the tuning
-            record = fit(run.recipe, run.student.fresh(), alone, directory)
-            write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
-            write_text(directory / "DONE", f"{run.id}\n")
+    done = directory / "DONE"
+    if not done.is_file():  # what is done needs no lock: somebody may hold it, to score the base
+        with lock(run_lock(directory), say_waiting):
+            if not done.is_file():
+                _pretrain(run, around, directory)
+                write_text(done, f"{run.id}\n")
     return load_student(directory / "model", student.loading)
+
+
+def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
+    from heed.training.fit import fit
+
+    SAY.print(f"Pre-training [bold]{run.student.name}[/bold] (first use; kept in {directory})")
+    write_yaml(directory / "config.yaml", plain(run))
+    (directory / "metrics.jsonl").unlink(missing_ok=True)
+    alone = replace(around, tracker=LocalOnly())  # the mirror shows the tuning
+    record = fit(run.recipe, run.student.fresh(), alone, directory)
+    write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
 
 
 def baseline_directory(student: Student, suite: Suite, root: Path) -> Path:
@@ -82,8 +90,15 @@ class Untuned(ModelSubject):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The student as its config describes it."""
-        return {"student": short_hash(self.student)}
+        """The student as its config describes it, and the weights that its pre-training made.
+
+        The same pre-training may round otherwise a second time, and end with other weights.
+        """
+        found = {"student": short_hash(self.student)}
+        if run := base_run(self.student):
+            model = self.root / "runs" / run.directory / "model"
+            found["weights"] = digest_model(str(model), None)
+        return found
 
     def directory(self, suite: Suite) -> Path:
         """Shared by every run of the student."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from heed.core.console import progress_console, result_console
+from heed.core.console import progress_console, visible
 from heed.core.types import Answer, Message
 from heed.models.backend import Backend, HeedBackend
 from heed.study.runs import TrainedRun
@@ -91,8 +91,13 @@ def chat_with(run: TrainedRun, device: str, cap: int) -> None:
 
 
 def talk(conversation: Conversation, lines: Iterator[str]) -> None:
-    """Answer line by line."""
-    out, note = result_console(), progress_console()
+    """Answer line by line until the lines end, or Ctrl-C, also in the middle of an answer."""
+    with suppress(KeyboardInterrupt):
+        _answer_each(conversation, lines)
+
+
+def _answer_each(conversation: Conversation, lines: Iterator[str]) -> None:
+    note = progress_console()
     commands: dict[str, Callable[[], Any]] = {
         "/new": conversation.forget,
         "/help": lambda: note.print(HELP),
@@ -109,29 +114,20 @@ def talk(conversation: Conversation, lines: Iterator[str]) -> None:
         else:
             answer, remark = conversation.say(line)
             if answer is not None:
-                out.print(visible(answer.text or ""), markup=False, soft_wrap=True)
+                sys.stdout.write(f"{visible(answer.text or '')}\n")  # as it is, and at once
+                sys.stdout.flush()
             if remark:
                 note.print(remark, markup=False)
 
 
 def typed() -> Iterator[str]:
-    """Lines of the terminal or of a pipe, until their end or Ctrl-C."""
+    """Lines of the terminal or of a pipe, until their end."""
     terminal = sys.stdin.isatty()
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")  # a tokenizer cannot read half characters
     if terminal:
         with suppress(ImportError):
             import readline  # noqa: F401 (line editing and history of input())
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError):
         while True:
             yield input("> " if terminal else "")
-
-
-def visible(text: str) -> str:
-    r"""A text without what could steer the terminal.
-
-    Example:
-        >>> visible("one\n\ttwo\x1b[2J")
-        'one\n\ttwo\\x1b[2J'
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

@@ -28,8 +28,8 @@ SUBJECTS = {
 }
 """What a command may be about, and what is typed for it; it takes exactly one of them."""
 
-Word = str | int | float | None
-"""A word that Hydra may have read as a number: run ids are made of digits."""
+Word = str | int | float | bool | None
+"""A word that Hydra may have read as a number or a truth: run ids are made of digits."""
 
 
 @component
@@ -64,6 +64,7 @@ class Evaluation(ScoringCommand):
     def _subject_mistakes(self) -> list[Mistake]:
         given = [name for name in SUBJECTS if getattr(self, name) is not None]
         found = [_changed_by_hydra(n, getattr(self, n)) for n in ("run", "chat") if n in given]
+        found += [_empty(n, getattr(self, n), SUBJECTS[n]) for n in ("run", "responses", "chat")]
         ways = ", ".join(f"{name}={what}" for name, what in SUBJECTS.items())
         if not given:
             why = "there is nothing to score."
@@ -81,6 +82,8 @@ class Evaluation(ScoringCommand):
     def _prompts_mistakes(self) -> list[Mistake]:
         if self.prompts is None:
             return []
+        if empty := _empty("prompts", self.prompts, "<file.jsonl>"):
+            return [empty]
         if self.chat is not None:
             why = "a chat asks no prompts of a file."
             return [Mistake("prompts", self.prompts, why, "Leave it out.")]
@@ -111,10 +114,19 @@ class Evaluation(ScoringCommand):
 
 def _changed_by_hydra(name: str, given: Word) -> Mistake | None:
     """A run id such as 12e4 is a number to Hydra, and the digits that were typed are lost."""
-    if not isinstance(given, float):
+    if not isinstance(given, float | bool):
         return None
-    why = "this was read as a number, so it is not the text that was typed."
+    kind = "a truth value" if isinstance(given, bool) else "a number"
+    why = f"this was read as {kind}, so it is not the text that was typed."
     return Mistake(name, str(given), why, f"Quote it twice: \"{name}='<id>'\".")
+
+
+def _empty(name: str, given: Word, kind: str) -> Mistake | None:
+    """Nothing after the equals sign: an empty shell variable, for one."""
+    if not isinstance(given, str) or given.strip():
+        return None
+    why = "nothing was given, which names nothing."
+    return Mistake(name, given, why, f"Give {name}={kind}, or leave it out.")
 
 
 def run_evaluation(command: Evaluation) -> None:
@@ -156,7 +168,7 @@ def subject_of(command: Evaluation) -> Subject:
         run = find_run(str(command.run), command.root)
         _refuse_leaks(run, command.suite)
         _ready(command)
-        return Tuned(run, command.trainer.device, command.root)
+        return Tuned(run, command.trainer.device)
     assert command.model is not None, "a command is about exactly one thing"
     _ready(command)
     return _untuned(command, command.model)

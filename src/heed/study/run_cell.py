@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
+from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
-from heed.core.identity import canonical
+from heed.core.identity import canonical, digest_model
 from heed.core.manifest import manifest
 from heed.data.intake import check_rows
 from heed.evaluation.suite import refuse_unequal
-from heed.models.student import Published
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
 from heed.study.look import look_at_data
 from heed.study.result import result_of, show_result
-from heed.study.runs import read_run
-from heed.study.scores import SAY, kept_scores, refuse_other_suite, say_waiting, scores_of
+from heed.study.runs import TrainedRun, read_run, run_lock
+from heed.study.scores import (
+    SAY,
+    kept_scores,
+    refuse_other_suite,
+    say_other_code,
+    say_waiting,
+    scores_of,
+)
 from heed.study.show import plan_table
 from heed.study.subjects import Tuned
 
@@ -38,10 +45,10 @@ def run_cell(cell: Cell) -> None:
     if cell.stop_after == "data":
         look_at_data(cell)
         return
-    run, directory = cell.run, cell.directory
+    directory = cell.directory
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
-    with lock(cell.root / "locks" / run.id, say_waiting):
+    with lock(run_lock(directory), say_waiting):
         known = result_file.is_file()
         try:
             result = _recorded(cell, result_file) if known else _mirrored(cell, directory)
@@ -63,8 +70,7 @@ def _recorded(cell: Cell, result_file: Path) -> dict[str, Any]:
     then, now = result["suite_identity"], canonical(cell.suite)
     refuse_other_suite(result_file, cell.suite.name, {"suite": then}, {"suite": now})
     SAY.print("Already done; this is the recorded result.")
-    if result["code"] != (code := manifest()["code"]):
-        SAY.print(f"It was made by heed's code {result['code']}; the code is {code} now.")
+    say_other_code(result_file, result["code"])
     return result
 
 
@@ -108,11 +114,28 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     before = scores_of(Untuned(cell.model, around, cell.root), cell.suite)
     if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
-    tuned = Tuned(read_run(directory), cell.trainer.device, cell.root)
+    tuned = Tuned(read_run(directory), cell.trainer.device)
+    _refuse_other_base(before.directory, tuned.run)
     after = kept_scores(tuned, cell.suite)  # the caller holds the lock of the run
     refuse_unequal(before.fingerprint, after.fingerprint)
     deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
     return result_of(cell, deltas, before.directory)
+
+
+def _refuse_other_base(baseline: Path, run: TrainedRun) -> None:
+    """Refuse a *before* that another base has scored than the one that was tuned.
+
+    Raises:
+        RunError: the base was made anew between the two.
+    """
+    scored = read_json(baseline / "manifest.json")["identity"].get("weights")
+    if scored not in (None, run.manifest["base"]):
+        raise RunError(
+            f"{baseline} holds the scores of a base with the weights {scored}, but {run.directory} "
+            f"was tuned from one with {run.manifest['base']}: its pre-training was done again in "
+            f"between, and their difference would not be what tuning did. Move the directory that "
+            f"is older out of the way, and run this command again."
+        )
 
 
 def _fit(cell: Cell, directory: Path) -> None:
@@ -124,10 +147,10 @@ def _fit(cell: Cell, directory: Path) -> None:
     SAY.print(f"Tuning [bold]{run.name}[/bold]")
     write_yaml(directory / "config.yaml", plain(cell))
     (directory / "metrics.jsonl").unlink(missing_ok=True)
+    about = {
+        "run": run.id,
+        "device": cell.trainer.device,
+        "base": digest_model(loaded.source, loaded.revision),
+    }
     found = fit(run.recipe, loaded, around, directory, cell.prompts())
-    write_json(directory / "manifest.json", _about(cell) | {"fit": found})
-
-
-def _about(cell: Cell) -> dict[str, Any]:
-    base = {"base": cell.model.digest()} if isinstance(cell.model, Published) else {}
-    return manifest() | {"run": cell.run.id, "device": cell.trainer.device} | base
+    write_json(directory / "manifest.json", manifest() | about | {"fit": found})

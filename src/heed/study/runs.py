@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,9 @@ from heed.study.ledger import latest
 
 SHOWN = 8
 """Most runs that a message lists."""
+
+MANIFEST = {"run": r"[0-9a-f]{12}", "time": r".+", "code": r".+"}
+"""What is read of a run's manifest -> the pattern of its text."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class TrainedRun:
     @property
     def name(self) -> str:
         """Readable, not unique."""
-        return self.directory.name.rpartition("--")[0] or self.directory.name
+        return _name(self.directory)
 
     @cached_property
     def student(self) -> Student:
@@ -86,24 +91,35 @@ def find_run(given: str, root: Path) -> TrainedRun:
     """
     runs = root / "runs"
     there = sorted(p for p in runs.glob("[!.]*") if p.is_dir()) if runs.is_dir() else []
-    found = [p for p in there if p.name == given] or [p for p in there if _id(p).startswith(given)]
-    if not found and Path(given).is_dir():
+    found = (
+        [p for p in there if p.name == given]
+        or [p for p in there if _name(p) == given]
+        or [p for p in there if _id(p).startswith(given)]
+    )
+    if not found and os.path.isdir(given):  # unlike Path.is_dir, for words of any length
         return read_run(Path(given).resolve())
     if not found:
         raise RunError(_missing(given, runs, there))
     if len(found) > 1:
         raise RunError(
-            f"{given!r} is the beginning of {len(found)} run ids below {runs}, so it is not clear "
-            f"which one is meant:\n{_listed(found)}\nGive more digits of the id, or the name."
+            f"{given!r} is the name of {len(found)} runs below {runs}, or the beginning of their "
+            f"ids, so it is not clear which one is meant:\n{_listed(found)}\nGive the id, or as "
+            f"many of its digits as tell it from the others."
         )
     return read_run(found[0])
+
+
+def run_lock(directory: Path) -> Path:
+    """The lock of a run: beside its directory, so that it is the same for whoever finds it."""
+    return directory.with_name(f"{directory.name}.lock")
 
 
 def read_run(directory: Path) -> TrainedRun:
     """Read a directory that a training left.
 
     Raises:
-        RunError: it is none, or the training is not finished, or files are damaged.
+        RunError: it is none, or the training is not finished, or files are damaged or lack what is
+            needed of them.
     """
     if not (directory / "config.yaml").is_file():
         raise RunError(_no_run(directory))
@@ -111,10 +127,10 @@ def read_run(directory: Path) -> TrainedRun:
         config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
         manifest = read_json(directory / "manifest.json")
         run = TrainedRun(directory, dict(config), dict(manifest))
-        assert run.id
+        _check(run.manifest)
     except FileNotFoundError:
         raise RunError(_unfinished(directory)) from None
-    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise RunError(
             f"{directory}: config.yaml or manifest.json is damaged ({type(error).__name__}: "
             f"{error}), so what was trained is not known. Remove the directory and train again."
@@ -127,8 +143,20 @@ def read_run(directory: Path) -> TrainedRun:
     return run
 
 
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest that lacks what is read of it, or holds something else there."""
+    for key, pattern in MANIFEST.items():
+        found = manifest[key]
+        if not (isinstance(found, str) and re.fullmatch(pattern, found)):
+            raise ValueError(f"{key} is {found!r:.60}")
+
+
 def _id(path: Path) -> str:
     return path.name.rpartition("--")[2]
+
+
+def _name(path: Path) -> str:
+    return path.name.rpartition("--")[0] or path.name
 
 
 def _missing(given: str, runs: Path, there: Sequence[Path]) -> str:
@@ -177,7 +205,7 @@ def _no_run(directory: Path) -> str:
 
 def _unfinished(directory: Path) -> str:
     """What to say of a run that has not been trained to its end."""
-    root = directory.parents[1]
+    root = directory.parent.parent
     entries = [e for (run, _), e in latest(root).items() if run == _id(directory)]
     reasons = [f" It ended with: {e['reason']}" for e in entries if e.get("reason")]
     return (

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.analysis.scores import Sheet, write_scores_page
-from heed.core.console import Answered, progress_console
+from heed.core.console import Answered, progress_console, visible
 from heed.core.errors import RunError
 from heed.core.files import lock, read_json, whole_directory, write_json
 from heed.core.identity import canonical, first_difference, versions
-from heed.core.manifest import manifest
+from heed.core.manifest import code_state, manifest
 from heed.core.types import Interval, ItemScore
 from heed.evaluation.ifeval import InstructionFollowing
 from heed.evaluation.journal import Journal
@@ -51,9 +52,6 @@ class Made:
 class Subject(ABC):
     """What a suite scores: an untuned student, a run, a file of responses, a control."""
 
-    root: Path
-    """Of the outputs."""
-
     @property
     @abstractmethod
     def title(self) -> str:
@@ -63,6 +61,11 @@ class Subject(ABC):
     @abstractmethod
     def facts(self) -> dict[str, str]:
         """What it is: label -> text, for the page and the manifest."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What tells this subject from any other, as plain data."""
 
     @abstractmethod
     def directory(self, suite: Suite) -> Path:
@@ -74,16 +77,12 @@ class Subject(ABC):
 
     def lock_file(self, suite: Suite) -> Path:
         """What is held while the scores are made, so that two processes do not both make them."""
-        return self.root / "locks" / self.directory(suite).name
+        scores = self.directory(suite)
+        return scores.parents[1] / "locks" / scores.name
 
 
 class ModelSubject(Subject):
     """A subject that has to be asked; its finished answers outlive an interruption."""
-
-    @property
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """What tells this model from any other, as plain data."""
 
     @abstractmethod
     def load(self) -> Loaded:
@@ -138,14 +137,16 @@ def kept_scores(subject: Subject, suite: Suite) -> Kept:
     """
     directory = subject.directory(suite)
     if (directory / "summary.json").is_file():
-        _refuse_others(directory, suite)
+        say_other_code(directory, _refuse_others(directory, suite)["code"])
         return _read(directory, subject, suite)
     made = subject.scored(suite)
     about = manifest() | {
         "subject": subject.facts,
+        "identity": subject.identity,
         "suite_name": suite.name,
         "suite": canonical(suite),
         "rules": _rules(suite),
+        "items": Counter(score.task for score in made.scores),
         "notes": list(made.notes),
     }
     with whole_directory(directory) as beside:
@@ -189,14 +190,24 @@ def refuse_other_suite(where: Path, name: str, then: Any, now: Any) -> None:
     )
 
 
-def _refuse_others(directory: Path, suite: Suite) -> None:
+def say_other_code(what: Path, then: str) -> None:
+    """Tell if what is recorded was made by other code of heed than this."""
+    if then != (now := code_state()):
+        said = f"{what} was made by heed's code {then}; the code is {now} now."
+        SAY.print(said, markup=False, soft_wrap=True)
+
+
+def _refuse_others(directory: Path, suite: Suite) -> dict[str, Any]:
+    """The manifest of recorded scores, if this very suite made them."""
     try:
-        found = read_json(directory / "manifest.json")
+        found: dict[str, Any] = read_json(directory / "manifest.json")
         then = {key: found[key] for key in ("suite", "versions")}
+        str(found["code"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, error) from error
     now = {"suite": canonical(suite), "versions": versions()}
     refuse_other_suite(directory, suite.name, then, now)
+    return found
 
 
 def _read(directory: Path, subject: Subject, suite: Suite) -> Kept:
@@ -209,6 +220,7 @@ def _read(directory: Path, subject: Subject, suite: Suite) -> Kept:
         events = read_json(directory / "events.json")
         about = read_json(directory / "manifest.json")
         facts, notes = _facts(about, fingerprint, suite), about["notes"]
+        _check_whole(suite, about["items"], summary, scores)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(directory, error) from error
     sheet = Sheet(
@@ -225,6 +237,27 @@ def _read(directory: Path, subject: Subject, suite: Suite) -> Kept:
     return Kept(directory, sheet, fingerprint)
 
 
+def _check_whole(
+    suite: Suite,
+    counts: Mapping[str, int],
+    summary: Mapping[str, Mapping[str, Interval]],
+    scores: Sequence[ItemScore],
+) -> None:
+    """Refuse scores of which a part is lost.
+
+    Raises:
+        ValueError: naming the task of which metrics or items are not all there.
+    """
+    for name, task in suite.tasks.items():
+        own = [score for score in scores if score.task == name]
+        there = [summary.get(name, {}), *(score.metrics for score in own)]
+        if any(set(metrics) != set(task.metrics) for metrics in there):
+            raise ValueError(f"metrics of {name} are lost")
+        items = len({score.key for score in own})
+        if not items == len(own) == counts[name]:
+            raise ValueError(f"{items} items of {name} are left of {counts[name]}")
+
+
 def _damaged(directory: Path, error: Exception) -> RunError:
     return RunError(
         f"{directory} does not hold whole scores ({type(error).__name__}: {error}). Remove the "
@@ -237,7 +270,7 @@ def _facts(
 ) -> dict[str, str]:
     """Label -> text: what was scored, on what, by which rules."""
     tasks = {
-        f"prompts of {name}": f"{getattr(task, 'path', type(task).__name__)} "
+        f"prompts of {name}": f"{visible(getattr(task, 'path', type(task).__name__))} "
         f"(content {fingerprint['tasks'][name]})"
         for name, task in suite.tasks.items()
     }

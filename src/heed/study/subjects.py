@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed.core.errors import ConfigError, DataError, Mistake, RunError
+from heed.core.console import visible
+from heed.core.errors import DataError
 from heed.core.files import digest_file
 from heed.core.identity import short_hash, slug, versions
 from heed.core.types import Answer, Item
 from heed.evaluation.controls import Control
 from heed.evaluation.responses import Given, read_responses
 from heed.evaluation.suite import Suite
-from heed.models.student import Published
-from heed.study.runs import TrainedRun
+from heed.study.runs import TrainedRun, run_lock
 from heed.study.scores import Made, ModelSubject, Subject
 
 if TYPE_CHECKING:
@@ -30,12 +32,10 @@ class Tuned(ModelSubject):
     Attributes:
         run: Which.
         device: Where it is scored.
-        root: Of the outputs.
     """
 
     run: TrainedRun
     device: str
-    root: Path
 
     @property
     def title(self) -> str:
@@ -59,7 +59,7 @@ class Tuned(ModelSubject):
 
     def lock_file(self, suite: Suite) -> Path:
         """That of the run, as in `run_cell`."""
-        return self.root / "locks" / self.run.id
+        return run_lock(self.run.directory)
 
     def load(self) -> Loaded:
         """What the training wrote; an adapter is merged."""
@@ -70,19 +70,12 @@ def load_run(run: TrainedRun, device: str) -> Loaded:
     """The student of a run in memory.
 
     Raises:
-        RunError: its files are damaged, or its base is not what it was.
+        RunError: its files are damaged, or an adapter's base is not what it was.
     """
-    from heed.training.checkpoint import ADAPTER_FILE, load_student
+    from heed.training.checkpoint import load_student
 
-    model, then = run.directory / "model", run.manifest.get("base")
-    now = run.student.digest() if isinstance(run.student, Published) else None
-    if then is not None and then != now and (model / ADAPTER_FILE).is_file():
-        raise RunError(
-            f"{run.directory} is an adapter of {run.student.name!r}, whose files have changed "
-            f"since the training (digest {then} then, {now} now): together they are another "
-            f"student. Put the base back as it was, or train again."
-        )
-    return load_student(model, run.student.loading).to(device)
+    base = str(run.manifest.get("base") or "not recorded")
+    return load_student(run.directory / "model", run.student.loading, base).to(device)
 
 
 class GivenSubject(Subject):
@@ -93,23 +86,31 @@ class GivenSubject(Subject):
         """What it is."""
         return " ".join(next(iter(self.facts.items())))
 
-    def _scored(
-        self, suite: Suite, given: Mapping[str, Given], answer_of: Callable[[str, Item], Answer]
-    ) -> Made:
-        """The scores of its answers, with what the reading of them met."""
-        scores = suite.score_given(answer_of)
-        events: Counter[str] = Counter()
-        for found in given.values():
-            events.update(found.events)
-        notes = [note for found in given.values() for note in found.notes]
-        settings = suite.settings()
-        fingerprint = {key: settings[key] for key in ("tasks", "versions")} | self.made_by
-        return Made(scores, fingerprint, events, notes)
-
     @property
-    def made_by(self) -> dict[str, str]:
+    @abstractmethod
+    def identity(self) -> dict[str, str]:
         """What stands in the fingerprint instead of a model's settings."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def given(self, items: Sequence[Item]) -> Given:
+        """Its answers to the items of a task, and what happened on the way."""
+
+    def scored(self, suite: Suite) -> Made:
+        """The scores of its answers; of several tasks, each event and note names its own."""
+        events: Counter[str] = Counter()
+        notes: list[str] = []
+
+        def answers(task: str, items: Sequence[Item]) -> Mapping[str, Answer]:
+            found = self.given(items)
+            named = f"{task}: " if len(suite.tasks) > 1 else ""
+            events.update({f"{named}{what}": times for what, times in found.events.items()})
+            notes.extend(f"{named}{note}" for note in found.notes)
+            return found.answers
+
+        scores = suite.score_given(answers)
+        settings = suite.settings()
+        fingerprint = {key: settings[key] for key in ("tasks", "versions")} | self.identity
+        return Made(scores, fingerprint, events, notes)
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,13 @@ class Responses(GivenSubject):
 
     @property
     def facts(self) -> dict[str, str]:
-        """The file."""
-        return {"responses": self.path.name, "file": str(self.path)}
+        """The file; a name may hold what no text can."""
+        return {"responses": visible(self.path.name), "file": visible(str(self.path))}
 
     @property
-    def made_by(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """Digest of the file."""
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # unlike Path.is_file, for names of any length
             raise DataError(
                 f"There is no file of responses {self.path}, so there is nothing to score. Give "
                 f"responses=<file.jsonl>, one JSON object a line: key or prompt, and response."
@@ -141,14 +142,12 @@ class Responses(GivenSubject):
 
     def directory(self, suite: Suite) -> Path:
         """Named after the file; the rest of the name changes with whatever decides the scores."""
-        decides = short_hash({"suite": suite, "versions": versions(), **self.made_by})
+        decides = short_hash({"suite": suite, "versions": versions(), **self.identity})
         return self.root / "responses" / f"{slug(self.path.name)}--{decides}"
 
-    def scored(self, suite: Suite) -> Made:
-        """A prompt without a response is a failed one."""
-        items = text_items(suite)
-        given = {name: read_responses(self.path, found) for name, found in items.items()}
-        return self._scored(suite, given, lambda task, item: given[task].answers[item.key])
+    def given(self, items: Sequence[Item]) -> Given:
+        """What the file has; a prompt without a response is a failed one."""
+        return read_responses(self.path, items)
 
 
 @dataclass(frozen=True)
@@ -166,40 +165,24 @@ class Controlled(GivenSubject):
     @property
     def facts(self) -> dict[str, str]:
         """Its name and what it answers."""
-        return {"control": self.control.name, "it answers": self.control.what}
+        return {
+            "control": self.control.name,
+            "it answers": self.control.what,
+            "it reads the prompt": "no" if self.control.input_blind else "yes",
+        }
 
     @property
-    def made_by(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """What it answers to a prompt."""
         said = short_hash(self.control.respond("{prompt}"))
         return {"answers": f"control {self.control.name} {said}"}
 
     def directory(self, suite: Suite) -> Path:
         """Named after the control and the suite."""
-        decides = short_hash({"suite": suite, "versions": versions(), **self.made_by})
+        decides = short_hash({"suite": suite, "versions": versions(), **self.identity})
         return self.root / "controls" / f"{self.control.name}--{suite.name}--{decides}"
 
-    def scored(self, suite: Suite) -> Made:
+    def given(self, items: Sequence[Item]) -> Given:
         """Its answer to every prompt."""
-        text_items(suite)
         respond = self.control.respond
-        return self._scored(suite, {}, lambda _, item: Answer(respond(item.prompt), 0, None))
-
-
-def text_items(suite: Suite) -> dict[str, Sequence[Item]]:
-    """The items of each task, if all are answered in text.
-
-    Raises:
-        ConfigError: a task weighs likelihoods.
-        DataError: a task's data is missing.
-    """
-    items = {name: task.items() for name, task in suite.tasks.items()}
-    weighed = [name for name, found in items.items() if any(item.requests for item in found)]
-    if weighed:
-        why = (
-            f"its task {', '.join(weighed)} weighs likelihoods, which only a model has; a text has "
-            f"none."
-        )
-        action = "Choose a suite that is answered in text throughout, such as suite=ifeval."
-        raise ConfigError([Mistake("suite", suite.name, why, action)])
-    return items
+        return Given({item.key: Answer(respond(item.prompt), 0, None) for item in items}, {}, [])

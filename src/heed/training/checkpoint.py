@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from heed.core.errors import RunError
 from heed.core.files import read_json, whole_directory, write_text
+from heed.core.identity import digest_model
 from heed.methods.adapters import Adapter, attach_saved
 from heed.models.student import Loaded, load, no_bars
 
 ADAPTER_FILE = "adapter_config.json"
+
+WRONG_SETTINGS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
+    StrictDataclassError, TypeError,
+)  # fmt: skip
+"""How a `config.json` with values of a wrong kind shows itself while a model is built from it."""
 
 
 def save_student(
@@ -28,16 +36,35 @@ def save_student(
         write_text(beside / "README.md", card)
 
 
-def load_student(directory: Path, loading: Mapping[str, Any]) -> Loaded:
+def load_student(directory: Path, loading: Mapping[str, Any], base: str = "") -> Loaded:
     """Load a saved student; an adapter is merged into its base.
 
     Args:
         directory: What `save_student` wrote.
         loading: `Student.loading` or `Loaded.loading`: name, template, dtype, trust.
+        base: `digest_model` of what an adapter was trained on; empty if that was just now.
+
+    Raises:
+        RunError: files are damaged or missing, or an adapter's base is not what it was.
     """
+    try:
+        if not (directory / ADAPTER_FILE).is_file():
+            return load(str(directory), **loading)
+        source, revision = _base_of(directory, base)
+        loaded = load(source, revision=revision, **loading)
+    except WRONG_SETTINGS as error:
+        raise _damaged(directory, "the settings of a model are wrong", error) from error
+    try:
+        loaded.model = attach_saved(loaded.model, directory)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        said = f"its adapter does not fit the base {source!r} (revision {revision})"
+        raise _damaged(directory, said, error) from error
+    return loaded
+
+
+def _base_of(directory: Path, digest: str) -> tuple[str, str | None]:
+    """Path and revision of an adapter's base, which must be there and have this digest, if any."""
     path = directory / ADAPTER_FILE
-    if not path.is_file():
-        return load(str(directory), **loading)
     try:
         base = read_json(path)
         source, revision = base["base_model_name_or_path"], base["revision"]
@@ -49,13 +76,14 @@ def load_student(directory: Path, loading: Mapping[str, Any]) -> Loaded:
             f"loaded. Put that directory back (with a run, its pre-training moves too), or train "
             f"again."
         )
-    loaded = load(source, revision=revision, **loading)
-    try:
-        loaded.model = attach_saved(loaded.model, directory)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        said = f"its adapter does not fit the base {source!r} (revision {revision})"
-        raise _damaged(directory, said, error) from error
-    return loaded
+    now = digest_model(source, revision)
+    if digest and digest != now:
+        raise RunError(
+            f"The student in {directory} is an adapter of {source}, whose files have changed since "
+            f"the training (digest {digest} then, {now} now): together they are another student. "
+            f"Put the base back as it was, or remove the run and train it again."
+        )
+    return source, revision
 
 
 def _damaged(directory: Path, what: str, error: Exception) -> RunError:
