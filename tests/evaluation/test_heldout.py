@@ -23,9 +23,12 @@ class Texts:
     texts: tuple[str, ...]
     name: str = "texts"
 
-    def rows(self):
+    def rows(self, on_bad=None):
         for i, text in enumerate(self.texts):
             yield Example(str(i), (Message("text", text),), self.name)
+
+    def events(self):
+        return {}
 
     def digest(self) -> str:
         return str(self.texts)

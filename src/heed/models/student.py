@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -223,15 +223,26 @@ def load(  # noqa: PLR0913 (what `loading` says, key by key)
     Raises:
         RunError: nothing loadable is there, or it lacks tokens of the template.
     """
+    from heed.models.embeddings import place_rows
+
+    pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer, model = _read(path, name, dtype, pinned)
+    added = with_template(tokenizer, template, new_tokens)
+    if added:
+        place_rows(model, tokenizer.convert_tokens_to_ids(list(added)))
+    made = Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
+    model.generation_config.eos_token_id = list(made.stop_ids)  # for others, once it is saved
+    return replace(made, new_tokens=new_tokens, added=added)
+
+
+def _read(path: str, name: str, dtype: str, pinned: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Tokenizer and model as they are at a place; every weight has its place and its shape."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from heed.models.embeddings import place_rows
-
     no_bars()
-    pinned = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **pinned)
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -243,7 +254,7 @@ def load(  # noqa: PLR0913 (what `loading` says, key by key)
         )
     except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
         raise RunError(
-            f"student {name!r}: {path!r} (revision {revision}) could not be loaded: "
+            f"student {name!r}: {path!r} (revision {pinned['revision']}) could not be loaded: "
             f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
             f"local directory with config.json, *.safetensors and a tokenizer as model.path."
         ) from error
@@ -255,12 +266,7 @@ def load(  # noqa: PLR0913 (what `loading` says, key by key)
             f"are missing, have another shape, or have no place), {wrong[0]!r} for one: another "
             f"network would stand in for it. Fetch it again."
         )
-    added = with_template(tokenizer, template, new_tokens)
-    if added:
-        place_rows(model, tokenizer.convert_tokens_to_ids(list(added)))
-    made = Loaded(name, model, tokenizer, template, path, revision, trust_remote_code)
-    model.generation_config.eos_token_id = list(made.stop_ids)  # for others, once it is saved
-    return replace(made, new_tokens=new_tokens, added=added)
+    return tokenizer, model
 
 
 def refuse_too_long(loaded: Loaded, tokens: int, what: str, setting: str) -> None:
