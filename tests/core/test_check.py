@@ -113,6 +113,8 @@ def test_three_mistakes_of_three_kinds_are_named_together_with_what_was_meant(fo
         ("teacher=alpaca/cloude", "teacher", "Did you mean 'alpaca/claude'?"),
         ("teacher/alpaca=claude", "teacher/alpaca", "Write teacher=alpaca/claude."),
         ("study=first", "study", "write +study=first"),
+        ("lr@model.lr=gentle", "lr@model.lr", "write +lr@model.lr=gentle."),
+        ("+teacher@teacher=clear", "+teacher@teacher", "Write teacher@teacher=clear,"),
         ("+experiment=smal", "experiment", "Did you mean 'small'?"),
         ("+experiment=small", "+experiment", "Write experiment=small"),
         ("lr=null", "lr", "Options: gentle, reference."),

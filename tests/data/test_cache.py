@@ -1,5 +1,6 @@
 """Tokens on disk are those made in memory, made once, never half there, never another's."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 
 from heed.core.errors import DataError
-from heed.core.files import read_json
+from heed.core.files import read_json, write_jsonl
 from heed.data import cache
 from heed.data.cache import FILES, cached, code_digest, shelf_of, tokenizer_digest
 from heed.data.encode import Encoder, encode_all
+from heed.data.mix import Mix
+from heed.data.source import LocalFile
+from heed.data.teacher import Responses
 from heed.data.treatment import Treatment
 
 TREATMENT = Treatment(
@@ -209,3 +213,65 @@ def test_a_killed_build_leaves_nothing_that_loads(tmp_path: Path):
     assert out.startswith("4000 "), err
     assert not list(tokens.glob(".*")), "what the killed build left is swept away"
     assert read_json(shelf(tmp_path) / "about.json")["events"] == {"rows read": 4000}
+
+
+LAYOUT = """
+from heed.core.component import component
+from heed.core.types import Message
+from heed.data.layout import Layout, Reading
+from notes_of_mine import SAYS, Base
+
+@component
+class Mine(Base):
+    asked: str
+
+    @property
+    def columns(self):
+        return (self.asked,)
+
+    def read(self, row):
+        said = (Message("user", row[self.asked]), Message("assistant", SAYS))
+        return Reading(said, None)
+"""
+BASE = """
+from heed.data.layout import Layout
+
+SAYS = "one"
+
+class Base(Layout):
+    pass
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch):
+    """A layout of somebody's own, with a base class in another file."""
+    for name, text in (("notes_of_mine", BASE), ("layout_of_mine", LAYOUT)):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module("layout_of_mine").Mine(asked="asked")
+    for name in ("notes_of_mine", "layout_of_mine"):
+        sys.modules.pop(name)
+
+
+@pytest.mark.parametrize("file", ["notes_of_mine", "layout_of_mine"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_changed_code_of_any_part_of_a_source_makes_tokens_anew(
+    mine, toy, template, tmp_path: Path, file: str, mixed: bool
+):
+    write_jsonl(tmp_path / "rows.jsonl", [{"asked": "Hi"}])
+    rows = LocalFile(path=str(tmp_path / "rows.jsonl"))
+    source = Responses(name="x", source=rows, layout=mine)
+    if mixed:
+        source = Mix(
+            name="m", teachers={"x": source, "toy": toy}, weights={"x": 1.0, "toy": 1.0},
+            total=None, seed=1,
+        )  # fmt: skip
+    before = code_digest(source, template, TREATMENT)
+    assert code_digest(source, template, TREATMENT) == before
+    plain = code_digest(toy, template, TREATMENT)
+    path = tmp_path / f"{file}.py"
+    path.write_text(path.read_text() + "# changed\n")
+    assert code_digest(source, template, TREATMENT) != before
+    assert code_digest(toy, template, TREATMENT) == plain

@@ -1,5 +1,6 @@
 """Prompts are found wherever they are said in training text, and nowhere else."""
 
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -38,32 +39,47 @@ def shared(prompt: str, text: str) -> bool:
 @given(st.lists(FEW, min_size=1, max_size=3), st.lists(FEW, min_size=1, max_size=4))
 def test_a_text_is_found_just_if_it_shares_a_sequence(asked: list[str], said: list[str]):
     found = Prompts(tuple(asked)).found_in(said)
-    for text, prompt in zip(said, found, strict=True):
-        sharing = [p for p in asked if shared(p, text)]
-        assert (prompt is not None) == bool(sharing)
-        assert prompt is None or prompt in sharing
+    assert found == [{p for p in asked if shared(p, text)} for text in said]
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda s: s.replace(" ", ",  "), lambda s: f"«{s}»"])
 def test_case_and_punctuation_hide_nothing(change):
-    assert PROMPTS.found_in([change(f"He said: {LONG} Then he left.")]) == [LONG]
-    assert PROMPTS.found_in([change(SHORT)]) == [SHORT]
+    assert PROMPTS.found_in([change(f"He said: {LONG} Then he left.")]) == [{LONG}]
+    assert PROMPTS.found_in([change(SHORT)]) == [{SHORT}]
+
+
+ACCENTED = "Schreibe über die Küche einen Brief, der für alle schön zu hören ist, bitte früh."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: unicodedata.normalize("NFD", s),
+        lambda s: s.replace("der", "_der_").replace("alle", "**alle**"),
+        lambda s: s.replace("fi", "\ufb01").replace("B", "\uff22"),
+    ],
+    ids=["letters in pieces", "marked words", "letters of other shapes"],
+)
+def test_how_letters_are_written_hides_nothing(change):
+    assert change(ACCENTED) != ACCENTED
+    assert Prompts((ACCENTED,)).found_in([change(ACCENTED)]) == [{ACCENTED}]
+    assert Prompts((change(ACCENTED),)).found_in([ACCENTED]) == [{change(ACCENTED)}]
 
 
 def test_twelve_words_of_a_long_prompt_are_not_enough():
     words = words_of(LONG)
-    for size, prompt in ((12, None), (13, LONG)):
-        assert PROMPTS.found_in([" ".join(words[2 : 2 + size])]) == [prompt]
+    for size, found in ((12, set()), (13, {LONG})):
+        assert PROMPTS.found_in([" ".join(words[2 : 2 + size])]) == [found]
 
 
 def test_a_sequence_does_not_reach_from_one_text_to_the_next():
     words = words_of(LONG)[:13]
-    assert PROMPTS.found_in([" ".join(words[:7]), " ".join(words[7:])]) == [None, None]
+    assert PROMPTS.found_in([" ".join(words[:7]), " ".join(words[7:])]) == [set(), set()]
 
 
 def test_a_prompt_too_short_to_be_looked_for_is_counted_as_such():
     assert PROMPTS.too_short() == 1
-    assert PROMPTS.found_in([TINY]) == [None]
+    assert PROMPTS.found_in([TINY]) == [set()]
 
 
 SAID = [("Hi", "red"), ("Hi", f"You ask: {LONG}"), (SHORT, "No fins."), ("Hi", "blue")]
@@ -83,6 +99,27 @@ def test_contaminated_examples_are_counted_and_dropped_if_so_told(
     assert event.startswith("dropped: ") == drop
     assert record["prompts_found"] == record["prompts_looked_for"] == 2
     assert record["prompts_too_short_to_be_looked_for"] == 1
+
+
+def test_prompts_are_counted_that_stand_in_one_row_or_share_a_sequence(
+    teacher_of, template, tokenizer
+):
+    twin = f"{LONG} And at noon."
+    source = teacher_of([(f"{LONG} {SHORT}", "red"), ("Hi", "blue")])
+    dataset = encode_all(source, template, tokenizer, TREATMENT)
+    _, record = counted(dataset, source, TREATMENT, Prompts((LONG, SHORT, twin)))
+    assert (record["prompts_found"], record["examples_found"]) == (3, 1)
+
+
+@pytest.mark.parametrize("row", [("Hi", f"{LONG} " + "so " * 400), (LONG, " ")])
+def test_prompts_in_rows_that_are_not_trained_on_are_not_counted(
+    teacher_of, template, tokenizer, row
+):
+    source = teacher_of([("Hi", "red"), row, (SHORT, "blue")])
+    dataset = encode_all(source, template, tokenizer, TREATMENT)
+    _, record = counted(dataset, source, TREATMENT, PROMPTS)
+    assert len(dataset.examples) == 2
+    assert (record["prompts_found"], record["examples_found"]) == (1, 1)
 
 
 def test_clean_data_have_no_event(teacher_of, template, tokenizer):
@@ -126,4 +163,4 @@ def test_sequences_whose_sums_are_equal_are_told_apart(monkeypatch):
     )  # the last word alone is the sum
     words = words_of(LONG)
     said = " ".join(["lamp"] * 12 + words[12:13])
-    assert Prompts((LONG,)).found_in([said, f"{LONG} {said}"]) == [None, LONG]
+    assert Prompts((LONG,)).found_in([said, f"{LONG} {said}"]) == [set(), {LONG}]

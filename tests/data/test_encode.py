@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heed.core.component import component
 from heed.core.errors import DataError
 from heed.core.types import Example, Message
 from heed.data.encode import encode_all
+from heed.data.teacher import Teacher
 from heed.data.treatment import Treatment
 
 TREATMENT = Treatment(
@@ -18,6 +20,22 @@ TREATMENT = Treatment(
     examples_per_step=4, epochs=1, steps=None, micro_tokens=64,
 )  # fmt: skip
 END = "<|end|>"
+
+
+@component
+class Breaks(Teacher):
+    """Some rows, and one behind them that cannot be read."""
+
+    name: str
+    good: int
+
+    def rows(self, on_bad=None):
+        for i in range(self.good):
+            yield Example(str(i), talk(f"{i}?", f"{i}"), self.name)
+        raise DataError(f"rows.jsonl, row {self.good + 1}: not JSON")
+
+    def digest(self) -> str:
+        return f"breaks{self.good}"
 
 
 def rows(*said: str) -> list[tuple[str, str]]:
@@ -66,7 +84,8 @@ def test_empty_responses_and_over_long_ones_are_counted(teacher_of, tokenizer, t
 def test_every_row_is_an_example_or_counted_as_dropped(
     teacher_of, tokenizer, template, said: list[int], rule: str, repeats: str
 ):
-    source = teacher_of([("Hi", "ab " * n) for n in [1, *said]])
+    talk = rule != "window"  # windows are for plain text
+    source = teacher_of([("Hi", "ab " * n) if talk else "ab " * n for n in [1, *said]])
     found = encoded(source, tokenizer, template, over_long=rule, duplicates=repeats, max_tokens=32)
     assert all(0 < len(e.ids) <= 32 and e.supervised for e in found.examples)
     assert len({e.id for e in found.examples}) == len(found.examples)
@@ -75,6 +94,7 @@ def test_every_row_is_an_example_or_counted_as_dropped(
         windows = found.events["windows made of over-long rows"]
         assert len(found.examples) + found.events["dropped: no supervised token"] >= windows
         assert {int(r) for r in found.examples.rows} <= set(range(len(said) + 1))
+        assert windows == 0 or max(said) > 9
     else:
         assert len(found.examples) + dropped == found.events["rows read"] == len(said) + 1
 
@@ -228,3 +248,50 @@ def test_several_threads_give_what_one_gives(teacher_of, tokenizer, template, mo
     )
     assert one == two
     assert one.events["dropped: over-long"] + one.events["dropped: empty response"] > 2
+
+
+def test_a_conversation_that_is_too_long_is_not_cut_into_windows(teacher_of, tokenizer, template):
+    short, long = talk("a", "b"), talk("c", "d " * 60)
+    found = encoded(source_of(teacher_of, short), tokenizer, template, over_long="window")
+    assert len(found.examples) == 1
+    source = source_of(teacher_of, short, long)
+    for rule in ("error", "drop"):
+        with pytest.raises(DataError, match=r"item toy/1: .* data\.over_long=cut_at_turn"):
+            encoded(source, tokenizer, template, over_long="window", on_bad_row=rule)
+
+
+def test_a_blank_earlier_turn_is_dropped_only_where_the_loss_stands_on_it(
+    teacher_of, tokenizer, template
+):
+    source = source_of(
+        teacher_of, talk("a", " ", "c", "d"), talk("a", "b", "c", ""), talk("a", "b")
+    )
+    for loss_on, kept in (("every_turn", [2]), ("last_turn", [0, 2])):
+        found = encoded(source, tokenizer, template, loss_on=loss_on)
+        assert found.examples.rows.tolist() == kept
+        assert found.events["dropped: empty response"] == 3 - len(kept)
+
+
+def test_a_cut_conversation_does_not_end_with_a_blank_turn(teacher_of, tokenizer, template):
+    source = source_of(teacher_of, talk("x", "y"), talk("a", "b", "c", " ", "e", "f " * 60))
+    found = encoded(source, tokenizer, template, over_long="cut_at_turn", loss_on="last_turn")
+    assert supervised_text(found.examples[1], tokenizer) == f"b{END}"
+
+
+def test_turns_that_may_be_trained_on_tell_conversations_apart(teacher_of, tokenizer, template):
+    half = talk("a", "b", "c", "d", supervised=[False, True])
+    source = source_of(teacher_of, half, talk("a", "b", "c", "d"), half)
+    found = encoded(source, tokenizer, template, duplicates="drop")
+    assert found.examples.rows.tolist() == [0, 1]
+    assert found.examples[0].supervised < found.examples[1].supervised
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_row_that_cannot_be_read_behind_the_limit_ends_nothing(
+    teacher_of, tokenizer, template, workers: int
+):
+    source = Breaks(name="breaks", good=6)
+    found = encoded(source, tokenizer, template, workers, limit=3)
+    assert len(found.examples) == 3
+    with pytest.raises(DataError, match="row 7"):
+        encoded(source, tokenizer, template, workers, limit=7)

@@ -81,8 +81,10 @@ def test_conversations_are_the_same_just_if_every_turn_is():
         (Message("user", "a\0assistant\0b"),),
         (Message("user", "a"), Message("assistant", "b", supervised=False)),
     ]
-    digests = {conversation_digest(c) for c in (one, *others[:3])}
-    assert len(digests) == 4
+    digests = {conversation_digest(c) for c in (one, *others)}
+    assert len(digests) == 5
+    unmarked = (Message("user", "a", supervised=False), Message("assistant", "b"))
+    assert conversation_digest(unmarked) == conversation_digest(one), "only responses are learned"
     assert conversation_digest(one) == conversation_digest(tuple(one))
 
 
@@ -91,3 +93,33 @@ def test_a_plain_text_is_held_out_by_its_own_hash():
     apart = sum(is_held_out(text, 0.5) for text in texts)
     assert 60 < apart < 140
     assert not any(is_held_out(text, 0.0) for text in texts)
+
+
+def test_the_check_before_a_run_stops_where_the_training_stops(template, recipe_of):
+    check_rows(Breaks(name="b"), template, recipe_of(limit=4).data)
+    for changes in ({"limit": 5}, {"limit": 4, "validation_share": 0.99}, {}):
+        with pytest.raises(DataError, match="row 6: not JSON"):
+            check_rows(Breaks(name="b"), template, recipe_of(**changes).data)
+
+
+@component
+class Breaks(Teacher):
+    """Four rows, an empty one, and one that cannot be read."""
+
+    name: str
+
+    def rows(self, on_bad=None):
+        for said in ("a", "b", "", "c", "d"):
+            yield Example(said, (Message("user", f"{said}?"), Message("assistant", said)), "b")
+        raise DataError("rows.jsonl, row 6: not JSON")
+
+    def digest(self) -> str:
+        return "breaks"
+
+
+def test_the_check_before_a_run_says_what_happened_to_rows_if_none_is_left(
+    teacher_of, template, recipe_of
+):
+    source = teacher_of([("Hi", ""), ("Hi", " ")], name="mute")
+    with pytest.raises(DataError, match=r"rows read: 2; {'dropped: empty response': 2}"):
+        check_rows(source, template, recipe_of().data)

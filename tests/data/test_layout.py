@@ -183,3 +183,29 @@ def test_a_list_is_looked_into_by_number():
 def test_roles_without_a_user_or_an_assistant_are_refused(roles: dict):
     with pytest.raises(ConfigError, match="nobody is the"):
         sharegpt(roles=roles)
+
+
+WEIGHTLESS = [turn("human", "1", weight=1), turn("gpt", "2"), turn("gpt", "2", weight=None)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "rows", "found"),
+    [
+        (sharegpt(), [WEIGHTLESS, [], None, [3]], 4),
+        (sharegpt(weight="wieght"), [[turn("gpt", "2", weight=1)]], 1),
+        (sharegpt(), [WEIGHTLESS, [turn("gpt", "2", weight=0)], WEIGHTLESS], 0),
+        (sharegpt(weight=None), [WEIGHTLESS], 0),
+        (sharegpt(), [], 0),
+    ],
+    ids=["no weight", "a slip", "one weight", "no key is named", "no row"],
+)
+def test_a_weight_that_no_response_has_is_told_of(layout: Turns, rows: list, found: int):
+    events = layout.events({"conversations": turns} for turns in rows)
+    assert sum(events.values()) == found
+    assert all(repr(layout.weight) in event for event in events)
+
+
+def test_no_more_rows_are_looked_at_than_up_to_the_first_weight():
+    rows = iter([{"conversations": [turn("gpt", "2", weight=1)]}] * 3)
+    assert sharegpt().events(rows) == {}
+    assert len(list(rows)) == 2

@@ -183,6 +183,12 @@ BAD_FILES = {  # file -> its bytes and what the error must say
     "open.csv": (HEAD.encode() + b'1,2,3,4\n1,"2,3,4\n1,2,3,4\n', "line 3: a quotation that beg"),
     "latin.csv": (HEAD.encode() + b"\xe9,2,3,4\n", "line 2: not UTF-8"),
     "quoted.csv": (b'"a"b,c\n', "line 1: a quotation"),
+    "stray.csv": (HEAD.encode() + b'a,,b,1\n"a"b,,b,1\na,,b,1\n', "line 3: a quotation"),
+    "swallow.csv": (
+        HEAD.encode() + b'1,,"b,1\n2,,b,1\n3,,"b",1\n4,,b,1\n',
+        "line 2: a quotation .*jsonl",
+    ),
+    "several.csv": (HEAD.encode() + b'a,,"b\nc",1\nd,"e\n2,,f",1\n', "line 4: expected 4 values"),
 }
 
 
@@ -203,7 +209,6 @@ def test_a_file_that_cannot_be_read_as_a_whole_is_refused_whatever_becomes_of_ro
     [
         ("few.csv", HEAD + "a,,b,1\na,,b\na,,b,1\n", "line 3: expected 4 values, found 3"),
         ("many.csv", HEAD + "a,,b,1\na,,b,1,2\na,,b,1\n", "line 3: expected 4 values, found 5"),
-        ("stray.csv", HEAD + 'a,,b,1\n"a"b,,b,1\na,,b,1\n', "line 3: not comma-separated"),
         ("score.csv", HEAD + "a,,b,1\na,,b,x\na,,b,1\n", "line 3: column 'score' holds 'x'"),
         ("null.json", json.dumps([GOOD, None, GOOD]), "row 2: expected an object, found None"),
         ("kind.json", json.dumps([GOOD, GOOD | {"said": 1}, GOOD]), "row 2: column 'said' holds 1"),

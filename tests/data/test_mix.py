@@ -10,6 +10,7 @@ from heed.core.component import component
 from heed.core.errors import ConfigError, DataError
 from heed.core.types import Example, Message
 from heed.data.encode import encode_all
+from heed.data.intake import check_rows
 from heed.data.mix import Mix, whole_shares
 from heed.data.teacher import Teacher
 
@@ -170,3 +171,22 @@ def test_whole_shares_sum_to_the_total_and_are_the_nearest_whole_numbers(parts, 
     found = whole_shares(share, total)
     assert sum(found.values()) == total
     assert all(abs(found[part] - total * share[part]) < 1 for part in share)
+
+
+def test_rows_given_again_are_not_dropped_as_duplicates(template, tokenizer, recipe_of):
+    dropping = recipe_of(duplicates="drop").data
+    again, once = mix([2, 6], total=12), mix([2, 6])
+    nested = Mix(
+        name="outer", teachers={"x": again, "y": Numbers(name="y", size=1)},
+        weights={"x": 1.0, "y": 1.0}, total=None, seed=1,
+    )  # fmt: skip
+    for source in (again, nested):
+        for refused in (
+            lambda s=source: encode_all(s, template, tokenizer, dropping),
+            lambda s=source: check_rows(s, template, dropping),
+        ):
+            with pytest.raises(DataError, match=r"rows of a given again.*data\.duplicates=keep"):
+                refused()
+    assert len(encode_all(once, template, tokenizer, dropping).examples) > 1
+    kept = encode_all(again, template, tokenizer, recipe_of().data)
+    assert len(kept.examples) == 12

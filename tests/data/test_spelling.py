@@ -1,5 +1,6 @@
 """Properties of spelling: the loss stands on the responses exactly, whatever the text."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.core.errors import DataError
-from heed.core.types import Message, Rendered, Span
+from heed.core.types import Example, Message, Rendered, Span
+from heed.data.encode import encode_all
 from heed.data.spelling import check_mask, encode, flatten, prove, spell
 from heed.data.template import Template
 
@@ -123,3 +125,99 @@ def test_a_tokenizer_that_drops_a_first_space_is_proved_span_by_span(template: T
     rendered = template.render([Message(role, said) for role, said in turns])
     found = encode(rendered, Strips(), item="x")
     assert sum(found.mask) == 2 * len(" b<|end|>")
+
+
+def conversation(asked: str, said: str, system: str = "ok") -> tuple[Message, ...]:
+    return (Message("system", system), Message("user", asked), Message("assistant", said))
+
+
+def source_of(teacher_of, *turns: tuple[Message, ...]):
+    rows = tuple(Example(str(i), messages, "toy") for i, messages in enumerate(turns))
+    return replace(teacher_of([]), examples=rows)
+
+
+BAD = "old{} new"
+SAYING = {
+    "system": conversation("a", "b", BAD),
+    "user": conversation(BAD, "b"),
+    "assistant": conversation("a", BAD),
+    "text": (Message("text", BAD),),
+}
+
+
+@pytest.mark.parametrize("token", ["<|pad|>", "<|end|>"])  # the template knows the second only
+@pytest.mark.parametrize("who", SAYING)
+def test_a_special_token_that_somebody_says_is_refused_or_counted(
+    teacher_of, tokenizer, template, recipe_of, who: str, token: str
+):
+    assert token in tokenizer.all_special_tokens
+    bad = tuple(m._replace(content=m.content.format(token)) for m in SAYING[who])
+    source = source_of(teacher_of, conversation("a", "b"), bad)
+    with pytest.raises(DataError) as caught:
+        encode_all(source, template, tokenizer, recipe_of().data)
+    assert all(part in str(caught.value) for part in ("item toy/1", repr(token), who))
+    found = encode_all(source, template, tokenizer, recipe_of(on_bad_row="drop").data)
+    assert found.examples.rows.tolist() == [0]
+    assert found.events == {"rows read": 2, "dropped: row cannot be rendered": 1}
+
+
+def test_added_tokens_are_refused_only_if_they_are_special(
+    teacher_of, tokenizer, template, recipe_of
+):
+    from tokenizers import AddedToken
+
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens([AddedToken("<tool>"), AddedToken("<|kept|>", special=True)])
+    assert "<|kept|>" not in other.all_special_tokens
+    source = teacher_of([("Hi", "a <tool> here"), ("Hi", "a <|kept|> here")])
+    found = encode_all(source, template, other, recipe_of(on_bad_row="drop").data)
+    assert found.examples.rows.tolist() == [0]
+
+
+@pytest.fixture
+def composing(tokenizer):
+    """A tokenizer that puts a letter and its accent together."""
+    from tokenizers import normalizers
+
+    other = copy.deepcopy(tokenizer)
+    other.backend_tokenizer.normalizer = normalizers.NFC()
+    return other
+
+
+def test_a_row_that_the_tokenizer_cannot_spell_is_refused_or_counted(
+    teacher_of, composing, template, recipe_of
+):
+    source = teacher_of([("Hi", "fine"), ("Hi", "cafe\u0301"), ("Hi", "caf\xe9")])
+    with pytest.raises(DataError) as caught:
+        encode_all(source, template, composing, recipe_of().data)
+    says = ("item toy/1", "character 4", r"'\xe9' instead of 'e'", "normalisation", "NFC")
+    assert all(part in str(caught.value) for part in says), caught.value
+    found = encode_all(source, template, composing, recipe_of(on_bad_row="drop").data)
+    assert found.examples.rows.tolist() == [0, 2]
+    assert found.events == {"rows read": 3, "dropped: tokenizer cannot spell it": 1}
+    assert [r.text.count("caf") for r in found.sample] == [0, 1]
+
+
+def test_a_cut_that_the_tokenizer_cannot_spell_is_counted_once(
+    teacher_of, composing, template, recipe_of
+):
+    long = (*conversation("a", "cafe\u0301"), *conversation("c", "d " * 60)[1:])
+    source = source_of(teacher_of, conversation("x", "y"), long)
+    treatment = recipe_of(on_bad_row="drop", over_long="cut_at_turn", loss_on="last_turn").data
+    found = encode_all(source, template, composing, treatment)
+    assert found.events == {"rows read": 2, "dropped: tokenizer cannot spell it": 1}
+
+
+def test_a_spelling_that_stops_early_differs_at_its_end(tokenizer):
+    ids, mask = encode(Rendered(TEXT, (SPAN,)), tokenizer, item="x")[1:]
+    with pytest.raises(DataError, match="character 9, the end instead of '<'"):
+        check_mask(ids[:-1], mask[:-1], Rendered(TEXT, (SPAN,)), tokenizer.decode, item="x")
+
+
+@pytest.mark.parametrize("said", ["a<|pad|>", "cafe\u0301"], ids=["special", "unspelt"])
+def test_a_batch_of_which_nothing_is_left_is_counted(
+    teacher_of, composing, template, recipe_of, said: str
+):
+    source = teacher_of([("Hi", said)] * 3)
+    with pytest.raises(DataError, match=r"no example is left .*'dropped: .*': 3"):
+        encode_all(source, template, composing, recipe_of(on_bad_row="drop").data)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from heed.core.errors import DataError
 from heed.core.files import write_jsonl, write_text
 from heed.core.identity import short_hash
-from heed.data.layout import Columns
+from heed.data.encode import encode_all
+from heed.data.layout import Columns, Turns
 from heed.data.source import LocalFile
 from heed.data.teacher import Responses, TextCorpus, passages, share_of
 
@@ -172,3 +173,21 @@ def test_real_books_are_split_whole(shared_data: Path):
     }
     assert not found["train"] & found["heldout"]
     assert min(map(len, found.values())) > 20
+
+
+@pytest.mark.parametrize("key", ["weight", "wieght"])
+def test_a_weight_that_is_named_and_nowhere_found_stands_among_the_events(
+    tmp_path: Path, template, tokenizer, recipe_of, key: str
+):
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho", "weight": 1}]
+    write_jsonl(tmp_path / "rows.jsonl", [{"turns": turns}, {"turns": turns[:1]}, {"turns": turns}])
+    layout = Turns(
+        turns="turns", response=None, role="from", content="value", weight=key, reward=None,
+        roles={"human": "user", "gpt": "assistant"},
+    )  # fmt: skip
+    source = LocalFile(path=str(tmp_path / "rows.jsonl"))
+    made = Responses(name="toy", source=source, layout=layout)
+    found = encode_all(made, template, tokenizer, recipe_of(on_bad_row="drop").data)
+    told = {event: n for event, n in found.events.items() if "no turn had the weight" in event}
+    assert list(told.values()) == ([] if key == "weight" else [3])
+    assert all("'wieght'" in event for event in told)

@@ -87,7 +87,7 @@ def test_a_student_is_never_asked_to_answer_itself(template: Template, roles: tu
 def test_supervised_are_the_responses_with_their_ends_and_nothing_else(
     drawn: Template, messages: list
 ):
-    text, spans = drawn.render(messages)
+    text, spans, _ = drawn.render(messages)
     said = [m.content + drawn.end_of_turn for m in messages if m.role == "assistant"]
     assert [text[start:stop] for start, stop in spans] == said
 
@@ -103,7 +103,7 @@ def test_transformers_marks_the_characters_that_we_supervise(drawn: Template, me
     (text,), (spans,) = render_jinja_template(
         rows, chat_template=jinja, return_assistant_tokens_mask=True
     )
-    assert (text, tuple(spans)) == drawn.render(messages)
+    assert (text, tuple(spans)) == drawn.render(messages)[:2]
 
 
 @given(TEMPLATES, CONVERSATIONS, st.data())
@@ -115,11 +115,12 @@ def test_only_turns_that_may_be_learned_are_supervised_and_the_text_stays(
     chosen = [m._replace(supervised=flag) for m, flag in zip(messages, flags, strict=True)]
     kept = [next(spans) if m.role == A else None for m in messages]
     expected = [s for s, flag in zip(kept, flags, strict=True) if s and flag]
-    text, found = drawn.render(chosen)
+    text, found, _ = drawn.render(chosen)
     assert text == drawn.render(messages).text
     assert list(found) == expected
     last = drawn.render(chosen, loss_on="last_turn")
-    assert last == (text, (kept[-1],) if flags[-1] else ())
+    assert last[:2] == (text, (kept[-1],) if flags[-1] else ())
+    assert last.turns == tuple(span for span in kept if span)
 
 
 @given(TEMPLATES, CONVERSATIONS)
@@ -180,7 +181,7 @@ def test_a_prompt_is_what_stands_before_the_response(drawn: Template, asked: str
 
 
 def test_plain_text_has_no_template_and_is_supervised_whole(template: Template):
-    text, spans = template.render([Message("text", "Once upon a time")])
+    text, spans, _ = template.render([Message("text", "Once upon a time")])
     assert text == "Once upon a time<|end|>"
     assert spans == ((0, len(text)),)
 
@@ -271,7 +272,7 @@ def test_qwen_says_who_it_is_unless_the_system_speaks():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_ends_a_turn_in_a_prompt_of_a_family_ends_the_supervised_one(name: str):
     chosen = option(name)
-    text, spans = chosen.render([*ASKED, Message(A, "W")])
+    text, spans, _ = chosen.render([*ASKED, Message(A, "W")])
     assert [text[a:b] for a, b in spans] == [f"A{chosen.end_of_turn}", f"W{chosen.end_of_turn}"]
     assert text.startswith(FAMILIES[name] + "W")
 
@@ -281,3 +282,10 @@ def test_the_hash_of_a_template_changes_with_what_it_says_and_not_with_its_name(
     assert short_hash(replace(ours, name="mine")) == short_hash(ours)
     assert len({short_hash(option(name)) for name in FAMILIES}) == len(FAMILIES)
     assert short_hash(replace(ours, default_system="Hi")) != short_hash(ours)
+
+
+@pytest.mark.parametrize("token", ["<|end|>", "<|user|>"])
+def test_a_plain_text_that_says_a_token_of_the_template_is_refused(template: Template, token: str):
+    made = replace(template, user="<|user|>{content}", special_tokens=("<|user|>",))
+    with pytest.raises(DataError, match=r"the text says .* a token of the template 'toy'"):
+        made.render([Message("text", f"Once {token} upon")])

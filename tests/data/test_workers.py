@@ -41,3 +41,15 @@ def test_no_more_is_read_than_the_workers_need():
     next(results)
     results.close()
     assert len(read) < 6
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_a_failure_to_read_on_comes_behind_the_results_of_what_was_read(workers: int):
+    def works():
+        yield from range(4)
+        raise KeyError("no fifth")
+
+    results = in_order(squared, works(), workers)
+    assert [next(results)[0] for _ in range(4)] == [0, 1, 4, 9]
+    with pytest.raises(KeyError, match="no fifth"):
+        next(results)

@@ -23,12 +23,19 @@ SHARING: dict[str, tuple[str, dict[str, Any]]] = {  # documents can share a row
     "Granite": ("Granite", SHAPE | {"logits_scaling": 3.0, "attention_multiplier": 0.7}),
     "Cohere": ("Cohere", SHAPE | {"logit_scale": 0.3}),
     "Qwen2, tied": ("Qwen2", SHAPE | {"tie_word_embeddings": True}),
+    "ModernBERT decoder": (
+        "ModernBertDecoder",
+        SHAPE | {"cls_token_id": 1, "sep_token_id": 2, "local_attention": 8},
+    ),
 }
 ALONE: dict[str, tuple[str, dict[str, Any]]] = {  # they cannot
     "StableLM": ("StableLm", SHAPE),
     "GPT-J": ("GPTJ", OLD | {"rotary_dim": 4}),
     "BLOOM": ("Bloom", SHAPE | {"n_layer": 2, "n_head": 4}),
     "LFM2": ("Lfm2", SHAPE | {"layer_types": ["conv", "full_attention"]}),
+    "Nemotron": ("Nemotron", SHAPE),
+    "Doge": ("Doge", SHAPE),
+    "PhiMoE, window 5": ("Phimoe", SHAPE | {"sliding_window": 5, "num_local_experts": 2}),
 }
 
 

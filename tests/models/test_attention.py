@@ -4,7 +4,6 @@ from inspect import Signature, signature
 
 import pytest
 import torch
-from families import ALONE, SHARING, make
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.attention import varlen as torch_varlen
@@ -21,7 +20,6 @@ from heed.models.attention import (
     varlen,
     varlen_applies,
     visible,
-    why_alone,
 )
 
 LENGTHS = st.lists(st.integers(1, 33), min_size=1, max_size=9)
@@ -114,8 +112,14 @@ def test_every_token_is_in_one_group_of_documents_of_like_length(lengths: list[i
 
 def test_a_mask_beside_packed_documents_is_refused():
     q = heads(2, 3, 0)
-    with pytest.raises(AssertionError, match="lets them see each other"):
+    with pytest.raises(RunError, match=r"a mask beside .* see each other.*data\.packing=none"):
         attend(None, q, q, q, torch.ones(1, 1, 3, 3), documents=Documents(torch.tensor([3])))
+
+
+def test_attention_that_is_not_told_where_documents_end_is_refused():
+    q = heads(2, 3, 0)
+    with pytest.raises(RunError, match=r"is not told where .*data\.packing=none"):
+        attend(None, q, q, q, None)
 
 
 class Both(torch.nn.Module):
@@ -189,31 +193,6 @@ def test_the_kernel_for_documents_agrees_with_the_groups_on_cuda(window):
         found.append([out, *(x.grad for x in rows)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=3e-2, rtol=3e-2)
-
-
-@pytest.mark.parametrize("family", SHARING)
-def test_documents_share_a_row_where_the_attention_can_be_replaced(family: str):
-    assert why_alone(make(family)) is None
-
-
-@pytest.mark.parametrize(
-    ("family", "why"),
-    [
-        ("StableLM", "does not let its attention be replaced"),
-        ("GPT-J", "does not let its attention be replaced"),
-        ("BLOOM", "does not let its attention be replaced"),
-        ("LFM2", "has layers of the kind conv"),
-    ],
-)
-def test_documents_stand_alone_where_it_cannot_and_the_reason_is_told(family: str, why: str):
-    assert why in (why_alone(make(family)) or "")
-    assert family in ALONE
-
-
-def test_documents_stand_alone_where_a_state_goes_on_from_token_to_token():
-    model = make("Llama")
-    model._is_stateful = True
-    assert why_alone(model) == "LlamaForCausalLM carries a state from token to token"
 
 
 @pytest.mark.parametrize("kind", ["eager", "sdpa"])

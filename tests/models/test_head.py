@@ -5,7 +5,7 @@ import torch
 from families import ALONE, SHARING, make
 
 from heed.core.errors import RunError
-from heed.models.head import backbone_of, logits_of
+from heed.models.head import backbone_of, hidden_states, logits_of
 
 IDS = torch.tensor([[5, 9, 33, 7, 60, 2, 11]])
 
@@ -62,3 +62,19 @@ def test_a_model_that_makes_its_logits_of_something_else_is_refused():
     model.forward = lambda **_: type("Out", (), {"logits": torch.zeros(1, 7, 97)})()
     with pytest.raises(RunError, match=r"LlamaForCausalLM does not make its logits of what its Ll"):
         logits_of(model, output, output.last_hidden_state[0])
+
+
+def test_a_model_without_a_backbone_of_its_own_is_refused():
+    from transformers import Llama4ForCausalLM, Llama4TextConfig
+
+    shape = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "vocab_size": 97,
+             "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2, "pad_token_id": 0,
+             "intermediate_size": 16, "intermediate_size_mlp": 16}  # fmt: skip
+    with pytest.raises(RunError, match=r"Llama4ForCausalLM keeps no backbone.*Choose another"):
+        backbone_of(Llama4ForCausalLM(Llama4TextConfig(**shape)))
+
+
+def test_a_backbone_that_gives_no_hidden_states_is_refused():
+    model = make("Llama")
+    with pytest.raises(RunError, match=r"gives no hidden states but .*Choose another model"):
+        hidden_states(model, model(IDS))

@@ -41,10 +41,12 @@ def test_each_turn_is_shown_with_all_before_it_under_the_template(loaded, templa
     talk_to.say("a")
     talk_to.say("b")
     turns = [Message("user", "a"), Message("assistant", "one"), Message("user", "b")]
-    assert parrot.shown == [template.prompt("a"), template.prompt_of(turns)]
+    assert ["".join(asked) for asked in parrot.shown] == [
+        template.prompt("a"), template.prompt_of(turns)
+    ]  # fmt: skip
     talk_to.forget()
     talk_to.say("c")
-    assert parrot.shown[-1] == template.prompt("c")
+    assert parrot.shown[-1] == (template.prompt("c"),)
 
 
 def test_an_answer_that_was_cut_or_is_empty_is_told(loaded):

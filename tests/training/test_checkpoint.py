@@ -1,5 +1,6 @@
 """What is saved is what was trained, or the run does not count."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,3 +58,38 @@ def test_the_template_is_saved_beside_the_weights(loaded, template, tmp_path: Pa
     other = replace(template, user="{content}?\n")
     again = load_student(tmp_path / "model", loaded.loading | {"template": other})
     assert again.tokenizer.chat_template == other.jinja()
+
+
+def run_card(directory: Path) -> dict:
+    """What the code of a card makes, run in the directory of the card."""
+    code = (directory / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    made: dict = {}
+    with contextlib.chdir(directory):
+        exec(code, made)
+    return made
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("adapter", [LORA, Full()], ids=["lora", "full"])
+@pytest.mark.parametrize("added", [True, False], ids=["tokens added", "no tokens added"])
+def test_the_card_says_how_others_load_it(student, template, tmp_path: Path, adapter, tied, added):
+    shape = replace(student.architecture, tied=tied)
+    base = replace(student, architecture=shape).fresh()
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    if added:
+        template = replace(template, end_of_turn="<|im_end|>")
+    trained = load(str(tmp_path / "base"), name="t", template=template, new_tokens="train")
+    tokens = trained.tokenizer.convert_tokens_to_ids(list(trained.added))
+    attached = adapter.attach(trained.model, tokens)
+    disturbed(trained.model)
+    save_student(trained, attached, adapter, tmp_path / "model", card="# card\n")
+    made = run_card(tmp_path / "model")
+    ids = torch.tensor([[*IDS, *tokens]])
+    with torch.no_grad():
+        want, got = (m.eval()(ids).logits for m in (trained.model, made["model"]))
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+    assert made["tokenizer"].get_vocab() == trained.tokenizer.get_vocab()
+    assert ("resize" in (tmp_path / "model" / "README.md").read_text()) is (
+        added and adapter is LORA
+    )

@@ -94,3 +94,24 @@ def test_a_base_that_never_saw_its_own_end_of_text_is_refused_by_name(
     with pytest.raises(RunError, match=pattern):
         fit(recipe_of(method=LORA, max_tokens=128), loaded, around, tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_rows_are_learned_in_every_precision(
+    recipe_of, around, student, chatml, tmp_path, precision, dtype, tied
+):
+    shape = replace(student.architecture, tied=tied)
+    made = replace(student, architecture=shape).fresh()
+    made.model.save_pretrained(tmp_path / "base")
+    made.tokenizer.save_pretrained(tmp_path / "base")
+    loading = {"name": "low", "template": chatml, "dtype": dtype, "new_tokens": "train"}
+    loaded = load(str(tmp_path / "base"), **loading)
+    before = embedding(loaded)
+    recipe = recipe_of(method=LORA, steps=1, epochs=None, max_tokens=128, precision=precision)
+    record = fit(recipe, loaded, around, tmp_path / "run")
+    after = embedding(load_student(tmp_path / "run" / "model", loaded.loading))
+    moved = [i for i in range(len(after)) if not torch.equal(after[i], before[i].to(after.dtype))]
+    assert moved == sorted(loaded.tokenizer.convert_tokens_to_ids([START, END, ROLE]))
+    assert record["reload_difference"] < 5e-2

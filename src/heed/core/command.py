@@ -208,12 +208,13 @@ class _Check:
     def _remedy(self, override: Override) -> str:
         key, value = override.key_or_group, value_text(override)
         parent, _, folder = key.rpartition("/")
+        at = f"@{override.package}" if override.package else ""
         if key in self.options and parent in self.options:
-            return f"Write {parent}={folder}/{value}."
+            return f"Write {parent}{at}={folder}/{value}."
         if key in self.options and override.is_add():
-            return f"Write {key}={value}, if this command has that choice already."
+            return f"Write {key}{at}={value}, if this command has that choice already."
         if key in self.options and override.type == OverrideType.CHANGE:
-            return f"This command has no such choice by default: write +{key}={value}."
+            return f"This command has no such choice by default: write +{key}{at}={value}."
         return f"Compare with `--cfg job`, and give {key} a value that fits there."
 
     def _compose(self, overrides: list[str]) -> DictConfig | None:

@@ -53,11 +53,39 @@ LossOn = Literal["every_turn", "last_turn"]
 
 
 class Rendered(NamedTuple):
-    """A conversation as text, with the spans whose tokens are supervised, in order."""
+    """A conversation as text, with the spans whose tokens are supervised, in order.
+
+    Attributes:
+        text: All of it.
+        supervised: What is trained on.
+        turns: Every turn of the assistant, trained on or not; empty if those are the supervised.
+    """
 
     text: str
     supervised: tuple[Span, ...]
+    turns: tuple[Span, ...] = ()
 
+    @property
+    def pieces(self) -> list[tuple[str, bool]]:
+        """The text cut before and after each turn of the assistant; whether it is supervised.
+
+        Each piece is tokenised by itself, in training and when the student is asked alike, so that
+        what it is asked is spelt as what it was trained on.
+
+        Example:
+            >>> Rendered("Q: a A: b Q: c A: ", (), (Span(8, 9),)).pieces
+            [('Q: a A: ', False), ('b', False), (' Q: c A: ', False)]
+        """
+        found, at = [], 0
+        for span in self.turns or self.supervised:
+            found.append((self.text[at : span.start], False))
+            found.append((self.text[span.start : span.stop], span in self.supervised))
+            at = span.stop
+        return [(text, kept) for text, kept in (*found, (self.text[at:], False)) if text]
+
+
+Prompt = str | tuple[str, ...]
+"""What a student is asked, rendered: one text, or the pieces that are tokenised one by one."""
 
 OnBad = Callable[[Exception], None]
 """Told of a row that cannot be read, and is left out."""
@@ -107,6 +135,10 @@ class ChatTemplate(Protocol):
 
     def prompt_of(self, messages: Sequence[Message]) -> str:
         """A conversation so far, up to where the assistant's next answer begins."""
+        ...
+
+    def prompt_pieces(self, messages: Sequence[Message]) -> tuple[str, ...]:
+        """The same in the pieces that are tokenised one by one, as training does."""
         ...
 
     def jinja(self) -> str:

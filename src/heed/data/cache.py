@@ -8,10 +8,12 @@ import json
 import mmap
 import os
 import shutil
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,7 +80,7 @@ def shelf_of(source: RowSource, encoder: Encoder, root: Path) -> Shelf:
             "template": canonical(encoder.template),
             "tokenizer": tokenizer_digest(encoder.tokenizer),
             "treatment": {name: getattr(treatment, name) for name in ENCODING},
-            "code": code_digest(source, encoder.template),
+            "code": code_digest(source, encoder.template, treatment),
             "versions": {name: versions()[name] for name in ("heed", "tokenizers", "transformers")},
         },
     )
@@ -95,12 +97,37 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def code_digest(source: RowSource, template: ChatTemplate) -> str:
-    """Changes with the code that reads, renders and encodes: of this part, source and template."""
-    named = {Path(inspect.getfile(type(made))) for made in (source, template)}
+def code_digest(*made: Any) -> str:
+    """Changes with the code that reads, renders and encodes.
+
+    It is that of this part, of everything given, and of everything that is a field of it: the
+    source and the layout of a teacher, the teachers of a mix.
+    """
+    classes = {cls for each in made for part in _components(each) for cls in type(part).__mro__}
+    named = {Path(inspect.getfile(cls)) for cls in classes if not _of_python(cls)}
     here = Path(__file__).parent
     files = sorted(named | set(here.glob("*.py")) | {here.parent / "core" / "types.py"})
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _components(value: Any) -> Iterator[Any]:
+    """A component and all that it is made of, through fields, mappings and lists."""
+    below: list[Any] = []
+    if is_dataclass(value):
+        yield value
+        below = [getattr(value, field.name) for field in fields(value)]
+    elif isinstance(value, Mapping):
+        below = list(value.values())
+    elif isinstance(value, list | tuple):
+        below = list(value)
+    for part in below:
+        yield from _components(part)
+
+
+def _of_python(cls: type) -> bool:
+    """Whether a class comes with Python itself, whose version is not heed's."""
+    module = cls.__module__.partition(".")[0]
+    return module in sys.stdlib_module_names and module != "__main__"
 
 
 def cached(
@@ -176,8 +203,8 @@ def _read(shelf: Shelf) -> Dataset | None:
             raise ValueError(f"its files have {sizes} bytes, not {record['bytes']}")
         tokens = tokens_of([_mapped(directory / name) for name in FILES], record["kind"])
         sample = [
-            (int(row), Rendered(text, tuple(Span(*span) for span in spans)))
-            for row, (text, spans) in record["sample"]
+            (int(row), Rendered(text, *(tuple(Span(*span) for span in part) for part in spans)))
+            for row, (text, *spans) in record["sample"]
         ]
         return dataset_of(tokens, Counter(record["events"]), sample)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,15 +1,17 @@
 """Training rows that share long word sequences with the prompts that a student is scored on.
 
 The rule is that of Brown et al. 2020 (https://arxiv.org/abs/2005.14165, appendix C): a sequence of
-13 words, compared in lower case and without punctuation. A prompt of 8 to 12 words is looked for as
-a whole; a shorter one is not, because so few words are shared by chance.
+13 words, compared in lower case and without punctuation, and here in Unicode's form NFKC. A prompt
+of 8 to 12 words is looked for as a whole; a shorter one is not, because so few words are shared by
+chance.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -38,13 +40,13 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that a product loses nothing
 
 
 def words_of(text: str) -> list[str]:
-    """A text's words in lower case, without punctuation.
+    """A text's words in lower case, without punctuation; letters that look alike are one (NFKC).
 
     Example:
-        >>> words_of("Don't say: 'No!'")
+        >>> words_of("Don't say: '_No_!'")
         ['don', 't', 'say', 'no']
     """
-    return re.findall(r"\w+", text.lower())
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).lower())
 
 
 class Overlap(NamedTuple):
@@ -54,26 +56,28 @@ class Overlap(NamedTuple):
         prompts: Digest of the prompts.
         looked_for: Number of prompts that are long enough.
         too_short: Number of those that are not.
-        rows: Row of the source -> a prompt that it shares a sequence with.
+        rows: Row of the source -> the prompts that it shares a sequence with.
     """
 
     prompts: str
     looked_for: int
     too_short: int
-    rows: Mapping[int, str]
+    rows: Mapping[int, Set[str]]
 
     def hits(self, examples: Examples) -> NDArray[np.bool_]:
         """bool[n], which examples come from such a row."""
         return np.isin(examples.rows, np.array(sorted(self.rows), dtype=np.int64))
 
-    def record(self, hits: NDArray[np.bool_]) -> dict[str, Any]:
-        """What a manifest says of it."""
+    def record(self, examples: Examples) -> dict[str, Any]:
+        """What a manifest says of it: of the rows that became examples, and of no other."""
+        hits = self.hits(examples)
+        hit = {int(row) for row in examples.rows[hits]}
         return {
             "sequence_of_words": WORDS,
             "prompts": self.prompts,
             "prompts_looked_for": self.looked_for,
             "prompts_too_short_to_be_looked_for": self.too_short,
-            "prompts_found": len(set(self.rows.values())),
+            "prompts_found": len({prompt for row in hit for prompt in self.rows[row]}),
             "examples_found": int(hits.sum()),
         }
 
@@ -94,16 +98,16 @@ class Prompts:
         return short_hash(sorted(self.texts))
 
     @cached_property
-    def _sequences(self) -> dict[int, dict[tuple[int, ...], str]]:
-        """Length -> sequence of word numbers -> its prompt."""
-        found: dict[int, dict[tuple[int, ...], str]] = defaultdict(dict)
+    def _sequences(self) -> dict[int, dict[tuple[int, ...], set[str]]]:
+        """Length -> sequence of word numbers -> the prompts that hold it."""
+        found: dict[int, dict[tuple[int, ...], set[str]]] = defaultdict(dict)
         for text in self.texts:
             words = words_of(text)
             if len(words) >= FEWEST:
                 size = min(WORDS, len(words))
                 numbers = [self._numbers[word] for word in words]
                 for at in range(len(words) - size + 1):
-                    found[size].setdefault(tuple(numbers[at : at + size]), text)
+                    found[size].setdefault(tuple(numbers[at : at + size]), set()).add(text)
         return found
 
     @cached_property
@@ -123,20 +127,20 @@ class Prompts:
         """Number of prompts with too few words to be looked for."""
         return sum(len(words_of(text)) < FEWEST for text in self.texts)
 
-    def found_in(self, texts: Sequence[str]) -> list[str | None]:
-        """For each text a prompt that it shares a sequence with, or None."""
+    def found_in(self, texts: Sequence[str]) -> list[set[str]]:
+        """For each text the prompts that it shares a sequence with."""
         words = [words_of(text) for text in texts]
         get = self._numbers.get
         lists = [[*(get(word, 0) for word in each), 0] for each in words]  # 0 parts the texts
         numbers = np.array([number for each in lists for number in each], dtype=np.uint64)
         stops = np.cumsum([len(each) for each in lists])
-        found: list[str | None] = [None] * len(texts)
+        found: list[set[str]] = [set() for _ in texts]
         for size, known in self._sequences.items():
             sums = _rolling(numbers, size)
             for at in np.flatnonzero(np.isin(sums, self._sums[size])).tolist():
-                prompt = known.get(tuple(numbers[at : at + size].tolist()))
-                if prompt is not None:  # equal sums of unequal sequences are told apart here
-                    found[int(np.searchsorted(stops, at, side="right"))] = prompt
+                asked = known.get(tuple(numbers[at : at + size].tolist()))
+                if asked is not None:  # equal sums of unequal sequences are told apart here
+                    found[int(np.searchsorted(stops, at, side="right"))] |= asked
         return found
 
 
@@ -160,13 +164,15 @@ def overlap_of(source: RowSource, treatment: Treatment, prompts: Prompts, rows: 
         prompts: What a student is scored on.
         rows: Only this many rows from the beginning are looked at.
     """
-    found: dict[int, str] = {}
+    found: dict[int, set[str]] = defaultdict(set)
     numbered = Intake(source, treatment).numbered()
     within = ((number, row) for number, row in numbered if number < rows)
     for batch in _batches(within, rows):
         texts = [(number, m.content) for number, row in batch for m in row.messages]
         hits = prompts.found_in([text for _, text in texts])
-        found |= {n: hit for (n, _), hit in zip(texts, hits, strict=True) if hit is not None}
+        for (number, _), hit in zip(texts, hits, strict=True):
+            if hit:
+                found[number] |= hit
     short = prompts.too_short()
     return Overlap(prompts.digest, len(prompts.texts) - short, short, found)
 
@@ -192,7 +198,7 @@ def counted(
     examples = dataset.examples
     overlap = overlap_of(source, treatment, prompts, int(examples.rows.max()) + 1)
     hits = overlap.hits(examples)
-    record = overlap.record(hits)
+    record = overlap.record(examples)
     if not hits.any():
         return dataset, record
     what = "shares a sequence of words with a prompt of the evaluation"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
@@ -18,8 +20,15 @@ from heed.core.errors import DataError
 from heed.core.types import ChatTemplate, Message, Rendered, RowSource
 from heed.data.dataset import INDEX, Chunk, Dataset, Gathered, dataset_of, in_memory, tokens_of
 from heed.data.dataset import Encoded as Encoded  # what everybody else imports from here
-from heed.data.intake import Events, Intake, Row, named
-from heed.data.spelling import Flat, flatten, forget_limits, prove
+from heed.data.intake import Events, Intake, Row, is_blank, named, refuse_repeats
+from heed.data.spelling import (
+    Flat,
+    flatten,
+    forget_limits,
+    refuse_special,
+    special_tokens,
+    unspelt,
+)
 from heed.data.spelling import encode as encode
 from heed.data.treatment import Treatment
 from heed.data.workers import in_order
@@ -33,6 +42,7 @@ ROWS = 500
 HELD_OUT = "kept apart for validation"
 NOTHING = "dropped: no supervised token"
 UNRENDERED = "dropped: row cannot be rendered"
+UNSPELT = "dropped: tokenizer cannot spell it"
 
 
 class Part(NamedTuple):
@@ -71,15 +81,15 @@ class Encoder:
         """Encode rows in one batch.
 
         Raises:
-            DataError: a row cannot be rendered and such rows are not dropped, or the tokenizer
-                does not spell a response.
+            DataError: a row cannot be rendered, or the tokenizer does not spell a response, and
+                such rows are not dropped; or a conversation would be cut into windows.
         """
         events: Events = []
         pairs = [(row, text) for row in rows if (text := self._rendered(row, events))]
-        wholes = self._spelt(pairs)
         parts: list[Part] = []
         sample: list[tuple[int, Rendered]] = []
-        for (row, text), whole in zip(pairs, wholes, strict=True):
+        for text, whole in self._spelt(pairs, events):
+            row = whole.row
             if whole.stop - whole.start <= self.treatment.max_tokens:
                 found, shown = [whole], text
             else:
@@ -89,11 +99,16 @@ class Encoder:
                 sample.append((row.number, shown))
         return chunk_of(parts, events, sample)
 
+    @cached_property
+    def _special(self) -> re.Pattern[str] | None:
+        return special_tokens(self.tokenizer)
+
     def _render(self, messages: Sequence[Message]) -> Rendered:
         return self.template.render(messages, loss_on=self.treatment.loss_on)
 
     def _rendered(self, row: Row, events: Events) -> Rendered | None:
         try:
+            refuse_special(row.messages, self._special)
             return self._render(row.messages)
         except DataError as error:
             if self.treatment.on_bad_row == "error":
@@ -101,14 +116,21 @@ class Encoder:
             events.append((row.number, UNRENDERED))
             return None
 
-    def _spelt(self, pairs: Sequence[tuple[Row, Rendered]]) -> list[Part]:
-        """Rows as tokens, proved to spell their responses."""
+    def _spelt(
+        self, pairs: Sequence[tuple[Row, Rendered]], events: Events
+    ) -> list[tuple[Rendered, Part]]:
+        """Rows as text and as tokens, proved to spell their responses; the others are noted."""
         texts = [text for _, text in pairs]
         flat = flatten(texts, self.tokenizer)
-        prove(flat, texts, self.tokenizer, [row.name for row, _ in pairs])
-        bounds = [0, *flat.ends.tolist()]
+        wrong = unspelt(flat, texts, self.tokenizer, [row.name for row, _ in pairs])
+        if wrong and self.treatment.on_bad_row == "error":
+            raise next(iter(wrong.values()))
+        events += [(pairs[i][0].number, UNSPELT) for i in wrong]
+        bounds = pairwise([0, *flat.ends.tolist()])
         return [
-            Part(row, flat, *edges) for (row, _), edges in zip(pairs, pairwise(bounds), strict=True)
+            (text, Part(row, flat, *edges))
+            for i, ((row, text), edges) in enumerate(zip(pairs, bounds, strict=True))
+            if i not in wrong
         ]
 
     def _fitted(self, whole: Part, text: Rendered, events: Events) -> tuple[list[Part], Rendered]:
@@ -118,24 +140,44 @@ class Encoder:
             events.append((number, "dropped: over-long"))
             return [], text
         if rule == "window":
+            refuse_windows(whole.row, self.treatment.max_tokens)
             found = windows(whole, self.treatment.max_tokens)
             events += [(number, "windows made of over-long rows")] * len(found)
             return found, text
         if (shorter := self._shortened(whole.row)) is None:
             events.append((number, "dropped: over-long, not one turn of the assistant fits"))
             return [], text
-        events.append((number, "cut: over-long, after the last turn that fits"))
-        return self._spelt([(whole.row, shorter)]), shorter
+        cut = [part for _, part in self._spelt([(whole.row, shorter)], events)]
+        events += [(number, "cut: over-long, after the last turn that fits")] * len(cut)
+        return cut, shorter
 
     def _shortened(self, row: Row) -> Rendered | None:
         """The longest beginning of a conversation that fits and ends with a supervised turn."""
-        ends = [i for i, m in enumerate(row.messages) if m.role == "assistant" and m.supervised]
+        ends = [
+            i
+            for i, m in enumerate(row.messages)
+            if m.role == "assistant" and m.supervised and not is_blank(m.content)
+        ]
 
         def tokens(end: int) -> int:
             return len(flatten([self._render(row.messages[: end + 1])], self.tokenizer).ids)
 
         fitting = bisect_right(ends, self.treatment.max_tokens, key=tokens)
         return self._render(row.messages[: ends[fitting - 1] + 1]) if fitting else None
+
+
+def refuse_windows(row: Row, most: int) -> None:
+    """Refuse to cut a conversation into windows.
+
+    Raises:
+        DataError: the row is no plain text.
+    """
+    if row.messages[0].role != "text":
+        raise DataError(
+            f"item {row.name}: a conversation of more than {most} tokens cannot be given as "
+            f"windows (data.over_long=window): a later window would hold an answer without its "
+            f"question. Windows are for plain text; give data.over_long=cut_at_turn or drop."
+        )
 
 
 def chunk_of(parts: Sequence[Part], events: Events, sample: list[tuple[int, Rendered]]) -> Chunk:
@@ -213,8 +255,10 @@ def encode_into(
         What happened, and (row, text) of the first rendered examples.
 
     Raises:
-        DataError: nothing is left to train on.
+        DataError: nothing is left to train on, or rows that are given again on purpose would be
+            dropped as duplicates.
     """
+    refuse_repeats(source, encoder.treatment)
     forget_limits(encoder.tokenizer)  # before several threads use it
     intake = Intake(source, encoder.treatment)
     limit = encoder.treatment.limit
@@ -264,9 +308,24 @@ def tally(source: RowSource, read: int, events: Sequence[str]) -> Counter[str]:
 
 
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows in batches of a size that a worker takes at once."""
-    while batch := list(islice(rows, ROWS)):
-        yield batch
+    """Rows in batches of a size that a worker takes at once.
+
+    Raises:
+        DataError: a row cannot be read; the rows before it are given first, since they may be all
+            that is wanted.
+    """
+    more = True
+    while more:
+        batch: list[Row] = []
+        try:
+            for row in islice(rows, ROWS):
+                batch.append(row)
+        except DataError:
+            if batch:
+                yield batch
+            raise
+        if more := bool(batch):
+            yield batch
 
 
 def first_of(chunk: Chunk, count: int) -> Chunk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from heed.core.component import component, nearest
@@ -43,6 +43,11 @@ class Layout(ABC):
         Raises:
             DataError: it is not laid out so; the message says what was found and expected.
         """
+
+    def events(self, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+        """What is named here and may be missing, and no row has; read no further than needed."""
+        del rows
+        return {}
 
 
 @component
@@ -136,6 +141,33 @@ class Turns(Layout):
         messages = tuple(self._turn(turn, number) for number, turn in enumerate(found, start=1))
         check_order([message.role for message in messages])
         return Reading(messages, reward_of(row, self.reward, sparse=False))
+
+    def events(self, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+        """The number of rows, if not one turn of the assistant in them has the weight's key."""
+        if self.weight is None:
+            return {}
+        count = 0
+        for row in rows:
+            if self._weighs(row):
+                return {}
+            count += 1
+        what = f"no turn had the weight {self.weight!r}, so every response is trained on"
+        return {what: count} if count else {}
+
+    def _weighs(self, row: Mapping[str, Any]) -> bool:
+        """Whether some turn of the assistant has a weight."""
+        try:
+            turns = list(self._listed(row))
+        except DataError:  # told of where the row is read
+            return False
+        return any(
+            turn.get(self.weight) is not None and self._is_assistant(turn.get(self.role))
+            for turn in turns
+            if isinstance(turn, Mapping)
+        )
+
+    def _is_assistant(self, role: Any) -> bool:
+        return isinstance(role, str) and self.roles.get(role) == "assistant"
 
     def _listed(self, row: Mapping[str, Any]) -> Iterator[Any]:
         turns = value_of(row, self.turns)

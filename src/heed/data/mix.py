@@ -15,7 +15,7 @@ from heed.core.component import component, nearest
 from heed.core.errors import ConfigError, DataError, Mistake
 from heed.core.identity import Incidental, short_hash
 from heed.core.types import Example, OnBad
-from heed.data.teacher import Teacher
+from heed.data.teacher import AGAIN, Teacher
 
 
 @component
@@ -85,7 +85,7 @@ class Mix(Teacher):
             if taken < sizes[part]:
                 found[f"mix: rows of {part} left out"] = sizes[part] - taken
             if taken > sizes[part]:
-                found[f"mix: rows of {part} given again"] = taken - sizes[part]
+                found[f"mix: rows of {part} {AGAIN}"] = taken - sizes[part]
             for kind, count in self.teachers[part].events().items():
                 found[f"{part}: {kind}"] = count
         return found

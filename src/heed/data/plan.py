@@ -183,32 +183,56 @@ def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda index: -lengths[index])
 
 
-def plan_digest(steps: Iterable[StepPlan]) -> str:
-    """12 hex digits that are equal on every rank, and change with anything in the plan."""
-    digest = hashlib.sha256()
+def plan_digest(steps: Iterable[StepPlan], examples: Sequence[Encoded]) -> str:
+    """12 hex digits that are equal on every rank, and change with anything in plan or tokens."""
+    digest = hashlib.sha256(tokens_digest(examples))
     for step in steps:
         digest.update(json.dumps(step, separators=(",", ":")).encode())
     return digest.hexdigest()[:12]
 
 
-def plan_record(steps: Sequence[StepPlan], treatment: Treatment) -> dict[str, Any]:
+def tokens_digest(examples: Sequence[Encoded]) -> bytes:
+    """32 bytes that change with any token, with what is supervised, and with the order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(len(example.ids).to_bytes(8, "little"))
+        digest.update(np.asarray(example.ids, dtype="<u4").tobytes())
+        digest.update(np.asarray(example.mask, dtype=bool).tobytes())
+    return digest.digest()
+
+
+def plan_record(
+    steps: Sequence[StepPlan], treatment: Treatment, examples: Sequence[Encoded]
+) -> dict[str, Any]:
     """What the manifest says of a plan.
 
     Returns:
         `digest`; `steps`; `ranks`; `micro_batches` of one rank over all steps; `supervised_tokens`
         over all steps and ranks; `row_fill`, mean share of `micro_tokens` that a row that is not
-        empty holds; `rank_balance_median` and `rank_balance_worst`, tokens of a step's heaviest
-        rank over the mean of its ranks.
+        empty holds; `rank_balance` and `rank_balance_partial`, see `rank_balance`.
     """
     rows = sum(bool(row) for step in steps for rank in step.micro for row in rank)
-    uneven = [max(step.loads) * len(step.loads) / sum(step.loads) for step in steps]
+    size = treatment.examples_per_step
     return {
-        "digest": plan_digest(steps),
+        "digest": plan_digest(steps, examples),
         "steps": len(steps),
         "ranks": len(steps[0].micro),
         "micro_batches": sum(len(step.micro[0]) for step in steps),
         "supervised_tokens": sum(step.tokens for step in steps),
         "row_fill": sum(sum(step.loads) for step in steps) / (rows * treatment.micro_tokens),
-        "rank_balance_median": float(np.median(uneven)),
-        "rank_balance_worst": max(uneven),
+        "rank_balance": rank_balance([s for s in steps if len(s.indices) == size]),
+        "rank_balance_partial": rank_balance([s for s in steps if len(s.indices) < size]),
     }
+
+
+def rank_balance(steps: Sequence[StepPlan]) -> dict[str, float]:
+    """Tokens of a step's heaviest rank over the mean of its ranks; 1 is even.
+
+    Returns:
+        `steps`, and their `median` and `worst`. An epoch's last step may hold few examples, which
+        no division makes even: it is told apart from the others.
+    """
+    uneven = [max(step.loads) * len(step.loads) / sum(step.loads) for step in steps]
+    if not uneven:
+        return {"steps": 0}
+    return {"steps": len(uneven), "median": float(np.median(uneven)), "worst": max(uneven)}

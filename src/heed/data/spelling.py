@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heed.core.errors import DataError
-from heed.core.types import Rendered
+from heed.core.types import Message, Rendered
 from heed.data.dataset import Encoded
 
 
@@ -29,9 +30,10 @@ class Flat(NamedTuple):
 
 
 def encode(rendered: Rendered, tokenizer: Any, *, item: str) -> Encoded:
-    """Tokenise a rendered conversation piece by piece, so that no token crosses a span's border.
+    """Tokenise a rendered conversation piece by piece, so that no token crosses a turn's border.
 
-    A prompt's tokens are then a prefix of the conversation's, exactly as at generation. What
+    The tokens of `prompt_pieces` are then a prefix of the conversation's, after any number of
+    turns, and whichever of them are supervised. What
     stands after the last supervised span is left out: nothing could be learnt from it.
 
     Raises:
@@ -44,19 +46,19 @@ def encode(rendered: Rendered, tokenizer: Any, *, item: str) -> Encoded:
 
 def flatten(conversations: Sequence[Rendered], tokenizer: Any) -> Flat:
     """Tokenise conversations in one batch, each piece by piece."""
-    pieces: list[str] = []
+    pieces: list[tuple[str, bool]] = []
     counts = []
-    for text, supervised in conversations:
-        at = 0
-        for start, stop in supervised:
-            pieces += (text[at:start], text[start:stop])
-            at = stop
-        counts.append(2 * len(supervised))
-    spelt = spell(tokenizer, pieces)
+    for conversation in conversations:
+        cut = conversation.pieces
+        while cut and not cut[-1][1]:  # nothing could be learnt from it
+            cut.pop()
+        pieces += cut
+        counts.append(len(cut))
+    spelt = spell(tokenizer, [text for text, _ in pieces])
     lengths = np.fromiter(map(len, spelt), dtype=np.int64, count=len(spelt))
     stops = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.fromiter(chain.from_iterable(spelt), dtype=np.int64, count=int(stops[-1]))
-    mask = np.repeat(np.arange(len(pieces)) % 2 == 1, lengths)  # every second piece is a response
+    mask = np.repeat(np.array([kept for _, kept in pieces], dtype=bool), lengths)
     return Flat(ids, mask, stops[np.cumsum(counts, dtype=np.int64)])
 
 
@@ -80,6 +82,31 @@ def forget_limits(tokenizer: Any) -> None:
         fast.no_padding()
 
 
+def special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """Finds what a tokenizer reads as a special token wherever it is written; None if nothing."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    found = {token.content for token in added if token.special}
+    found |= set(map(str, getattr(tokenizer, "all_special_tokens", ())))
+    texts = sorted(found - {""}, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+
+def refuse_special(messages: Sequence[Message], special: re.Pattern[str] | None) -> None:
+    """Refuse a conversation in which somebody says a special token of the tokenizer.
+
+    Raises:
+        DataError: naming who says it, and the token.
+    """
+    for message in messages:
+        if special is not None and (found := special.search(message.content)):
+            who = "the text" if message.role == "text" else f"the {message.role}'s turn"
+            raise DataError(
+                f"{who} says {found.group()!r}, which the tokenizer reads as one of its special "
+                f"tokens: the student would learn that a text or a turn begins or ends there. "
+                f"Write it otherwise, or leave such rows out, counted, with data.on_bad_row=drop."
+            )
+
+
 def prove(
     flat: Flat, conversations: Sequence[Rendered], tokenizer: Any, items: Sequence[str]
 ) -> None:
@@ -88,7 +115,15 @@ def prove(
     Raises:
         DataError: one of them spells something else.
     """
-    starts = np.concatenate([[0], flat.ends[:-1]])
+    for error in unspelt(flat, conversations, tokenizer, items).values():
+        raise error
+
+
+def unspelt(
+    flat: Flat, conversations: Sequence[Rendered], tokenizer: Any, items: Sequence[str]
+) -> dict[int, DataError]:
+    """The conversations whose supervised tokens spell something else, by place, and what."""
+    starts = np.concatenate([[0], flat.ends])[:-1]
     upto = np.concatenate([[0], np.cumsum(flat.mask)])
     kept = flat.ids[flat.mask].tolist()
     first, last = upto[starts].tolist(), upto[flat.ends].tolist()
@@ -97,17 +132,16 @@ def prove(
     spelt: Sequence[str | None] = [None] * len(spans)
     if fast is not None:
         spelt = fast.decode_batch(spans, skip_special_tokens=False)
-    for i, (text, supervised) in enumerate(conversations):
+    wrong = {}
+    for i, (text, supervised, _) in enumerate(conversations):
         said = "".join([text[start:stop] for start, stop in supervised])
         if spelt[i] != said:  # most tokenizers never come here
-            part = slice(starts[i], flat.ends[i])
-            check_mask(
-                flat.ids[part].tolist(),
-                flat.mask[part].tolist(),
-                conversations[i],
-                tokenizer.decode,
-                item=items[i],
-            )
+            ids, mask = (part[starts[i] : flat.ends[i]].tolist() for part in flat[:2])
+            try:
+                check_mask(ids, mask, conversations[i], tokenizer.decode, item=items[i])
+            except DataError as error:
+                wrong[i] = error
+    return wrong
 
 
 def check_mask(
@@ -135,6 +169,17 @@ def check_mask(
     if spelt != said:
         raise DataError(
             f"item {item}: the tokens with loss spell {spelt[:80]!r} but the response is "
-            f"{said[:80]!r}. The loss would be taken on the wrong text. The tokenizer cannot spell "
-            f"this text (unknown characters?), or the template's spans are wrong."
+            f"{said[:80]!r}; {_first_difference(spelt, said)}. The loss would be taken on the "
+            f"wrong text. The tokenizer cannot spell this text (it lacks a character, or its "
+            f"normalisation changes one: write the data in the form that it keeps, mostly NFC), or "
+            f"the template's spans are wrong. Such rows are left out, counted, with "
+            f"data.on_bad_row=drop."
         )
+
+
+def _first_difference(spelt: str, said: str) -> str:
+    """Where two texts part; characters that look alike are escaped."""
+    differ = (i for i, (a, b) in enumerate(zip(spelt, said, strict=False)) if a != b)
+    at = next(differ, min(len(spelt), len(said)))
+    found, meant = (ascii(text[at : at + 1]) if text[at:] else "the end" for text in (spelt, said))
+    return f"they first differ at character {at + 1}, {found} instead of {meant}"

@@ -186,8 +186,9 @@ def read_csv(path: Path, wanted: Sequence[str], on_bad: OnBad) -> Iterator[Place
     """Comma-separated text under a line of column names; blank lines are nothing.
 
     Raises:
-        DataError: there are no column names or one stands twice, or a quotation is never closed
-            (which row the rest belongs to is then unknown).
+        DataError: there are no column names or one stands twice, or a quotation is wrong or never
+            closed, or one over several lines does not give as many values as there are names:
+            where the rows around it begin and end is then unknown.
     """
     del wanted  # a line is read whole
     csv.field_size_limit(LONGEST_FIELD)  # of the process; its default is 128 KiB
@@ -198,13 +199,11 @@ def read_csv(path: Path, wanted: Sequence[str], on_bad: OnBad) -> Iterator[Place
         try:
             row = next(rows, None)
         except csv.Error as error:
-            if "unexpected end" in str(error) or names is None:
-                raise DataError(
-                    f"{path}, {place}: a quotation that begins here is wrong or never closed "
-                    f"({error}), so the rows behind it cannot be told apart. Correct it."
-                ) from error
-            on_bad(DataError(f"{path}, {place}: not comma-separated text ({error})."))
-            continue
+            raise DataError(
+                f"{path}, {place}: a quotation that begins here is wrong or never closed "
+                f"({error}), so the rows from here on cannot be told apart, and none of them can "
+                f"be left out alone. Correct it, or convert the file to .jsonl."
+            ) from error
         if row is None:
             return
         if names is None:
@@ -212,7 +211,7 @@ def read_csv(path: Path, wanted: Sequence[str], on_bad: OnBad) -> Iterator[Place
         elif row:
             value = _named(names, row, f"{path}, {place}")
             if isinstance(value, DataError):
-                on_bad(value)
+                (on_bad if place == f"line {rows.line_num}" else raised)(value)
             else:
                 yield place, value
 

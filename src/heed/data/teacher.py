@@ -18,6 +18,9 @@ from heed.data.layout import Layout
 from heed.data.source import Source
 from heed.data.tables import need_file, open_text, raised
 
+AGAIN = "given again"
+"""How an event ends that counts rows which a teacher gives more than once on purpose."""
+
 
 class Teacher(ABC):
     """A named source of examples in a fixed order."""
@@ -62,6 +65,11 @@ class Responses(Teacher):
         """Digest of the source and of how its rows are read."""
         return short_hash([canonical(self.source), canonical(self.layout)])
 
+    def events(self) -> Mapping[str, int]:
+        """What the layout names and no row has."""
+        values = (row.value for row in self.source.rows(self.layout.columns, _ignored))
+        return self.layout.events(values)
+
     def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
         """One example a row, in the source's order.
 
@@ -91,6 +99,10 @@ class Responses(Teacher):
                 f"teacher {self.name!r}: {self.source.place} holds no row at all, so there is "
                 f"nothing to learn. Check the path or the split."
             )
+
+
+def _ignored(error: Exception) -> None:
+    """Rows that cannot be read are told of where they are read to be trained on."""
 
 
 def tell(on_bad: OnBad | None, teacher: str, error: Exception) -> None:

@@ -102,6 +102,7 @@ class Template:
                 says one of the template's own tokens.
         """
         if len(messages) == 1 and messages[0].role == "text":
+            self._refuse_own_tokens(messages)
             text = self.begin + messages[0].content + self.end_of_turn
             return Rendered(text, (Span(len(self.begin), len(text)),))
         if not messages or messages[-1].role != "assistant":
@@ -119,7 +120,7 @@ class Template:
             for i, (message, span) in enumerate(zip(said, spans, strict=True))
             if message.supervised and (loss_on == "every_turn" or i == last)
         )
-        return Rendered(text, tuple(chosen))
+        return Rendered(text, tuple(chosen), tuple(spans))
 
     def prompt(self, instruction: str) -> str:
         """One user turn, up to where the assistant's answer begins."""
@@ -131,13 +132,18 @@ class Template:
         Raises:
             DataError: the assistant has spoken last, or nobody has.
         """
+        return "".join(self.prompt_pieces(messages))
+
+    def prompt_pieces(self, messages: Sequence[Message]) -> tuple[str, ...]:
+        """The same in the pieces that are tokenised one by one, as training does."""
         if not messages or messages[-1].role == "assistant":
             raise DataError(
                 f"an answer must follow somebody else's turn; found {_roles(messages)}. The "
                 f"student would answer itself. Add the user's next turn."
             )
-        opened, _ = self._text([*messages, Message("assistant", "")])
-        return opened.removesuffix(self.end_of_turn)
+        opened, turns = self._text([*messages, Message("assistant", "")])
+        asked = Rendered(opened.removesuffix(self.end_of_turn), (), tuple(turns[:-1]))
+        return tuple(text for text, _ in asked.pieces)
 
     def _text(self, messages: Sequence[Message]) -> tuple[str, list[Span]]:
         """The text, and where in it each assistant's turn stands."""
@@ -175,8 +181,9 @@ class Template:
         for message in messages:
             for token in (self.end_of_turn, *self.special_tokens):
                 if token in message.content:
+                    who = "the text" if message.role == "text" else f"the {message.role}'s turn"
                     raise DataError(
-                        f"the {message.role}'s turn says {token!r}, which is a token of the "
+                        f"{who} says {token!r}, which is a token of the "
                         f"template {self.name!r}: the student would learn that a turn ends or "
                         f"begins there. Drop the row, or write the token otherwise."
                     )

@@ -20,11 +20,12 @@ class Treatment:
 
     over_long: Literal["drop", "cut_at_turn", "window"]
     """Longer examples are dropped, cut after the last assistant's turn that fits whole (dropped if
-    none does), or given as consecutive windows (for plain text). Every one is counted in the
-    report."""
+    none does), or given as consecutive windows (of plain text; a conversation that is too long is
+    then refused). Every one is counted in the report."""
 
     on_bad_row: Literal["error", "drop"]
-    """A row that cannot be read as its layout says ends the run, or is dropped and counted."""
+    """A row that cannot be read as its layout says, that says a special token of the student, or
+    that its tokenizer cannot spell, ends the run, or is dropped and counted."""
 
     duplicates: Literal["keep", "drop"]
     """Examples whose conversation has stood in the data before; counted either way."""

@@ -27,7 +27,8 @@ def in_order(
         workers: Threads; with one, everything happens in the caller's.
 
     Raises:
-        Exception: whatever the function or the iterator raises.
+        Exception: whatever the function or the iterator raises; the iterator's comes after the
+            results of everything that it gave before.
     """
     if workers == 1:
         yield from map(function, works)
@@ -35,11 +36,22 @@ def in_order(
     pool = ThreadPoolExecutor(workers)
     try:
         under_way: deque[Future[Done]] = deque()
-        for work in works:
+        failures: list[Exception] = []
+        for work in _until_failure(works, failures):
             under_way.append(pool.submit(function, work))
             if len(under_way) > workers:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
+        for failure in failures:
+            raise failure
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _until_failure(works: Iterator[Work], failures: list[Exception]) -> Iterator[Work]:
+    """The works up to the first failure of their iterator, which is kept to be raised later."""
+    try:
+        yield from works
+    except Exception as error:
+        failures.append(error)

@@ -64,7 +64,7 @@ def _forward(layer: Any, x: Any) -> Any:
     (name,) = layer.active_adapters
     learned, base = layer.trainable_tokens_delta[name], layer.base_layer(x)
     if not isinstance(layer.base_layer, torch.nn.Embedding):
-        logits = torch.nn.functional.linear(x, learned)
+        logits = torch.nn.functional.linear(x, learned.to(x.dtype))
         return base.index_copy(-1, layer.rows, logits.to(base.dtype))
     scale = layer._get_embed_scale()
     chosen = x[..., None] == layer.rows  # [..., K]

@@ -7,7 +7,7 @@ query never sees the padding, which lies after it, so the result is exact withou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from inspect import signature
@@ -20,8 +20,10 @@ from torch.utils.checkpoint import checkpoint
 from heed.core.errors import RunError
 
 NAME = "heed_documents"
-ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
-"""Kinds of layers that `attend` computes, in the words of a transformers config."""
+ALONE = "Give data.packing=none: each document is then trained alone, with the model's own."
+"""The way out where documents cannot share a row."""
+UNKNOWN = ("s_aux", "position_bias")
+"""What models hand to their attention that changes the result and is not computed here."""
 
 
 class Group(NamedTuple):
@@ -121,7 +123,7 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    documents: Documents,
+    documents: Documents | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -136,7 +138,7 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
         key: [1, Hk, T, Dh], with Hk dividing Hq.
         value: [1, Hk, T, Dv].
         attention_mask: Must be None: the documents say who sees whom.
-        documents: Of the row.
+        documents: Of the row; None where the model has not handed them on, which is refused.
         scaling: Factor of the scores; 1/sqrt(Dh) if None.
         dropout: Chance of dropping an attention weight.
         sliding_window: A query sees so many tokens, itself included; None: all before it.
@@ -145,8 +147,16 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
 
     Returns:
         [1, T, Hq, Dv], and None for the weights.
+
+    Raises:
+        RunError: the model's attention is of a kind that is not computed here.
     """
-    assert attention_mask is None, "a mask beside packed documents lets them see each other"
+    if documents is None or attention_mask is not None:
+        found = "is not told" if documents is None else "is handed a mask beside"
+        raise RunError(
+            f"the attention of this model ({type(module).__name__}) {found} where the documents of "
+            f"a row begin and end, so they would see each other. {ALONE}"
+        )
     _refuse_special(module, other)
     window = (
         None if sliding_window is None or sliding_window >= documents.longest else sliding_window
@@ -164,14 +174,13 @@ def _refuse_special(module: Any, other: dict[str, Any]) -> None:
     Raises:
         RunError: attention sinks, a bias by position, or attention that is not causal.
     """
-    special = [name for name in ("s_aux", "position_bias") if other.get(name) is not None]
+    special = [name for name in UNKNOWN if other.get(name) is not None]
     if other.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         special.append("is_causal=False")
     if special:
         raise RunError(
             f"this model's attention uses {', '.join(special)}, which packed training does not "
-            f"compute: it would be trained with another attention than it has. Give "
-            f"data.packing=none: each document is then trained alone, with the model's own."
+            f"compute: it would be trained with another attention than it has. {ALONE}"
         )
 
 
@@ -293,35 +302,22 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores
     return out
 
 
-def why_alone(model: Any) -> str | None:
-    """Why documents of this model cannot share a row; None if they can.
-
-    Such a model hands its attention to nobody, or carries a state from one token to the next that
-    would go on into the next document.
-    """
-    kinds = getattr(model.config, "layer_types", None) or ()
-    other = sorted(set(kinds) - ATTENTION_LAYERS)
-    name = type(model).__name__
-    if getattr(model, "_is_stateful", False):
-        return f"{name} carries a state from token to token"
-    if not getattr(model, "_supports_attention_backend", False):
-        return f"{name} does not let its attention be replaced"
-    if other:
-        return f"{name} has layers of the kind {', '.join(other)}"
-    return None
-
-
 def _no_mask(*_: Any, **__: Any) -> None:
     """No mask at all: documents attend by themselves."""
 
 
 @contextmanager
-def document_attention(model: Any) -> Iterator[None]:
-    """Let a transformers model attend within documents inside the block, and as before after it."""
+def document_attention(model: Any, attention: Callable[..., Any] = attend) -> Iterator[None]:
+    """Let a transformers model attend within documents inside the block, and as before after it.
+
+    Args:
+        model: It.
+        attention: What computes it, with the signature of `attend`.
+    """
     from transformers import AttentionInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-    AttentionInterface.register(NAME, attend)
+    AttentionInterface.register(NAME, attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
     before = model.config._attn_implementation
     model.config._attn_implementation = NAME

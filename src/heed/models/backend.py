@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from heed.core.component import component
 from heed.core.identity import Incidental
-from heed.core.types import Answer
+from heed.core.types import Answer, Prompt
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -24,7 +24,7 @@ class Backend(ABC):
     def answers(
         self,
         loaded: Loaded,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         max_new_tokens: int,
         events: Counter[str],
@@ -33,7 +33,7 @@ class Backend(ABC):
 
         Args:
             loaded: The student.
-            prompts: Rendered prompts, special tokens written out.
+            prompts: Rendered prompts, special tokens written out; of several turns, in pieces.
             max_new_tokens: Cap on generated tokens, the stop token included.
             events: Told what happened that a reader of the texts should know: name -> count.
 
@@ -63,7 +63,7 @@ class HeedBackend(Backend):
     def answers(
         self,
         loaded: Loaded,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         max_new_tokens: int,
         events: Counter[str],
@@ -103,7 +103,7 @@ class VLLMBackend(Backend):
     def answers(
         self,
         loaded: Loaded,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         max_new_tokens: int,
         events: Counter[str],

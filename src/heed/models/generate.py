@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from heed.core.errors import DataError, RunError
-from heed.core.types import Answer
+from heed.core.types import Answer, Prompt
 from heed.models.slots import GROWTH, Slots
 from heed.models.student import Loaded
+from heed.models.tokenizer import prompt_ids
 
 LEFT_PADDED = ("sdpa", "eager")
 """Attention functions that see a padding mask; one that does not would read the padding."""
@@ -33,7 +34,7 @@ LONG = 128
 
 def generate(
     loaded: Loaded,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     batch_tokens: int,
@@ -45,7 +46,7 @@ def generate(
 
     Args:
         loaded: The student.
-        prompts: Rendered prompts, special tokens written out.
+        prompts: Rendered prompts, special tokens written out; of several turns, in pieces.
         max_new_tokens: Cap on generated tokens, the stop token included.
         batch_tokens: Most keys and values held at a time, in tokens; one row of each kind always
             fits. Long and short texts share it, and so does the room for growth.
@@ -92,14 +93,16 @@ def _advance(waiting: deque[int], young: _Rows, old: _Rows, most: int) -> Finish
     return finished
 
 
-def encoded_prompts(loaded: Loaded, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+def encoded_prompts(
+    loaded: Loaded, prompts: Sequence[Prompt], max_new_tokens: int
+) -> list[list[int]]:
     """Token ids of each rendered prompt.
 
     Raises:
         RunError: a prompt and its answer would not fit into the student's context.
         DataError: a prompt without any token.
     """
-    encoded = [loaded.tokenizer.encode(text, add_special_tokens=False) for text in prompts]
+    encoded = [prompt_ids(loaded.tokenizer, prompt) for prompt in prompts]
     if any(not ids for ids in encoded):
         raise DataError(
             "A rendered prompt has no token, so there is nothing to continue. Use a template that "

@@ -14,8 +14,36 @@ from heed.core.errors import RunError
 
 
 def backbone_of(model: Any) -> Any:
-    """The part of a causal language model that gives the hidden states of its head."""
-    return model.get_decoder()
+    """The part of a causal language model that gives the hidden states of its head.
+
+    Raises:
+        RunError: it has no such part.
+    """
+    found = model.get_decoder()
+    if found is model.get_output_embeddings():  # a head that is called decoder
+        found = model.base_model
+    if found is model:
+        raise RunError(
+            f"{type(model).__name__} keeps no backbone apart from its head, so its loss cannot be "
+            f"computed on the supervised tokens alone. Choose another model."
+        )
+    return found
+
+
+def hidden_states(model: Any, output: Any) -> Tensor:
+    """The last hidden states that a backbone gave, [B, T, H].
+
+    Raises:
+        RunError: it gave something else.
+    """
+    found = getattr(output, "last_hidden_state", None)
+    if not isinstance(found, Tensor):
+        raise RunError(
+            f"the {type(backbone_of(model)).__name__} of {type(model).__name__} gives no hidden "
+            f"states but {type(output).__name__}, so its loss cannot be computed on the supervised "
+            f"tokens alone. Choose another model."
+        )
+    return found
 
 
 def logits_of(model: Any, output: Any, hidden: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from heed.core.types import Likelihood, Request
-from heed.models.attention import Documents, document_attention, why_alone
-from heed.models.head import backbone_of, logits_of
+from heed.models.attention import Documents, document_attention
+from heed.models.head import backbone_of, hidden_states, logits_of
+from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
 
 LOGITS_AT_ONCE = 2**24
@@ -52,7 +53,7 @@ class StudentLoss(nn.Module):
 
     Backbone, head and loss stand inside one forward, so that whatever wraps the module (DDP,
     FSDP2, an adapter) sees all of it. The head runs on supervised positions only. Rows of several
-    documents are for models that `heed.models.attention.why_alone` has nothing against.
+    documents are for models that `heed.models.sharing.why_alone` has nothing against.
     """
 
     def __init__(self, model: Any):
@@ -71,7 +72,7 @@ class StudentLoss(nn.Module):
     def token_nats(self, batch: PackedRow) -> Tensor:
         """Negative log-likelihood of each supervised token, f32[N], in nats."""
         output = self._backbone(batch)
-        hidden = output.last_hidden_state[0]
+        hidden = hidden_states(self.model, output)[0]
         if not batch.where.numel():
             return (logits_of(self.model, output, hidden[:1]).float().sum() * 0).expand(0)
         rows = hidden[batch.where]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from heed.core.component import component
-from heed.core.types import RowSource
+from heed.core.types import Prompt, RowSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -63,3 +63,9 @@ class TrainedBPE(TokenizerRecipe):
             pad_token=self.pad,
             clean_up_tokenization_spaces=False,
         )
+
+
+def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Token ids of a rendered prompt, each piece by itself, as training spells it."""
+    pieces = (prompt,) if isinstance(prompt, str) else prompt
+    return [id_ for text in pieces for id_ in tokenizer.encode(text, add_special_tokens=False)]

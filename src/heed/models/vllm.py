@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from heed.core.errors import RunError
-from heed.core.types import Answer
+from heed.core.types import Answer, Prompt
 from heed.models.generate import answer_of, encoded_prompts, generate
 from heed.models.student import Loaded
 
@@ -41,7 +41,7 @@ def installed_version() -> str:
 
 def vllm_answers(
     loaded: Loaded,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     gpu_share: float,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heed.core.console import progress_console, visible
 from heed.core.types import Answer, Message
 from heed.models.backend import Backend, HeedBackend
+from heed.models.tokenizer import prompt_ids
 from heed.study.runs import TrainedRun
 from heed.study.subjects import load_run
 
@@ -46,8 +47,8 @@ class Conversation:
             for one; the turn is then taken back.
         """
         turns = [*self.turns, Message("user", text)]
-        prompt = self.loaded.template.prompt_of(turns)
-        used = len(self.loaded.tokenizer.encode(prompt, add_special_tokens=False))
+        prompt = self.loaded.template.prompt_pieces(turns)
+        used = len(prompt_ids(self.loaded.tokenizer, prompt))
         context = self.loaded.context
         room = self.cap if context is None else min(self.cap, context - used)
         if room < 1:

@@ -22,7 +22,9 @@ WIDTH = 40
 def look_at_data(cell: Cell) -> Path:
     """Encode what a cell would train on, print what it is, and write a page of examples.
 
-    Nothing is trained, scored or recorded; a student of random weights lends its tokenizer.
+    Nothing is trained, scored or entered in the ledger. The student is loaded as it is before any
+    training, a published one with its weights, because its tokenizer comes with it. The tokens
+    stay in the cache, where a run finds them.
 
     Returns:
         The directory that was written.

@@ -61,6 +61,10 @@ class ValidationLoss(Watcher):
 
     It is measured before the first step, every few steps, and after the last. Where no examples
     are kept apart (`data.validation_share=0`), nothing is written.
+
+    A measurement passes once through all the examples that are kept apart, without gradients: for
+    each of them about a third of the work of training on one. It grows with the data, so measure
+    about once an epoch where the data are many.
     """
 
     every_steps: PositiveInt

@@ -33,7 +33,24 @@ def save_student(
     with whole_directory(directory) as beside:
         adapter.save(attached, beside, base=loaded.source, revision=loaded.revision)
         loaded.tokenizer.save_pretrained(beside)
-        write_text(beside / "README.md", card)
+        write_text(beside / "README.md", card + how_to_load(loaded, beside))
+
+
+def how_to_load(loaded: Loaded, directory: Path) -> str:
+    """The part of a card that says how others load the student; code to be run in its directory."""
+    if not (directory / ADAPTER_FILE).is_file():
+        lines = ["import transformers", "",
+                 'model = transformers.AutoModelForCausalLM.from_pretrained(".")']  # fmt: skip
+    else:
+        pinned = f", revision={loaded.revision!r}" if loaded.revision else ""
+        base = f"transformers.AutoModelForCausalLM.from_pretrained({loaded.source!r}{pinned})"
+        lines = ["import peft", "import transformers", "", f"base = {base}"]
+        if loaded.added:
+            rows = loaded.model.get_input_embeddings().weight.shape[0]
+            lines.append(f"base.resize_token_embeddings({rows})  # tokens were added to the base")
+        lines.append('model = peft.PeftModel.from_pretrained(base, ".")')
+    lines.append('tokenizer = transformers.AutoTokenizer.from_pretrained(".")')
+    return "\n## Loading it\n\n```python\n" + "\n".join(lines) + "\n```\n"
 
 
 def load_student(directory: Path, loading: Mapping[str, Any], base: str = "") -> Loaded:

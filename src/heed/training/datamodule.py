@@ -73,7 +73,7 @@ class PlannedData(lightning.LightningDataModule):
     @cached_property
     def record(self) -> dict[str, Any]:
         """What the manifest says of the plan."""
-        return plan_record(self.planned, self.treatment)
+        return plan_record(self.planned, self.treatment, self.examples)
 
     def train_dataloader(self) -> DataLoader[Step]:
         """One item is one optimiser step, already packed.

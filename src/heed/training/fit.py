@@ -21,8 +21,8 @@ from heed.data.dataset import Dataset
 from heed.data.encode import encode_all
 from heed.data.plan import number_of_steps
 from heed.data.statistics import statistics
-from heed.models.attention import why_alone
 from heed.models.likelihood import StudentLoss
+from heed.models.sharing import why_alone
 from heed.models.student import Loaded
 from heed.tracking.tracker import Tracker
 from heed.training.callbacks import ValidationLoss, Watcher
