@@ -323,8 +323,7 @@ def main() -> None:
     equal = sum(a == b for a, b in zip(ours.texts, peer.texts, strict=True))
     print(f"equal texts: {equal} of {len(prompts)}; load average {os.getloadavg()[0]:.1f}")
     odd = explain(loaded, prompts, asked.cap, measured[:2])
-    rows = {t.name + (" again" if t is again else ""): [len(t.said), t.tokens, t.seconds]
-            for t in (reference, *probed, *measured)}  # fmt: skip
+    rows = [[t.name, len(t.said), t.tokens, t.seconds] for t in (reference, *probed, *measured)]
     write_json(asked.out, {"ratio": ratio, "equal": equal, "odd": odd, "rows": rows} | lengths)
     if any(row["gap"] >= ROUNDING for row in odd) or ours.said != again.said:
         sys.exit("Texts differ by more than rounding explains: the figures above do not count.")

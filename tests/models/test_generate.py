@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer
-from heed.models.generate import _Rows, generate, left_padded
+from heed.models.generate import generate, left_padded
 from heed.models.slots import Slots
 from heed.models.student import Loaded
 
@@ -116,12 +116,10 @@ def expected(loaded: Loaded) -> tuple[tuple[int, ...], list[Answer]]:
     ]
 
 
-@pytest.mark.parametrize("long", [4, 128])
 @pytest.mark.parametrize(("batch_tokens", "rows"), [(1, 64), (500, 64), (9_999, 5), (9_999, 64)])
 def test_every_architecture_says_what_it_says_to_one_prompt_at_a_time(
-    loaded: Loaded, expected, batch_tokens: int, rows: int, long: int, monkeypatch
+    loaded: Loaded, expected, batch_tokens: int, rows: int, monkeypatch
 ):
-    monkeypatch.setattr("heed.models.generate.LONG", long)
     stops, said = expected
     monkeypatch.setattr(Loaded, "stop_ids", property(lambda _: stops))
     assert {a.stop for a in said} == {"stop", "cap"}  # both ways of ending are exercised
@@ -134,15 +132,12 @@ def test_every_architecture_says_what_it_says_to_one_prompt_at_a_time(
     st.integers(1, 12),
     st.integers(1, 900),
     st.integers(1, 9),
-    st.integers(1, 9),
 )
 def test_no_setting_of_speed_changes_a_text(
-    llama: Loaded, count: int, cap: int, batch_tokens: int, rows: int, long: int
+    llama: Loaded, count: int, cap: int, batch_tokens: int, rows: int
 ):
     one = answers(llama, prompts(count), cap, batch_tokens=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("heed.models.generate.LONG", long)
-        assert answers(llama, prompts(count), cap, batch_tokens, rows) == one
+    assert answers(llama, prompts(count), cap, batch_tokens, rows) == one
 
 
 def test_the_order_of_prompts_does_not_change_an_answer(llama: Loaded):
@@ -152,7 +147,6 @@ def test_the_order_of_prompts_does_not_change_an_answer(llama: Loaded):
 
 @pytest.mark.parametrize("budget", [900, 2000, 4000])
 def test_keys_and_values_stay_within_their_budget(llama: Loaded, monkeypatch, budget: int):
-    monkeypatch.setattr("heed.models.generate.LONG", 6)
     held, made = [], []
     forward, begin = llama.model.forward, Slots.__init__
 
@@ -206,23 +200,6 @@ def test_a_model_that_keeps_nothing_in_the_cache_is_refused():
     model = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(**shape, **GPT2))
     with pytest.raises(RunError, match=r"OpenAIGPTLMHeadModel keeps .*backend=vllm"):
         answers(replace(student("Llama"), model=model), prompts(2), 3)
-
-
-def test_rows_that_are_wider_than_those_they_join_change_no_text(llama: Loaded):
-    encoded = [llama.tokenizer.encode(p) for p in prompts(9)]
-    order = sorted(range(9), key=lambda i: len(encoded[i]))
-    rows = _Rows(llama, encoded, cap=9)
-    found = {}
-    with torch.inference_mode(), llama.evaluating():
-        for place in order:  # the shortest first: each newcomer is wider than what is there
-            newcomer = rows.read([place])
-            found |= dict(newcomer.settle())
-            if newcomer.said:
-                rows.join(newcomer)
-            found |= dict(rows.step()) if rows.said else {}
-        while rows.said:
-            found |= dict(rows.step())
-    assert [found[i] for i in range(9)] == [alone(llama, p, 9) for p in prompts(9)]
 
 
 def test_a_finished_row_makes_room_at_once(llama: Loaded, monkeypatch):

@@ -2,9 +2,7 @@
 
 Prompts are sorted by length, longest first. As many as fit are decoded together; a finished row
 leaves at once, and the next prompts take its place (continuous batching), so that no step is spent
-on rows that have nothing more to say. Texts that grow long are set aside and decoded together, for
-attention runs over as many columns as the longest row of a step has: one endless text would cost
-every short one beside it.
+on rows that have nothing more to say. On a CPU each row attends to its own columns only.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer, Prompt
+from heed.models.decode import row_attention
 from heed.models.slots import GROWTH, Slots
 from heed.models.student import Loaded
 from heed.models.tokenizer import prompt_ids
@@ -27,9 +26,6 @@ LEFT_PADDED = ("sdpa", "eager")
 
 FREE_SHARE = 16
 """New prompts are read in as soon as one row in so many is free."""
-
-LONG = 128
-"""Generated tokens from which on a text is decoded with other long ones."""
 
 
 def generate(
@@ -48,9 +44,9 @@ def generate(
         loaded: The student.
         prompts: Rendered prompts, special tokens written out; of several turns, in pieces.
         max_new_tokens: Cap on generated tokens, the stop token included.
-        batch_tokens: Most keys and values held at a time, in tokens; one row of each kind always
-            fits. Long and short texts share it, and so does the room for growth.
-        max_rows: Most rows of each kind.
+        batch_tokens: Most keys and values held at a time, in tokens, the room for growth included;
+            one row always fits.
+        max_rows: Most rows.
 
     Yields:
         The place of a prompt and its answer, as it finishes.
@@ -64,32 +60,25 @@ def generate(
     if _looks_at_the_longest(loaded.model, encoded, max_new_tokens):
         max_rows = 1
     waiting = deque(sorted(range(len(encoded)), key=lambda i: -len(encoded[i])))
-    young, old = (_Rows(loaded, encoded, max_new_tokens) for _ in range(2))
+    rows = _Rows(loaded, encoded, max_new_tokens)
     with loaded.evaluating():
-        while waiting or young.said or old.said:
-            longest = max(len(encoded[i]) for i in (*young.said, *old.said, *list(waiting)[:1]))
-            columns = GROWTH * (2 * longest + LONG + max_new_tokens) + 2
+        while waiting or rows.said:
+            longest = max(len(encoded[i]) for i in (*rows.said, *list(waiting)[:1]))
+            columns = GROWTH * (longest + max_new_tokens) + longest + 2  # newcomers stand apart
             most = max(1, min(max_rows, int(batch_tokens / columns)))
-            finished = _advance(waiting, young, old, most)
+            finished = _advance(rows, waiting, most)
             yield from ((place, answer_of(loaded, ids)) for place, ids in finished)
 
 
 @torch.inference_mode()
-def _advance(waiting: deque[int], young: _Rows, old: _Rows, most: int) -> Finished:
-    """Do what is next with at most so many rows of each kind; returns what has finished."""
-    free = most - len(young.said)
-    if len(old.said) >= most or not (waiting or young.said):
-        return old.step()
-    if waiting and (free >= max(1, most // FREE_SHARE) or not young.said):
-        places = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-        newcomers = young.read(places)
-        finished = newcomers.settle()
-        young.join(newcomers)
-        return finished
-    finished = young.step()
-    long = [row for row, place in enumerate(young.places) if len(young.said.get(place, ())) >= LONG]
-    if long:
-        old.join(young.take(long[: most - len(old.said)]))
+def _advance(rows: _Rows, waiting: deque[int], most: int) -> Finished:
+    """Read prompts in if there is room, or decode a token; returns what has finished."""
+    free = most - len(rows.said)
+    if not waiting or (rows.said and free < max(1, most // FREE_SHARE)):
+        return rows.step()
+    newcomers = rows.read([waiting.popleft() for _ in range(min(free, len(waiting)))])
+    finished = newcomers.settle()
+    rows.join(newcomers)
     return finished
 
 
@@ -179,14 +168,15 @@ class _Rows:
 
     def _forward(self, cache: Slots, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """The most likely next token of each row, i64[rows]; keys and values go into the cache."""
-        logits = self.model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with row_attention(self.model):
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         return logits.argmax(-1)
 
     def settle(self) -> Finished:
@@ -207,25 +197,11 @@ class _Rows:
         self.places[row] = FREE
         self.first[row], self.position[row] = self.cache.columns.stop, -1
 
-    def take(self, rows: Sequence[int]) -> _Rows:
-        """Split rows off."""
-        made = _Rows(self.loaded, self.encoded, self.cap)
-        made.places = [self.places[row] for row in rows]
-        made.said = {place: self.said[place] for place in made.places}
-        where = torch.tensor(rows, device=self.first.device)
-        start = int(self.first[where].min())
-        made.cache = self.cache.take(rows, start)
-        made.first = self.first[where] - start
-        made.position, made.newest = self.position[where], self.newest[where]
-        for row in rows:
-            self._free(row)
-        return made
-
     def join(self, newcomers: _Rows) -> None:
-        """Put rows beside these, in free rows or in new ones."""
-        if self.said and newcomers.cache.columns.width > self.cache.columns.stop:
-            mine = self.take([row for row, place in enumerate(self.places) if place != FREE])
-            newcomers.join(mine)  # the wider rows have the room
+        """Put rows beside these, in free rows or in new ones.
+
+        One of these is at least as long as the newcomers: it came before, and longest first.
+        """
         if not self.said:
             self.__dict__ |= newcomers.__dict__
             return

@@ -160,17 +160,6 @@ class Slots(Cache):
                 states = getattr(other, name)[:, :, theirs.start : theirs.stop]
                 getattr(mine, name)[where, :, stop - theirs.width : stop] = states
 
-    def take(self, rows: Sequence[int], start: int) -> Slots:
-        """A cache of its own with a copy of these rows, from a column on."""
-        taken = Slots(self.model)
-        taken.columns.stop = self.columns.stop - start
-        where = torch.tensor(rows, device=self.filled[0].device)
-        for mine, other in zip(self.layers, taken.layers, strict=True):
-            if mine.is_initialized:
-                part = slice(start, self.columns.stop)
-                other.lazy_initialization(mine.keys[where, :, part], mine.values[where, :, part])
-        return taken
-
     def select(self, rows: Tensor) -> None:
         """Keep these rows, i64[rows]; a row may be named again to stand for a free one."""
         for layer in self.filled:
