@@ -36,8 +36,8 @@ import torch
 import yaml
 from student import DATA, ROOT, made
 
+from heed.core.component import build
 from heed.core.files import write_json
-from heed.data.template import Template
 from heed.models.backend import HeedBackend
 from heed.models.student import Loaded
 from heed.training.checkpoint import load_student
@@ -218,8 +218,7 @@ def student_at(directory: Path) -> Loaded:
     model = directory if directory.name == "model" else directory / "model"
     config = yaml.safe_load((model.parent / "config.yaml").read_text(encoding="utf-8"))
     holder = config.get("model") or config.get("student") or config
-    template = {k: v for k, v in holder["template"].items() if k != "_target_"}
-    return load_student(model, {"name": holder["name"], "template": Template(**template)})
+    return load_student(model, {"name": holder["name"], "template": build(holder["template"])})
 
 
 def prompts_of(loaded: Loaded) -> list[str]:
