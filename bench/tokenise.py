@@ -40,16 +40,19 @@ from heed.data.treatment import Treatment  # noqa: E402
 from heed.models.tokenizer import TrainedBPE  # noqa: E402
 
 
+READ: dict[str, list[Example]] = {}
+"""Rows that have been read, by name: no part of a config, which would be walked through."""
+
+
 @component
 class InMemory(Teacher):
     """Rows that have been read."""
 
     name: Annotated[str, Incidental]
-    examples: Annotated[Any, Incidental]
 
     def rows(self, on_bad: Any = None) -> Any:
         """All of them."""
-        return iter(self.examples)
+        return iter(READ[self.name])
 
     def digest(self) -> str:
         """Not looked at: every cache here is new."""
@@ -95,9 +98,10 @@ def main() -> None:
 
     rows: list[Example] = []
     reading = seconds_of(lambda: rows.extend(islice(cell.teacher.rows(), asked.rows)))
-    said = InMemory(name="alpaca", examples=rows)
+    READ.update(all=rows, some=rows[:: max(1, len(rows) // 10_000)])
+    said = InMemory(name="all")
     tokenizer = TrainedBPE(
-        corpus=InMemory(name="some", examples=rows[:: max(1, len(rows) // 10_000)]),
+        corpus=InMemory(name="some"),
         vocabulary=asked.vocabulary, end_of_text=template.end_of_turn, pad="<|pad|>",
     ).build()  # fmt: skip
     texts = [template.render(r.messages).text for r in rows if r.messages[-1].content.strip()]

@@ -31,7 +31,7 @@ from heed.data.spelling import (
 )
 from heed.data.spelling import encode as encode
 from heed.data.treatment import Treatment
-from heed.data.workers import in_order
+from heed.data.workers import in_order, tokenizer_unthreaded
 
 SAMPLE = 20
 """How many rendered examples are kept to be looked at."""
@@ -234,6 +234,7 @@ def encode_all(
     return dataset_of(tokens, events, sample)
 
 
+@tokenizer_unthreaded()
 def encode_into(
     gathered: Gathered,
     source: RowSource,

@@ -67,7 +67,8 @@ def spell(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     forget_limits(tokenizer)
     if (fast := getattr(tokenizer, "backend_tokenizer", None)) is None:
         return [tokenizer.encode(text, add_special_tokens=False) if text else [] for text in texts]
-    return [found.ids for found in fast.encode_batch(texts, add_special_tokens=False)]
+    found = fast.encode_batch_fast(texts, add_special_tokens=False)  # no places in the text kept
+    return [encoding.ids for encoding in found]
 
 
 def forget_limits(tokenizer: Any) -> None:
