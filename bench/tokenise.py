@@ -39,7 +39,6 @@ from heed.data.teacher import Teacher  # noqa: E402
 from heed.data.treatment import Treatment  # noqa: E402
 from heed.models.tokenizer import TrainedBPE  # noqa: E402
 
-
 READ: dict[str, list[Example]] = {}
 """Rows that have been read, by name: no part of a config, which would be walked through."""
 

@@ -13,8 +13,9 @@ from heed.core.files import read_json
 from heed.core.identity import Incidental
 from heed.core.stats import share_interval
 from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio, Request, Stratum
+from heed.evaluation.deltas import refuse_unequal
 from heed.evaluation.record import read_scores, write_scores
-from heed.evaluation.suite import AnswersTo, Suite, refuse_unequal
+from heed.evaluation.suite import AnswersTo, Suite
 from heed.evaluation.task import Task
 from heed.models.backend import Backend
 

@@ -11,9 +11,10 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from heed.core.component import component, nearest
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.identity import FileName, Incidental, first_difference, short_hash, versions
-from heed.core.stats import interval, paired_delta, verdict_of
-from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Ratio, Stratum
+from heed.core.identity import FileName, Incidental, short_hash, versions
+from heed.core.stats import interval
+from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Stratum
+from heed.evaluation.deltas import deltas_of, sums_of
 from heed.evaluation.task import Task
 from heed.models.backend import Backend
 
@@ -199,7 +200,7 @@ class Suite:
         """Each metric's value with its interval: task -> metric -> interval."""
         return {
             name: {
-                metric: interval(*_sums(scores, name, metric), **self._bootstrap())
+                metric: interval(*sums_of(scores, name, metric), **self.bootstrap())
                 for metric in task.metrics
             }
             for name, task in self.tasks.items()
@@ -228,59 +229,15 @@ class Suite:
         Raises:
             RunError: the two do not hold the same items.
         """
-        after = _in_order_of(before, after)
-        found = [
-            self._delta(name, metric, before, after)
-            for name, task in self.tasks.items()
-            for metric in task.metrics
-        ]
-        return sorted(found, key=lambda delta: delta.metric != self.primary)
+        return deltas_of(self, before, after)
 
-    def _delta(
-        self, name: str, metric: str, before: Sequence[ItemScore], after: Sequence[ItemScore]
-    ) -> Delta:
-        sums = [_sums(scores, name, metric) for scores in (before, after)]
-        change = paired_delta(sums[0], sums[1], **self._bootstrap())
-        gain = (change.low, change.high)
-        if metric in self.tasks[name].lower_is_better:
-            gain = (-change.high, -change.low)
-        return Delta(
-            metric=f"{name}/{metric}",
-            before=sum(sums[0][0]) / sum(sums[0][1]),
-            after=sum(sums[1][0]) / sum(sums[1][1]),
-            delta=change.value,
-            low=change.low,
-            high=change.high,
-            items=change.items,
-            verdict=verdict_of(*gain, self.margin[name]),
-            lower_is_better=metric in self.tasks[name].lower_is_better,
-        )
-
-    def _bootstrap(self) -> dict[str, Any]:
+    def bootstrap(self) -> dict[str, Any]:
+        """How intervals are made."""
         return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
 
 
 def _silent(task: str, done: int, total: int) -> None:
     """Progress that nobody asked about."""
-
-
-def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Refuse to compare scores that were made in different ways.
-
-    Args:
-        before: `Suite.fingerprint` of the first scores.
-        after: That of the second.
-
-    Raises:
-        RunError: naming the first difference.
-    """
-    if before != after:
-        where, one, two = first_difference(before, after)
-        raise RunError(
-            f"Before and after were scored differently: {where} is {one!r} before and {two!r} "
-            f"after. Their difference would mix the change of the model with the change of the "
-            f"measurement. Score both again with one suite and one installation."
-        )
 
 
 def _likelihoods(loaded: Loaded, items: Sequence[Item]) -> list[Answer]:
@@ -303,24 +260,3 @@ def _finite(score: ItemScore) -> ItemScore:
                 f"loss in metrics.jsonl, and lower lr.peak."
             )
     return score
-
-
-def _sums(scores: Sequence[ItemScore], task: str, metric: str) -> tuple[list[float], list[float]]:
-    """Numerators and denominators of a metric, one per item of a task."""
-    ratios: list[Ratio] = [score.metrics[metric] for score in scores if score.task == task]
-    return [ratio.num for ratio in ratios], [ratio.den for ratio in ratios]
-
-
-def _in_order_of(first: Sequence[ItemScore], second: Sequence[ItemScore]) -> list[ItemScore]:
-    """The second scores, item by item beside the first."""
-    keys = [(score.task, score.key) for score in first]
-    found = {(score.task, score.key): score for score in second}
-    if len(set(keys)) != len(keys) or len(found) != len(second) or set(keys) != set(found):
-        odd = sorted(set(keys) ^ set(found))
-        example = f", for example {'/'.join(odd[0])}" if odd else ""
-        raise RunError(
-            f"Before has {len(keys)} scores and after {len(second)}, and {len(odd)} items are in "
-            f"one of them only{example}. A delta needs the same items twice. Score both models "
-            f"with one suite."
-        )
-    return [found[key] for key in keys]

@@ -11,7 +11,7 @@ from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical, digest_model
 from heed.core.manifest import manifest
 from heed.data.intake import check_rows
-from heed.evaluation.suite import refuse_unequal
+from heed.evaluation.deltas import refuse_unequal
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.ledger import latest, record
