@@ -1,7 +1,9 @@
-"""One suite over one subject: an untuned student, a run, a file of responses, a control; or a chat.
+"""One suite over one subject: an untuned student, a run, a file of responses, a control; a chat; or more.
 
 python evaluate.py model=nano suite=play
 python evaluate.py run=<id, name or directory> suite=ifeval
+python evaluate.py compare=[<run>,<run>] suite=play
+python evaluate.py run=<id, name or directory> analysis=forgetting suite=forgetting
 python evaluate.py --help
 """
 

@@ -76,9 +76,14 @@ def command_of(option: str) -> tuple[str, list[str]]:
     if group == "study":
         return "sweep", [option]
     needed = ["data_dir=/nowhere", *REQUIRED.get(option, ())]
+    if group == "analysis":  # of a run
+        return "evaluate", [option, "run=abc", *needed]
     if group == "task":
         more = [f"+task@suite.tasks.more={name}", "+suite.margin.more=0.02"]
         return "train", [*more, *needed]
+    if group == "judge":  # stands inside a task
+        more = ["+task@suite.tasks.more=alpaca_eval", "+suite.margin.more=0.02"]
+        return "train", [*more, f"judge@suite.tasks.more.judge={name}", *needed]
     if group == "template":  # stands inside a student
         return "train", ["model=books", f"template@model.template={name}", *needed]
     if group == "layout":  # stands inside a teacher, as does a source
@@ -296,3 +301,27 @@ def test_a_command_with_hostile_targets_ends_with_code_2_and_names_both():
     assert "Traceback" not in made.stderr
     assert "callbacks.x._target_" in made.stderr
     assert "trainer.arguments.callbacks[0]._target_" in made.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+@pytest.mark.parametrize("suite", option_names(CONF, "suite"))
+def test_a_prompting_is_chosen_beside_any_suite_and_the_chat_template_is_the_usual(name, suite):
+    line = [*NEEDED[name], f"suite={suite}", "data_dir=/nowhere"]
+    usual = compose_component(CONF, name, line).suite
+    assert usual.prompting.name == "template"
+    for prompting in option_names(CONF, "prompting"):
+        made = compose_component(CONF, name, [*line, f"prompting={prompting}"]).suite
+        assert made.prompting.name == prompting
+        added = "" if prompting == "template" else f"@{prompting}"
+        assert made.name == usual.name + added
+
+
+@pytest.mark.parametrize(
+    ("typed", "also"),
+    [("", "plain"), ("also=none", None), ("suite.also=null", None), ("also=template", "template")],
+)
+def test_a_run_is_asked_plain_too_unless_it_is_told_otherwise(typed: str, also: str | None):
+    made = cell(*([typed] if typed else []))
+    assert (made.suite.also and made.suite.also.name) == also
+    assert made.run.id == cell().run.id
+    assert short_hash(made.suite) == short_hash(cell().suite)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.core import stats
+from heed.core import resample
 from heed.core.errors import DataError
 from heed.core.stats import interval, paired_delta, share_interval, verdict_of
 
@@ -34,7 +34,7 @@ def test_the_interval_holds_the_value_and_narrows_with_more_items():
 def test_intervals_do_not_depend_on_the_memory_they_may_use(monkeypatch):
     num, den = clustered(40, 3)
     whole = interval(num, den, **QUICK)
-    monkeypatch.setattr(stats, "COUNTS_AT_ONCE", 100)
+    monkeypatch.setattr(resample, "COUNTS_AT_ONCE", 100)
     assert interval(num, den, **QUICK) == whole
 
 
@@ -58,12 +58,20 @@ def test_swapping_before_and_after_turns_the_sign():
     assert there.high == pytest.approx(-back.low, abs=0.01)
 
 
-@given(st.lists(st.floats(0, 10), min_size=2, max_size=20))
-def test_identical_scores_are_unchanged(num: list[float]):
+@given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=20))
+def test_identical_amounts_are_unchanged(num: list[float]):
     scores = (num, np.linspace(0.1, 3, len(num)))
     found = paired_delta(scores, scores, **QUICK)
     assert (found.low, found.value, found.high) == (0, 0, 0)
     assert verdict_of(found.low, found.high, 0.02) == "unchanged"
+
+
+@pytest.mark.parametrize(("items", "word"), [(5, "cannot tell"), (541, "unchanged")])
+def test_identical_counts_are_unchanged_only_if_there_are_many(items: int, word: str):
+    scores = (np.arange(items) % 2, np.ones(items))
+    found = paired_delta(scores, scores, **QUICK)
+    assert found.low < found.value == 0 < found.high
+    assert verdict_of(found.low, found.high, 0.02) == word
 
 
 def test_pairing_removes_the_spread_between_items():

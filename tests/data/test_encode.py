@@ -260,6 +260,16 @@ def test_a_conversation_that_is_too_long_is_not_cut_into_windows(teacher_of, tok
             encoded(source, tokenizer, template, over_long="window", on_bad_row=rule)
 
 
+def test_a_conversation_that_is_too_long_behind_the_limit_ends_nothing(
+    teacher_of, tokenizer, template
+):
+    source = teacher_of(rows("a", "b", "long " * 60))
+    found = encoded(source, tokenizer, template, over_long="window", limit=2)
+    assert found.examples.rows.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"item toy/2.*data\.over_long=window"):
+        encoded(source, tokenizer, template, over_long="window", limit=3)
+
+
 def test_a_blank_earlier_turn_is_dropped_only_where_the_loss_stands_on_it(
     teacher_of, tokenizer, template
 ):

@@ -171,3 +171,9 @@ def test_a_mistyped_column_of_a_real_file_is_named_with_those_that_are_there(sha
     made = teacher("alpaca_aligned/gpt-4", "teacher.layout.sparse=false", data=shared_data)
     with pytest.raises(DataError, match=r"no column 'outputs\.gpt-4'.*outputs\.\(text-davinci-003"):
         list(made.rows())
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("option", ["dpo_demo", "human_mix", "lima"])
+def test_no_local_set_names_a_weight_that_its_turns_lack(shared_data: Path, option: str):
+    assert not [event for event in teacher(option, data=shared_data).events() if "weight" in event]

@@ -221,3 +221,24 @@ def test_a_batch_of_which_nothing_is_left_is_counted(
     source = teacher_of([("Hi", said)] * 3)
     with pytest.raises(DataError, match=r"no example is left .*'dropped: .*': 3"):
         encode_all(source, template, composing, recipe_of(on_bad_row="drop").data)
+
+
+@pytest.mark.parametrize("said", ["a<|pad|>", "cafe\u0301"], ids=["special", "unspelt"])
+def test_a_row_behind_the_limit_ends_nothing_and_one_before_it_does(
+    teacher_of, composing, template, recipe_of, said: str
+):
+    source = teacher_of([("1", "a"), ("2", "b"), ("3", "c"), ("4", said), ("5", "<|pad|>")])
+    found = encode_all(source, template, composing, recipe_of(limit=3).data)
+    assert found.examples.rows.tolist() == [0, 1, 2]
+    assert found.events == {"rows read": 3}
+    for limit in (4, None):
+        with pytest.raises(DataError, match="item toy/3"):
+            encode_all(source, template, composing, recipe_of(limit=limit).data)
+
+
+def test_of_several_rows_that_cannot_be_encoded_the_first_is_named(
+    teacher_of, composing, template, recipe_of
+):
+    source = teacher_of([("1", "a"), ("2", "cafe\u0301"), ("3", "<|pad|>")])
+    with pytest.raises(DataError, match="item toy/1"):
+        encode_all(source, template, composing, recipe_of().data)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from heed.core.files import write_json
 from heed.data.encode import encode_all
-from heed.data.statistics import BINS, histogram, statistics
+from heed.data.statistics import BINS, happened, histogram, statistics
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(0, 20))
@@ -30,3 +30,22 @@ def test_sums_are_those_of_the_examples(toy, template, tokenizer, recipe_of, tmp
     assert found["lengths"]["p50"] == lengths[(len(lengths) - 1) // 2]
     assert found["examples"] + found["validation_examples"] == len(toy.examples)
     write_json(tmp_path / "plain.json", found)
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9))
+def test_what_was_dropped_is_told_singly_and_as_a_share_of_the_rows(good: int, long: int, bad: int):
+    events = {"rows read": good + long + bad, "windows made of over-long rows": 7}
+    events |= {"dropped: over-long": long, "dropped: row cannot be read": bad}
+    told = happened({"events": events, "overlap": None})
+    assert all(told[event] == str(times) for event, times in events.items())
+    share = (long + bad) / (good + long + bad)
+    whole = f"{long + bad} ({share:.1%} of the rows)" if long + bad else None
+    assert told.get("dropped in all") == whole
+
+
+def test_prompts_that_were_looked_for_are_told():
+    overlap = {"prompts_looked_for": 1200, "prompts_found": 3}
+    overlap["prompts_too_short_to_be_looked_for"] = 9
+    told = happened({"events": {"rows read": 1}, "overlap": overlap})
+    assert told["prompts found, of 1,200 looked for"] == "3"
+    assert told["prompts too short to be looked for"] == "9"

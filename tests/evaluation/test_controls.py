@@ -7,6 +7,7 @@ import pytest
 from heed.core.types import Answer
 from heed.evaluation.controls import CONTROLS
 from heed.evaluation.ifeval import PromptFile
+from heed.evaluation.prompting import Declared
 from heed.evaluation.suite import Suite
 from heed.models.backend import HeedBackend
 
@@ -37,8 +38,8 @@ def test_on_the_real_prompts_a_word_beats_prose_and_the_echo_beats_both(shared_d
     )
     suite = Suite(
         name="ifeval", tasks={"ifeval": task}, primary="ifeval/inst_level_strict_acc",
-        max_new_tokens=1, backend=HeedBackend(batch_tokens=1, rows=1), level=0.95, resamples=100,
-        seed=0, margin={"ifeval": 0.02},
+        max_new_tokens=1, prompting=Declared(), backend=HeedBackend(batch_tokens=1, rows=1),
+        level=0.95, resamples=100, seed=0, margin={"ifeval": 0.02},
     )  # fmt: skip
     reached = {}
     for name, control in CONTROLS.items():

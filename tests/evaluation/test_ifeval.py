@@ -3,7 +3,6 @@
 import csv
 import gzip
 import hashlib
-import importlib.util
 import json
 import os
 import random
@@ -18,9 +17,10 @@ from heed.core.errors import ConfigError, DataError
 from heed.core.types import Answer, ItemScore, Ratio
 from heed.evaluation import ifeval
 from heed.evaluation.ifeval import InstructionFollowing, PromptFile, check_rows
+from heed.evaluation.prompting import Declared
 from heed.evaluation.responses import NULL, read_responses
+from heed.evaluation.rules import registry
 from heed.evaluation.suite import Suite
-from heed.evaluation.verifiers import registry
 from heed.models.backend import HeedBackend
 
 NO_COMMA = {
@@ -48,8 +48,8 @@ def real_suite(shared: Path, prompts: str = "ifeval_input_data.jsonl") -> Suite:
     task = prompt_file(shared / "ifeval" / prompts, shared / "ifeval" / "nltk_data")
     return Suite(
         name="ifeval", tasks={"ifeval": task}, primary="ifeval/inst_level_strict_acc",
-        max_new_tokens=1, backend=HeedBackend(batch_tokens=1, rows=1), level=0.95, resamples=100,
-        seed=0, margin={"ifeval": 0.02},
+        max_new_tokens=1, prompting=Declared(), backend=HeedBackend(batch_tokens=1, rows=1),
+        level=0.95, resamples=100, seed=0, margin={"ifeval": 0.02},
     )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_what_hangs_on_a_seed_or_on_a_failing_verifier_is_counted_and_marked():
 def test_the_digest_changes_with_the_data_that_split_sentences(tmp_path: Path, monkeypatch):
     import nltk
 
-    from heed.evaluation.verifiers import PUNKT_FILES
+    from heed.evaluation.nltk_data import PUNKT_FILES
 
     rows = tmp_path / "rows.jsonl"
     counts = {"num_sentences": 2, "relation": "at least"}
@@ -297,13 +297,63 @@ def test_order_repetition_and_process_change_no_verdict(shared_data: Path, tmp_p
     assert hash_of(once) == hash_of(backwards) == other.stdout.strip()
 
 
+LATE = """
+import nltk
+
+class Late:
+    def __init__(self, name):
+        pass
+    def build_description(self):
+        pass
+    def get_instruction_args(self):
+        return None
+    def check_following(self, text):
+        return text.count(".") > 2 and nltk.data.find("corpora/words")
+
+INSTRUCTION_DICT = {"custom:late": Late}
+"""
+
+
+class Custom(InMemory):
+    def verifiers(self):
+        return "ifbench"
+
+
+def asking(*rows: list[str]) -> Custom:
+    return Custom(
+        *(
+            {"key": i, "prompt": "?", "instruction_id_list": kinds, "kwargs": [{} for _ in kinds]}
+            for i, kinds in enumerate(rows)
+        )
+    )
+
+
+def test_all_data_that_the_rows_lack_are_told_at_once_before_anything_is_scored(
+    fake_package, monkeypatch
+):
+    fake_package("ifbench")
+    monkeypatch.setattr("nltk.data.path", [])
+    rows = [["custom:asks"], ["custom:asks", "custom:lacks"], ["custom:lacks_more"]]
+    told = (
+        r"stopwords \(for custom:lacks\); words \(for custom:lacks_more\)\. 2 of the 3 prompts"
+        r".*nltk.downloader stopwords words`.*prompts="
+    )
+    with pytest.raises(DataError, match=told):
+        asking(*rows).items()
+    assert [item.key for item in asking(rows[0]).items()] == ["0"]
+
+
+def test_a_rule_that_reads_data_of_the_third_sentence_only_is_missed_too(fake_package, monkeypatch):
+    fake_package("ifbench", code=LATE)
+    monkeypatch.setattr("nltk.data.path", [])
+    with pytest.raises(DataError, match=r"are missing: \w+ \(for custom:late\)"):
+        asking(["custom:late"]).items()
+
+
 @pytest.mark.shared
-def test_ifbench_loads_up_to_its_package_which_is_named(shared_data: Path):
+def test_ifbench_loads_up_to_its_package_which_is_named(shared_data: Path, fake_package):
     task = prompt_file(shared_data / "ifbench/IFBench_test.jsonl", rules="ifbench")
     assert len(task.rows()) == 300
-    if importlib.util.find_spec("ifbench") is not None:
-        assert len(task.items()) == 300
-        return
     for ask in (task.items, task.digest):
-        with pytest.raises(DataError, match=r"ifbench is not installed.*pip install git\+https"):
+        with pytest.raises(DataError, match=r"not installed.*pip install git\+https.*lighteval"):
             ask()

@@ -16,6 +16,7 @@ from heed.core.files import read_jsonl
 from heed.core.identity import Incidental
 from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio, Request
 from heed.evaluation.journal import Journal
+from heed.evaluation.prompting import Declared
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Task
 from heed.models.backend import Backend, HeedBackend
@@ -58,7 +59,7 @@ class Parrot(Backend):
     killed_after: Annotated[int, Incidental]
 
     def answers(
-        self, loaded: Any, prompts: Any, *, max_new_tokens: int, events: Any
+        self, loaded: Any, prompts: Any, *, max_new_tokens: int, events: Any, last_line: Any
     ) -> Iterator[Any]:
         for count, (place, prompt) in enumerate(reversed(list(enumerate(prompts)))):
             if count == self.killed_after:
@@ -74,7 +75,8 @@ class Parrot(Backend):
 def suite_of(backend: Backend, **tasks: Task) -> Suite:
     return Suite(
         name="toy", tasks=tasks, primary=f"{next(iter(tasks))}/length", max_new_tokens=8,
-        backend=backend, level=0.95, resamples=200, seed=0, margin=dict.fromkeys(tasks, 0.02),
+        prompting=Declared(), backend=backend, level=0.95, resamples=200, seed=0,
+        margin=dict.fromkeys(tasks, 0.02),
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Properties of a suite: same items, same settings, honest signs, whole records."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -10,13 +12,16 @@ import pytest
 from heed.core.component import component
 from heed.core.errors import ConfigError, RunError
 from heed.core.files import read_json
-from heed.core.identity import Incidental
+from heed.core.identity import Incidental, short_hash
 from heed.core.stats import share_interval
 from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio, Request, Stratum
+from heed.evaluation.asking import Asking
 from heed.evaluation.deltas import refuse_unequal
+from heed.evaluation.journal import Journal
+from heed.evaluation.prompting import Declared, InContext, Plain
 from heed.evaluation.record import read_scores, write_scores
 from heed.evaluation.suite import AnswersTo, Suite
-from heed.evaluation.task import Task
+from heed.evaluation.task import Measured, Task
 from heed.models.backend import Backend
 
 
@@ -59,7 +64,13 @@ class Repeat(Backend):
     speed: Annotated[int, Incidental]
 
     def answers(
-        self, loaded: Any, prompts: Sequence[str], *, max_new_tokens: int, events: Any
+        self,
+        loaded: Any,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        events: Any,
+        last_line: Any,
     ) -> Iterator[tuple[int, Answer]]:
         for place in reversed(range(len(prompts))):
             yield place, Answer(prompts[place], 2, "stop")
@@ -72,8 +83,8 @@ def suite(**changes) -> Suite:
     tasks = {"said": Toy(count=6, weighed=False), "weighed": Toy(count=3, weighed=True)}
     settings = {
         "name": "toy", "tasks": tasks, "primary": "said/right", "max_new_tokens": 4,
-        "backend": Repeat(speed=1), "level": 0.95, "resamples": 200, "seed": 0,
-        "margin": {"said": 0.02, "weighed": 0.02},
+        "prompting": Declared(), "backend": Repeat(speed=1), "level": 0.95, "resamples": 200,
+        "seed": 0, "margin": {"said": 0.02, "weighed": 0.02},
     }  # fmt: skip
     return Suite(**settings | changes)
 
@@ -110,6 +121,11 @@ def test_every_item_is_scored_once_by_what_its_task_asks_for(loaded):
     assert all(s.response == f"Q: {s.prompt}" for s in found[:6])
     assert all(s.metrics["cost"] == (1.0, 1) for s in found[6:])
     assert told == [*(("said", i, 6) for i in range(7)), *(("weighed", i, 3) for i in range(4))]
+
+
+def test_a_task_that_is_asked_alone_is_scored_as_among_others(loaded):
+    whole, asking = suite().score(loaded), Asking(suite(), loaded)
+    assert [*asking.scores("weighed"), *asking.scores("said")] == [*whole[6:], *whole[:6]]
 
 
 def test_a_score_that_is_no_number_names_its_item_and_a_next_step(loaded, monkeypatch):
@@ -178,7 +194,7 @@ def test_where_less_is_better_less_helps_and_the_delta_keeps_its_sign():
 
 
 def test_a_model_compared_with_itself_is_unchanged():
-    same = scores([0, 1, 1, 0])
+    same = scores([0, 1, 1, 0] * 100)
     assert {d.verdict for d in suite().deltas(same, same[::-1])} == {"unchanged"}
 
 
@@ -237,3 +253,177 @@ def test_a_broken_record_is_one_clear_error(tmp_path):
     (tmp_path / "scores" / "items.jsonl").write_text('{"task": "said"}\n')
     with pytest.raises(RunError, match="does not hold whole scores"):
         read_scores(tmp_path / "scores")
+
+
+@component
+class Quiz(Measured):
+    """Asks the student itself."""
+
+    keys: tuple[str, ...]
+    few: int
+    metrics = ("acc",)
+
+    @property
+    def few_shot(self) -> int:
+        return self.few
+
+    def measure(self, name: str, loaded: Any, events: Counter[str]) -> list[ItemScore]:
+        events["asked by itself"] += len(self.keys)
+        told = loaded.template.prompt("quiz")
+        return [
+            ItemScore(name, key, told, None, None, 0, {"acc": Ratio(1, 1)}) for key in self.keys
+        ]
+
+    def items(self):
+        raise AssertionError("what it asks is its own affair")
+
+    def digest(self) -> str:
+        return "quiz"
+
+
+def with_quiz(keys: tuple[str, ...] = ("a", "b"), few: int = 5, **changes) -> Suite:
+    tasks = {"quiz": Quiz(keys=keys, few=few), **suite().tasks}
+    return suite(tasks=tasks, margin=dict.fromkeys(tasks, 0.02), **changes)
+
+
+def test_a_measured_task_asks_the_student_itself_and_tells_its_events(loaded, tmp_path):
+    journal = Journal(tmp_path / "scores", {})
+    found = with_quiz().score(loaded, journal)
+    assert [(s.task, s.key, s.prompt) for s in found[:2]] == [
+        ("quiz", "a", "Q: quiz"), ("quiz", "b", "Q: quiz"),
+    ]  # fmt: skip
+    assert found[2:] == suite().score(loaded)
+    assert journal.events == {"asked by itself": 2}
+    assert not Journal(tmp_path / "scores", {}).known("quiz")
+
+
+@pytest.mark.parametrize("keys", [(), ("a", "a")])
+def test_a_measured_task_without_one_score_per_key_is_a_fault(loaded, keys):
+    with pytest.raises(AssertionError):
+        with_quiz(keys).score(loaded)
+
+
+def test_a_measured_task_is_refused_by_name_where_answers_are_given():
+    with pytest.raises(ConfigError, match="its task quiz, weighed weighs") as caught:
+        with_quiz().score_given(lambda *_: {})
+    assert "suite=ifeval" in caught.value.mistakes[0].action
+
+
+def test_in_text_keeps_just_the_tasks_that_are_answered_in_text():
+    text = with_quiz().in_text()
+    assert text is not None
+    assert text.name == "toy.text"
+    assert (set(text.tasks), set(text.margin), text.primary) == ({"said"}, {"said"}, "said/right")
+    assert text.in_text() is text
+    assert with_quiz(primary="quiz/acc").in_text() == text
+    only = suite(tasks={"w": Toy(count=1, weighed=True)}, primary="w/cost", margin={"w": 0.0})
+    assert only.in_text() is None
+    assert only.asked_as(Plain()) is None
+
+
+def test_a_suite_asked_otherwise_has_a_name_and_an_identity_of_its_own():
+    said = suite(tasks={"said": Toy(count=6, weighed=False)}, margin={"said": 0.02}, also=Plain())
+    other = said.asked_as(Plain())
+    assert other is not None
+    assert (other.name, other.prompting, other.also) == ("toy@plain", Plain(), None)
+    assert short_hash(other) != short_hash(said)
+    assert other == replace(said, prompting=Plain(), also=None)  # as if it had been typed
+    assert replace(other, seed=1).name == "toy@plain"
+    back = other.asked_as(Declared())
+    assert back == replace(said, also=None)
+    mixed = suite().asked_as(Plain())
+    assert mixed is not None
+    assert mixed.name == "toy.text@plain"
+    assert with_quiz(prompting=Plain()).in_text() == mixed
+
+
+def test_a_second_prompting_does_not_change_the_identity_of_what_it_stands_beside():
+    assert short_hash(suite(also=Plain())) == short_hash(suite())
+
+
+def test_the_prompting_decides_what_generation_tasks_are_asked_and_only_those(loaded, tmp_path):
+    loaded.template.begin = ""
+    plain = suite(prompting=Plain()).score(loaded)
+    assert [s.response for s in plain[:6]] == [f"ask {i}" for i in range(6)]
+    assert plain[6:] == suite().score(loaded)[6:]
+
+
+def test_what_a_prompting_counts_is_the_same_after_an_interruption(loaded, tmp_path):
+    file = tmp_path / "examples"
+    file.write_text("# Query:\n```\nHi\n```\n\n# Answer:\n```\nHello.\n```\n")
+    loaded.template.begin = ""
+    shown = suite(prompting=InContext(path=str(file)))
+    told = []
+    for _ in range(2):  # the second time all answers are in the journal
+        journal = Journal(tmp_path / "scores", {})
+        scores = shown.score(loaded, journal)
+        told.append((scores, dict(journal.events)))
+    assert told[0] == told[1]
+    assert journal.resumed == 9
+    assert [s.response for s in scores[:6]] == ["# Query:"] * 6  # it repeats the prompt
+    assert {s.stop for s in scores[:6]} == {"stop"}
+
+
+def fingerprint_parts(loaded) -> dict[str, tuple[Suite, Any]]:
+    """What a message names -> a suite and a student that differ from the usual in just that."""
+    other = copy(loaded)
+    short = copy(loaded)
+    short.model = SimpleNamespace(dtype="torch.bfloat16", device=SimpleNamespace(type="cpu"))
+    stops = copy(loaded)
+    stops.stop_ids = (3, 4)
+    other.template = SimpleNamespace(prompt=lambda text: f"R: {text}", end_of_turn="<end>")
+    asks = {**with_quiz().tasks, "said": Reworded(count=6, weighed=False)}
+    more = {**with_quiz().tasks, "said": Toy(count=7, weighed=False)}
+    return {
+        "few_shot.quiz is 5 before and 4 after": (with_quiz(few=4), loaded),
+        "tasks.said": (replace(with_quiz(), tasks=more), loaded),
+        "max_new_tokens": (with_quiz(max_new_tokens=5), loaded),
+        "prompting.name is 'template' before and 'plain' after": (
+            with_quiz(prompting=Plain()), loaded,
+        ),
+        "template": (with_quiz(), other),
+        "stops": (with_quiz(), stops),
+        "precision": (with_quiz(), short),
+        "backend.name": (with_quiz(backend=Mirror()), loaded),
+        "prompts.said": (replace(with_quiz(), tasks=asks), loaded),
+    }  # fmt: skip
+
+
+@component
+class Reworded(Toy):
+    """Other prompts under the same digest."""
+
+    def items(self):
+        return [replace(item, prompt=f"{item.prompt}!") for item in super().items()]
+
+
+@component
+class Mirror(Backend):
+    """Another engine."""
+
+    def answers(self, *_, **__) -> Iterator[tuple[int, Answer]]:
+        yield from ()
+
+    def settings(self, loaded: Any) -> dict[str, Any]:
+        return {"name": "mirror"}
+
+
+def test_each_part_of_a_fingerprint_is_refused_by_its_name(loaded, monkeypatch):
+    loaded.template.begin = ""
+    one = with_quiz().fingerprint(loaded)
+    refuse_unequal(one, with_quiz(also=Plain(), resamples=9).fingerprint(loaded))
+    for named, (changed, student) in fingerprint_parts(loaded).items():
+        with pytest.raises(RunError) as caught:
+            refuse_unequal(one, changed.fingerprint(student))
+        assert f"differently: {named}" in str(caught.value)
+    monkeypatch.setattr("heed.evaluation.suite.versions", lambda: {"torch": "0"})
+    with pytest.raises(RunError, match=r"differently: versions\."):
+        refuse_unequal(one, with_quiz().fingerprint(loaded))
+
+
+def test_a_request_under_the_template_has_another_prompt_digest(loaded, monkeypatch):
+    one = suite().fingerprint(loaded)["prompts"]
+    request = Request("", "x", asked=True)
+    monkeypatch.setattr(Toy, "items", lambda _: [Item("0", "ask 0", (request,))])
+    two = suite().fingerprint(loaded)["prompts"]
+    assert one["weighed"] != two["weighed"]

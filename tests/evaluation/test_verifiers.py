@@ -1,25 +1,11 @@
 """Properties of the seeded, offline verifiers, whatever package they come in."""
 
-import importlib
-import json
 import random
-import socket
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from heed.core.errors import DataError
-from heed.evaluation import verifiers
-from heed.evaluation.verifiers import (
-    RULES,
-    find_punkt,
-    loose_forms,
-    registry,
-    rules_versions,
-    verify,
-)
+from heed.evaluation.verifiers import loose_forms, verify
 
 
 def row(**instructions: dict) -> dict:
@@ -133,115 +119,8 @@ def test_loose_forms_drop_first_and_last_lines_and_asterisks():
     ]
 
 
-def test_loading_the_verifiers_touches_no_network_and_prints_nothing(monkeypatch, capsys):
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was used")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert len(registry.__wrapped__()) == 25
-    assert capsys.readouterr().out == ""
-
-
-def test_missing_nltk_data_is_an_error_with_the_command_that_gets_it(monkeypatch, tmp_path):
-    import nltk
-
-    monkeypatch.setattr(nltk.data, "path", [])
-    with pytest.raises(DataError, match=r"nltk_data=.*python -m nltk.downloader punkt_tab"):
-        find_punkt(str(tmp_path))
-
-
-def test_punkt_is_looked_for_in_the_configured_folder_before_nltks_own(monkeypatch, tmp_path):
-    import nltk
-
-    digests = []
-    for folder in ("own", "given"):
-        place = tmp_path / folder / "tokenizers/punkt_tab/english"
-        place.mkdir(parents=True)
-        for name in verifiers.PUNKT_FILES:
-            (place / name).write_text(folder)
-    monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "own")])
-    digests = [find_punkt(folder) for folder in (None, str(tmp_path / "given"), None)]
-    assert digests[0] != digests[1] == digests[2]
-
-
-FAKE = '''
-import nltk
-nltk.download("stopwords")
-
-class Asks:
-    """Follows if the response is the prompt that it was built with."""
-    def __init__(self, name):
-        self.prompt = None
-    def build_description(self, *, N=None, prompt=None):
-        self.prompt = prompt
-    def get_instruction_args(self):
-        return {"prompt": self.prompt}
-    def check_following(self, text):
-        return text == self.prompt
-
-class Lacks(Asks):
-    def check_following(self, text):
-        nltk.download("stopwords")
-        return nltk.data.find("corpora/stopwords")
-
-INSTRUCTION_DICT = {"custom:asks": Asks, "custom:lacks": Lacks}
-'''
-
-
-@pytest.fixture
-def fake_ifbench(tmp_path: Path, monkeypatch) -> Iterator[Callable[..., None]]:
-    """Install a tiny package of the name ifbench, beside all that is installed."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def install(code: str = FAKE, version: str = "0.2.0", commit: str = "") -> None:
-        (tmp_path / "ifbench").mkdir(exist_ok=True)
-        (tmp_path / "ifbench/__init__.py").write_text("")
-        (tmp_path / "ifbench/instructions_registry.py").write_text(code)
-        about = tmp_path / "ifbench-0.dist-info"
-        about.mkdir(exist_ok=True)
-        (about / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: ifbench\nVersion: {version}\n"
-        )
-        (about / "direct_url.json").write_text(json.dumps({"vcs_info": {"commit_id": commit}}))
-        forget()
-
-    def forget() -> None:
-        registry.cache_clear()
-        importlib.invalidate_caches()
-        for name in [name for name in sys.modules if name.split(".")[0] == "ifbench"]:
-            del sys.modules[name]
-
-    forget()
-    yield install
-    forget()
-
-
-@pytest.fixture
-def downloads(monkeypatch) -> list[object]:
-    """What reached nltk's downloader."""
-    import nltk
-
-    reached: list[object] = []
-    monkeypatch.setattr(nltk, "download", lambda *what, **_: reached.append(what))
-    return reached
-
-
-def test_rules_that_are_not_installed_name_their_package_and_the_command(fake_ifbench):
-    command = RULES["ifbench"].install
-    for ask in (registry, rules_versions):
-        with pytest.raises(DataError, match="ifbench is not installed") as error:
-            ask("ifbench")
-        assert command in str(error.value)
-
-
-def test_rules_that_cannot_be_imported_say_what_they_lack(fake_ifbench):
-    fake_ifbench(code="import a_package_that_nobody_has")
-    with pytest.raises(DataError, match=r"cannot be imported.*a_package_that_nobody_has"):
-        registry("ifbench")
-
-
-def test_a_verifier_that_wants_the_prompt_is_given_it(fake_ifbench, downloads: list[object]):
-    fake_ifbench()
+def test_a_verifier_that_wants_the_prompt_is_given_it(fake_package, downloads: list[object]):
+    fake_package("ifbench")
     asked = row(custom__asks={"N": None})
     assert [v.strict for v in verify(asked, "Say it.", "ifbench")] == [True]
     assert [v.strict for v in verify(asked, "Say what?", "ifbench")] == [False]
@@ -249,22 +128,13 @@ def test_a_verifier_that_wants_the_prompt_is_given_it(fake_ifbench, downloads: l
 
 
 def test_data_that_a_verifier_lacks_is_an_error_with_the_command_and_no_download(
-    fake_ifbench, downloads: list[object], monkeypatch
+    fake_package, downloads: list[object], monkeypatch
 ):
     import nltk
 
-    fake_ifbench()
+    fake_package("ifbench")
     monkeypatch.setattr(nltk.data, "path", [])
     with pytest.raises(DataError, match=r"'stopwords' is missing.*nltk.downloader stopwords"):
         verify(row(custom__lacks={}), "Say it.", "ifbench")
     assert downloads == []
     assert callable(nltk.download)
-
-
-def test_the_versions_of_the_rules_tell_releases_and_commits_apart(fake_ifbench):
-    found = []
-    for version, commit in (("0.2.0", ""), ("0.3.0", ""), ("0.3.0", "abc")):
-        fake_ifbench(version=version, commit=commit)
-        found.append(rules_versions("ifbench")["ifbench"])
-    assert found == ["0.2.0", "0.3.0", "0.3.0@abc"]
-    assert set(rules_versions("ifeval")) == {"lm_eval", "langdetect", "nltk"}

@@ -272,3 +272,61 @@ def test_padding_stands_on_the_left():
     ids, mask = left_padded([[4, 5, 6], [7]], 0, "cpu")
     assert ids.tolist() == [[4, 5, 6], [0, 0, 7]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def lettered(name: str = "Llama") -> Loaded:
+    """A student most of whose words are one character of a fence, a line end or a letter."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    made = student(name)
+    words = {text: i for i, text in enumerate(["\n", "`", "``", "\n`", "a", "b`", "```"])}
+    words |= {f"w{i:02}": i for i in range(len(words), WORDS)}
+    spelt = Tokenizer(models.WordLevel(words, unk_token="w30"))
+    spelt.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    spelt.decoder = decoders.Fuse()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=spelt, eos_token=f"w{END}", pad_token="w08"
+    )
+    with torch.no_grad():  # it says little else
+        made.model.lm_head.weight[len(words) // 4 :] *= 0.3
+    return replace(made, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def fenced() -> Loaded:
+    return lettered()
+
+
+def fence_at(loaded: Loaded, ids: list[int]) -> int | None:
+    """Number of tokens after which a line has begun with a fence, read from the start each time."""
+    for count in range(1, len(ids) + 1):
+        text = loaded.tokenizer.decode(ids[:count])
+        if any(line.startswith("```") for line in text.split("\n")):
+            return count
+    return None
+
+
+@pytest.mark.parametrize(("batch_tokens", "rows"), [(1, 64), (9_999, 5), (9_999, 64)])
+def test_an_answer_ends_with_the_line_that_it_is_told_to_end_with(fenced, batch_tokens, rows):
+    asked, cap = prompts(40), 24
+    found = dict(
+        generate(
+            fenced, asked, max_new_tokens=cap, batch_tokens=batch_tokens, max_rows=rows,
+            last_line="```",
+        )
+    )  # fmt: skip
+    ended = 0
+    for place, prompt in enumerate(asked):
+        ids = alone(fenced, prompt, cap)
+        count = fence_at(fenced, ids) or len(ids)
+        text = fenced.tokenizer.decode([i for i in ids[:count] if i != END])
+        stop = "stop" if count < cap or ids[count - 1] == END else "cap"
+        assert found[place] == Answer(text, count, stop)
+        ended += count < len(ids)
+    assert 5 <= ended <= 35, "the students' answers show both"
+
+
+def test_without_a_last_line_a_fence_ends_nothing(fenced):
+    asked = prompts(40)
+    found = answers(fenced, asked, 24)
+    assert [a.tokens for a in found] == [len(alone(fenced, p, 24)) for p in asked]

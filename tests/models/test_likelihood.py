@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heed.core.errors import RunError
 from heed.core.types import Request
 from heed.data.encode import Encoded
 from heed.data.pack import flat_row
 from heed.models import likelihood
-from heed.models.likelihood import StudentLoss, continuation_nats
+from heed.models.likelihood import Reading, StudentLoss, continuation_nats
 from heed.models.student import Loaded
 
 LENGTHS = [[7], [1, 9], [3, 1, 1, 8, 2], [16, 17, 31, 33, 5], [64] * 3]
@@ -95,13 +96,55 @@ def test_no_more_logits_are_held_at_once_than_allowed(still: Loaded, monkeypatch
     assert max(held) <= 1500 < sum(held)
 
 
+def test_what_is_expected_of_a_token_is_what_the_loss_asks_of_it_to_the_last_digit(still: Loaded):
+    ids = documents([40])[0].ids
+    row = Encoded("a", ids, [False] * 12 + [True] * 28)
+    with torch.no_grad(), still.evaluating():
+        nats = StudentLoss(still.model).token_nats(flat_row([row], pad=1))
+        logs = Reading(still, ids[:12], ids[12:]).logs(0, 28)
+    assert torch.equal(nats, -logs.gather(-1, torch.tensor(ids[12:])[:, None])[:, 0])
+    torch.testing.assert_close(logs.exp().sum(-1), torch.ones(28))
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 5))
+def test_a_reading_expects_what_a_forward_pass_expects(
+    still: Loaded, before: int, after: int, seed
+):
+    ids = documents([before + after], seed)[0].ids
+    with torch.no_grad(), still.evaluating():
+        whole = still.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        reading = Reading(still, ids[:before], ids[before:])
+        pieces = [reading.logs(i, i + 3, torch.float64) for i in range(0, after, 3)]
+    found = torch.cat(pieces)
+    torch.testing.assert_close(found, whole[before - 1 : -1], atol=1e-6, rtol=0)
+    assert (
+        found.exp().sum(-1) - 1
+    ).abs().max() < 1e-12  # normalised in the type that was asked for
+
+
+def test_the_sum_of_a_reading_is_the_likelihood_of_the_continuation(still: Loaded):
+    (found,) = continuation_nats(still, [Request("red lamp", " and a fish")])
+    said = still.tokenizer.encode(" and a fish")
+    with torch.no_grad(), still.evaluating():
+        logs = Reading(still, still.tokenizer.encode("red lamp"), said).logs(0, len(said))
+    nats = -logs.gather(-1, torch.tensor(said)[:, None]).double().sum().item()
+    assert (nats, len(said)) == (pytest.approx(found.nats, rel=1e-6), found.tokens)
+
+
+def test_a_text_beyond_the_context_is_not_read(still: Loaded):
+    with pytest.raises(RunError, match="256 positions, but the longest text to be read needs 257"):
+        Reading(still, [5] * 57, [6] * 200)
+
+
 WORDS = st.text(alphabet="abc red.\n", max_size=20)
 REQUESTS = st.lists(st.builds(Request, WORDS, WORDS), min_size=1, max_size=6)
 
 
 def nats_by_logits(loaded: Loaded, request: Request) -> tuple[float, int]:
     encode = loaded.tokenizer.encode
-    context = encode(request.context) or [loaded.tokenizer.eos_token_id]
+    read = loaded.template.prompt(request.context) if request.asked else request.context
+    context = encode(read) or [loaded.tokenizer.eos_token_id]
     said = encode(request.continuation)
     with torch.no_grad():
         logits = loaded.model.eval()(torch.tensor([context + said])).logits[0]

@@ -119,7 +119,7 @@ def test_responses_are_scored_kept_and_shown(asked, tmp_path, capsys, monkeypatc
     assert kept.name.startswith("my_said.jsonl--")
     assert {path.name for path in kept.iterdir()} == {
         "summary.json", "strata.json", "items.jsonl", "events.json", "fingerprint.json",
-        "manifest.json", "report.html",
+        "manifest.json", "report.html", "form.json", "controls.json",
     }  # fmt: skip
     assert read_json(kept / "summary.json")["ifeval"]["inst_level_strict_acc"]["value"] == 2 / 3
     assert [row["response"] for row in read_jsonl(kept / "items.jsonl")][2] is None

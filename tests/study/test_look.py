@@ -32,6 +32,7 @@ def test_a_command_that_looks_at_the_data_stops_there(tmp_path: Path):
 
 def test_a_look_makes_no_student_by_training(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr("heed.training.fit.fit", None)
+    monkeypatch.setattr("heed.models.student.Scratch.fresh", None)
     here = cell(tmp_path, "debug=data", "data.limit=40")
     first, second = look_at_data(here), look_at_data(here)
     assert first == second

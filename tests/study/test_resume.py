@@ -64,7 +64,7 @@ def asked_once(journal: Journal) -> bool:
 @pytest.mark.slow
 def test_evaluate_goes_on_where_it_was_killed(finished: Finished, tmp_path, monkeypatch, capsys):
     finished.copy(tmp_path)
-    (base,) = (tmp_path / "baselines").iterdir()
+    (base,) = (tmp_path / "baselines").glob("nano--play--*")
     shutil.rmtree(base)
     line = ["evaluate.py", "model=nano", *STUDENT, f"outputs={tmp_path}"]
     answers = kill_while_it_scores(base.parent, base.name, *line)
@@ -86,4 +86,6 @@ def test_train_goes_on_where_its_scoring_was_killed(finished: Finished, tmp_path
     run_cell(here)
     assert read_json(scores / "play/events.json")[KEPT] == len(answers)
     assert read_json(scores / "play/result.json")["deltas"] == finished.result["deltas"]
-    assert [path.name for path in scores.iterdir()] == ["play"], "the journal is gone"
+    assert read_json(scores / "play/result.json")["also"] == finished.result["also"]
+    left = sorted(path.name for path in scores.iterdir())
+    assert left == ["play", "play.text@plain"], "the journals are gone"

@@ -88,7 +88,7 @@ def test_two_processes_of_one_cell_train_once(finished: Finished):
     assert [row["event"] for row in read_jsonl(finished.root / "ledger.jsonl")] == ["done"]
     waited = ["Already done" in err for _, _, err in finished.printed]
     assert sorted(waited) == [False, True]
-    assert len(list((finished.root / "baselines").iterdir())) == 1
+    assert len(list((finished.root / "baselines").iterdir())) == 2, "as declared, and plain"
 
 
 @pytest.mark.slow
@@ -235,11 +235,14 @@ def test_a_model_without_its_manifest_is_trained_again(finished, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_a_before_of_other_weights_than_those_that_were_tuned_is_refused(finished, tmp_path):
+@pytest.mark.parametrize("suite", ["play", "play.text@plain"])
+def test_a_before_of_other_weights_than_those_that_were_tuned_is_refused(
+    suite: str, finished: Finished, tmp_path: Path
+):
     """A pre-training that is done again may end with other weights, under the same id."""
     here = finished.copy(tmp_path)
     (here.directory / "scores" / here.suite.name / "result.json").unlink()
-    (path,) = (tmp_path / "baselines").glob("*/manifest.json")
+    (path,) = (tmp_path / "baselines").glob(f"nano--{suite}--*/manifest.json")
     scored = json.loads(path.read_text())
     assert scored["identity"]["weights"]
     scored["identity"]["weights"] = "another"

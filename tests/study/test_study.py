@@ -83,3 +83,6 @@ def test_the_plan_shows_every_cell_and_how_many_are_to_run(planned: list[Planned
     text = console.export_text()
     assert "4 cells, 3 to run" in text
     assert all(one.key[0] in text for one in planned)
+    words = " ".join(text.split())
+    assert "play_follow/inst_level_strict_acc: if 10 / 20 / 30 % of 520 items change" in words
+    assert "(level 0.95, the first of 4 cells by Holm)" in words

@@ -15,6 +15,7 @@ from heed.core.errors import RunError
 from heed.core.files import read_json, read_jsonl, write_json, write_jsonl
 from heed.core.types import Answer, Item, ItemScore, Ratio
 from heed.evaluation.controls import CONTROLS
+from heed.evaluation.prompting import Declared
 from heed.evaluation.responses import NULL
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Task
@@ -52,8 +53,8 @@ class Echoes(Task):
 def suite() -> Suite:
     return Suite(
         name="toy", tasks={"echo": Echoes()}, primary="echo/acc", max_new_tokens=4,
-        backend=HeedBackend(batch_tokens=4096, rows=8), level=0.95, resamples=100, seed=0,
-        margin={"echo": 0.1},
+        prompting=Declared(), backend=HeedBackend(batch_tokens=4096, rows=8), level=0.95,
+        resamples=100, seed=0, margin={"echo": 0.1},
     )  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def test_cut_and_blank_answers_are_counted(loaded, suite, tmp_path, monkeypatch)
 
 
 def test_what_the_backend_tells_is_shown(loaded, suite, tmp_path, monkeypatch):
-    def answers(self, loaded, prompts, *, max_new_tokens, events):
+    def answers(self, loaded, prompts, *, max_new_tokens, events, last_line):
         events["texts that differ"] += 3
         return iter([(i, Answer("x", 2, "stop")) for i in range(len(prompts))])
 

@@ -123,8 +123,30 @@ def test_a_loss_that_is_not_the_models_own_is_refused(
     loaded, examples, monkeypatch, packing, recipe_of
 ):
     monkeypatch.setattr(likelihood, "logits_of", lambda m, o, h: logits_of(m, o, h) * 1.1)
-    action = "Choose another model" if packing == "none" else "Give data.packing=none"
-    with pytest.raises(RunError, match=rf"but the model's own is .*{action}"):
+    with pytest.raises(RunError, match=r"but the model's own is .*Choose another model"):
+        preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing))
+
+
+def test_packing_none_is_advised_only_where_it_mends_the_loss(
+    loaded, examples, monkeypatch, recipe_of
+):
+    def off_if_packed(model, output, hidden):
+        found = logits_of(model, output, hidden)
+        return found * 1.1 if len(found) > max(e.supervised for e in examples) else found
+
+    monkeypatch.setattr(likelihood, "logits_of", off_if_packed)
+    with pytest.raises(RunError, match=r"but the model's own is .*Give data.packing=none\."):
+        preflight(loaded, examples, recipe_of(method=by(Full())))
+    assert preflight(loaded, examples, recipe_of(method=by(Full()), packing="none")).alone
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "none"])
+def test_a_model_that_sees_what_it_is_to_predict_is_refused_however_it_is_packed(
+    loaded, examples, packing, recipe_of
+):
+    for layer in loaded.model.model.layers:
+        layer.self_attn.is_causal = False
+    with pytest.raises(RunError, match=r"LlamaForCausalLM\) is not causal.*Choose another model"):
         preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing))
 
 

@@ -6,16 +6,18 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from heed.core.stats import holm
 from heed.core.types import Delta
 
 AXES = ("student", "teacher", "method", "lr", "seed")
 """The names that tell cells apart."""
 
 CELL_COLUMNS = ("student", "teacher", "method", "lr", "lr_peak", "seed", "run", "name", "verdict")
-DELTA_COLUMNS = ("before", "after", "delta", "low", "high", "items", "verdict")
+BESIDE_COLUMNS = ("p_holm", "flags")
+DELTA_COLUMNS = ("before", "after", "delta", "low", "high", "items", "verdict", "mde", "p")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Row:
         code: State of heed's own code.
         notes: What the suite says about the scores.
         settings: Dotted config keys -> values, to find what else differs between cells.
+        flags: `kind` and `text` of what a reader of the verdict must know; None: not recorded.
+        beside: What else the result records beside the deltas: `controls`, `form` and `also`.
     """
 
     student: str
@@ -59,6 +63,8 @@ class Row:
     code: str
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
+    flags: tuple[Mapping[str, str], ...] | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def delta(self, metric: str) -> Delta | None:
         """The delta of one metric, or None if the suite did not measure it."""
@@ -78,8 +84,7 @@ class Row:
 
 def row_of(result: Mapping[str, Any]) -> Row:
     """Read one `result.json`."""
-    names = [f.name for f in fields(Delta)]
-    deltas = [Delta(**{name: entry[name] for name in names}) for entry in result["deltas"]]
+    deltas = [delta_of(entry) for entry in result["deltas"]]
     primary = str(result["primary"])
     return Row(
         **{name: str(result[name]) for name in ("student", "teacher", "method", "lr")},
@@ -93,7 +98,16 @@ def row_of(result: Mapping[str, Any]) -> Row:
         primary=primary,
         deltas=tuple(sorted(deltas, key=lambda d: d.metric != primary)),
         settings=dict(flat(result.get("settings", {}))),
+        flags=tuple(result["flags"]) if "flags" in result else None,
+        beside={k: result[k] for k in ("controls", "form", "also") if k in result},
     )
+
+
+def delta_of(entry: Mapping[str, Any]) -> Delta:
+    """Read a recorded delta; what an older record lacks is as `Delta` says."""
+    given = {f.name: entry[f.name] for f in fields(Delta) if f.name in entry}
+    flips = given.get("flips")
+    return Delta(**{**given, "flips": None if flips is None else tuple(flips)})
 
 
 def rows_of(
@@ -161,18 +175,31 @@ def counts_of(rows: Sequence[Row]) -> dict[str, int]:
     return {word: seen[word] for word in ("helped", "hurt", "unchanged", "cannot tell")}
 
 
+def adjusted_of(rows: Sequence[Row]) -> list[float | None]:
+    """Each cell's p value on its primary metric, adjusted for the number of cells (Holm).
+
+    None for all of them if one of them is not recorded: all that was tested has to count.
+    """
+    ps = [row.decisive.p for row in rows]
+    known = [p for p in ps if p is not None]
+    return list(holm(known)) if len(known) == len(ps) else [None] * len(ps)
+
+
 def to_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: cell columns, then `<metric>.<part>` for each metric in turn.
 
-    `verdict` is the primary metric's. A metric that a cell lacks is left empty.
+    `verdict` is the primary metric's; `p_holm` its p value, adjusted for the number of cells. What
+    a cell lacks is left empty.
     """
     metrics = metrics_of(rows)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*CELL_COLUMNS, *(f"{m}.{part}" for m in metrics for part in DELTA_COLUMNS)])
-    for row in rows:
+    parts = [f"{metric}.{part}" for metric in metrics for part in DELTA_COLUMNS]
+    table.writerow([*CELL_COLUMNS, *BESIDE_COLUMNS, *parts])
+    for row, adjusted in zip(rows, adjusted_of(rows), strict=True):
         cells: list[Any] = [getattr(row, name) for name in CELL_COLUMNS[:-1]]
-        cells.append(row.decisive.verdict)
+        kinds = ";".join(dict.fromkeys(flag["kind"] for flag in row.flags or ()))
+        cells += [row.decisive.verdict, "" if adjusted is None else adjusted, kinds]
         for metric in metrics:
             delta = row.delta(metric)
             cells += [getattr(delta, part) if delta else "" for part in DELTA_COLUMNS]

@@ -1,14 +1,29 @@
-"""The table that ends a run: each metric before and after, its interval and its verdict."""
+"""The tables that end a run: each metric with its verdict, and what stands beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from heed.analysis.deltas import signed
+from heed.analysis.beside import (
+    NOT_RECORDED,
+    SURE_COLUMNS,
+    SURE_NOTE,
+    also_line,
+    control_columns,
+    control_lines,
+    flag_texts,
+    form_lines,
+    sound_line,
+    sure_line,
+)
+from heed.analysis.deltas import delta_of, signed
+from heed.core.console import visible
 from heed.core.types import Delta, Verdict
 
 SYMBOLS: dict[Verdict, str] = {"helped": "▲", "hurt": "▼", "unchanged": "=", "cannot tell": "?"}
@@ -50,3 +65,95 @@ def console_table(deltas: Sequence[Delta], primary: str, level: float, title: st
     table.caption = "* the metric that decides the verdict"
     table.caption_justify = "left"
     return table
+
+
+def show_deltas(console: Console, result: Mapping[str, Any]) -> None:
+    """Print a run's result: verdicts, how sure they are, flags, controls, form, prompting.
+
+    Args:
+        console: Where.
+        result: `result.json`; of an older one, what it lacks is said not to be recorded.
+    """
+    deltas = [delta_of(entry) for entry in result["deltas"]]
+    console.print(console_table(deltas, result["primary"], result["level"]))
+    task = result["primary"].partition("/")[0]
+    show_flags(console, result.get("flags"))
+    console.print(sure_table([d for d in deltas if d.metric.partition("/")[0] == task]))
+    console.print(SURE_NOTE)
+    console.print()
+    show_beside(console, result.get("controls"), result.get("form"))
+    for line in (sound_line(result.get("form") or {}), also_line(result)):
+        if line:
+            console.print(visible(line), markup=False)
+
+
+def show_flags(console: Console, flags: Sequence[Mapping[str, str]] | None) -> None:
+    """Print what a reader must know beside the verdict, each with a sign."""
+    if flags is None:
+        console.print(f"Flags: {NOT_RECORDED}.")
+    elif not flags:
+        console.print("No flags.")
+    for text in flag_texts(flags or ()):
+        console.print(Text(f"⚑ {visible(text)}", "yellow"))
+    console.print()
+
+
+def show_beside(
+    console: Console, controls: Mapping[str, Any] | None, form: Mapping[str, Any] | None
+) -> None:
+    """Print the controls and the form of the answers, where they are recorded."""
+    if controls is not None:
+        console.print(controls_table(controls))
+        console.print(f"* the best of those that read nothing. {controls['note']}")
+        console.print()
+    for table in form_tables(form):
+        console.print(table)
+        console.print()
+
+
+def sure_table(deltas: Sequence[Delta]) -> Table:
+    """What else than an interval says how sure each delta is."""
+    table = _small("how sure")
+    table.add_column(SURE_COLUMNS[0], no_wrap=True)
+    for name in SURE_COLUMNS[1:]:
+        table.add_column(name, justify="right")
+    for delta in deltas:
+        table.add_row(*map(Text, sure_line(delta)))
+    return table
+
+
+def controls_table(controls: Mapping[str, Any]) -> Table:
+    """Each control's value, and the models minus it with paired intervals; echo stands apart."""
+    table = _small(f"beside the controls, on {controls['metric']}")
+    for place, name in enumerate(control_columns(controls)):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    lines = control_lines(controls)
+    for place, (kind, entries) in enumerate(lines):
+        ends = place + 1 < len(lines) and lines[place + 1][0] != kind
+        table.add_row(*map(Text, entries), end_section=ends)
+    return table
+
+
+def form_tables(form: Mapping[str, Any] | None) -> Iterator[Table]:
+    """For each task, the form of the answers of each model."""
+    for task, models in (form["tasks"] if form else {}).items():
+        table = _small(visible(f"form of the answers to {task}"))
+        for name in ("", *("this model" if who == "this" else who for who in models)):
+            table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        for line in form_lines(models):
+            table.add_row(*map(Text, line))
+        yield table
+
+
+def _small(title: str) -> Table:
+    """A table that fits 80 columns, with its note below."""
+    return Table(
+        title=Text(title),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+        show_edge=False,
+    )

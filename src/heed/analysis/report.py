@@ -24,11 +24,15 @@ from heed.analysis.style import CSS
 from heed.analysis.tables import (
     all_metrics_table,
     bases_table,
+    beside_table,
     cells_table,
+    controls_of_bases,
+    flags_list,
     interval,
     missing_table,
     pill,
     rate,
+    seeds_table,
 )
 from heed.core.files import write_bytes, write_text
 from heed.core.types import Verdict
@@ -45,7 +49,9 @@ def write_report(
     Args:
         directory: `outputs/studies/<study>`, so that runs are found at `../../<directory>/`.
         study: `name`, `question`, `axes` (config group or key -> values in order), `cells` (their
-            number in all), and `settings` (label -> text) if there is more to say.
+            number in all), and, if there is more to say, `settings` (label -> text), `seeds` and
+            `over_seeds` (of cells that differ in their seed alone: `cell`, `seeds`, `metric`,
+            `delta`, `low`, `high`, `verdict`).
         results: `result.json` of each finished cell.
         failed: The cells that failed: `student teacher method lr seed`, `reason`, and `command`.
 
@@ -92,12 +98,16 @@ def page(
         tag("h1", study["question"]),
         tag("p", f"Study '{study['name']}', made by heed.", class_="quiet"),
         _answer(study, rows, failed),
+        flags_list(rows),
         _caveats(study, rows),
         _figures(rows, pictures),
         cells_table(rows, list(_axes(study))),
+        seeds_table(study.get("over_seeds", ())),
+        beside_table(rows, list(_axes(study))),
         missing_table(failed),
         _how_to_read(rows),
         bases_table(rows),
+        controls_of_bases(rows),
         all_metrics_table(rows),
         _notes(rows),
         _settings(study, rows),
@@ -144,7 +154,8 @@ def _best(rows: Sequence[Row]) -> str:
 
 
 def _caveats(study: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
-    notes = confounds_of(rows, list(_axes(study))) if rows else []
+    seeds = ["seed"] if len(study.get("seeds", ())) > 1 else []
+    notes = confounds_of(rows, [*_axes(study), *seeds]) if rows else []
     if not notes:
         return join()
     items = [tag("li", note) for note in notes]
@@ -185,18 +196,23 @@ def _how_to_read(rows: Sequence[Row]) -> Markup:
     intro = (
         f"Delta = after - before over the same items. The {level} interval resamples "
         f"{counts} items, keeping each item's two scores together. "
-        "It covers the choice of items, not the luck of one training seed."
+        "It is about these very students: it covers the choice of items, not the luck of one "
+        "training seed."
     )
     chance = (
         f"Each verdict stands alone: with {len(rows)} cells, some may come out beside zero by "
-        "chance, and the best of many looks better than it is."
+        "chance, and the best of many looks better than it is. p (Holm) allows for their number."
     )
     falling = [m for m in metrics_of(rows) if less_is_better(rows, m)]
     if falling:
         chance += f" Of {', '.join(falling)} less is better: there, read above for below."
-    return join(
-        tag("h2", "How to read a verdict"), tag("p", intro), tag("ul", *items), tag("p", chance)
+    flags = (
+        "A flag changes no verdict: controls (the tuned student does not surely beat one answer "
+        "given to every prompt), degenerate (too many answers are empty, a loop, or an echo), "
+        "prompting (asked in another way, the delta has another sign)."
     )
+    said = [tag("p", intro), tag("ul", *items), tag("p", chance), tag("p", flags)]
+    return join(tag("h2", "How to read a verdict"), *said)
 
 
 def _notes(rows: Sequence[Row]) -> Markup:

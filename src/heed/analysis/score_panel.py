@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from heed.analysis.panel import show_beside, show_flags
 from heed.analysis.scores import Sheet, short_metric
 from heed.core.console import visible
 from heed.core.types import Interval, Stratum
@@ -17,6 +18,10 @@ from heed.core.types import Interval, Stratum
 def show_scores(console: Console, sheet: Sheet) -> None:
     """Print a scoring: readable on 80 columns."""
     console.print(metrics_table(sheet))
+    console.print()
+    if sheet.flags:
+        show_flags(console, sheet.flags)
+    show_beside(console, sheet.controls, sheet.form)
     for task, strata in sheet.strata.items():
         console.print(strata_table(task, strata, sheet.level))
     if sheet.events:
@@ -43,7 +48,8 @@ def metrics_table(sheet: Sheet) -> Table:
 
 def strata_table(task: str, strata: Sequence[Stratum], level: float) -> Table:
     """A line per group, followed by its types without the group's name."""
-    table = _table(f"{task}: share of instructions followed, {level:.0%} interval over prompts")
+    told = "instructions followed" if "inst_level_strict_acc" in strata[0].metrics else "its parts"
+    table = _table(f"{task}: {told}, {level:.0%} interval over prompts")
     table.add_column("group, type", no_wrap=True)
     for name in ("prompts", "asked", *map(short_metric, strata[0].metrics)):
         table.add_column(name, justify="right", no_wrap=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.analysis.markup import Markup, join, table, tag
+from heed.analysis.sections import controls_section, flags_box, form_section
 from heed.analysis.style import CSS
 from heed.core.files import write_text
 from heed.core.types import Interval, ItemScore, Stratum
@@ -34,6 +35,10 @@ class Sheet:
         events: Everything out of the ordinary -> how often.
         notes: Further lines about the events.
         items: The scores of all items.
+        form: The form of the answers (`heed.evaluation.form.form_record`); None: not recorded.
+        controls: The model beside the controls (`heed.evaluation.controls.beside_controls`); None:
+            not recorded, or nothing is answered in text.
+        flags: `kind` and `text` of what a reader of the scores must know.
     """
 
     title: str
@@ -45,6 +50,9 @@ class Sheet:
     events: Mapping[str, int]
     notes: Sequence[str]
     items: Sequence[ItemScore]
+    form: Mapping[str, Any] | None = None
+    controls: Mapping[str, Any] | None = None
+    flags: Sequence[Mapping[str, str]] = ()
 
     @property
     def rows(self) -> list[tuple[str, Interval]]:
@@ -69,7 +77,10 @@ def scores_page(sheet: Sheet) -> str:
         tag("h1", sheet.title),
         tag("p", "Scores made by heed.", class_="quiet"),
         _answer(sheet),
+        flags_box([flag["text"] for flag in sheet.flags]),
         _metrics(sheet),
+        controls_section(sheet.controls),
+        form_section(sheet.form),
         _events(sheet),
         *(_strata(task, strata, sheet.level) for task, strata in sheet.strata.items()),
         _facts(sheet),

@@ -20,12 +20,14 @@ code { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   padding: 14px 18px; background: #f3f5f8; border-left: 4px solid #33475b; }
 .warning { margin: 12px 0; padding: 10px 18px; background: #fff7e6;
   border-left: 4px solid #b7791f; }
+.warning details { margin-top: 6px; } .warning summary { font-size: 14px; font-weight: 400; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; }
 th { text-align: left; font-weight: 600; color: var(--quiet); vertical-align: bottom;
   border-bottom: 2px solid var(--line); padding: 5px 8px; }
 td { border-bottom: 1px solid var(--line); padding: 4px 8px; }
-#cells td { white-space: nowrap; }
+#cells :is(td, th), #beside :is(td, th) { padding-left: 5px; padding-right: 5px; }
+#cells td, #beside td, #seeds td { white-space: nowrap; }
 tbody tr:hover { background: #f7f9fb; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 10px 0 22px; }
@@ -48,6 +50,7 @@ h3 { font-size: 14px; margin: 12px 0 4px; color: var(--quiet); }
 pre { margin: 0; padding: 8px 12px; background: #f3f5f8; white-space: pre-wrap;
   overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, SFMono-Regular, Menlo, monospace; }
 td.group { background: #f3f5f8; } td.type { padding-left: 22px; }
+table.form { margin: 8px 0 4px; }
 details.item { margin: 0; padding: 5px 0; border-bottom: 1px solid var(--line); }
 details.item summary { font-size: 13.5px; font-weight: 400; }
 details.item summary span { color: var(--quiet); }

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heed.analysis.deltas import AXES, Row, forgetting_of, metrics_of, peak_text, shared, signed
+from heed.analysis.beside import (
+    NOT_RECORDED,
+    SURE_COLUMNS,
+    SURE_NOTE,
+    p_text,
+    recorded_interval,
+    sure_line,
+)
+from heed.analysis.deltas import (
+    AXES,
+    Row,
+    adjusted_of,
+    forgetting_of,
+    metrics_of,
+    peak_text,
+    shared,
+    signed,
+)
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.panel import SYMBOLS
+from heed.analysis.sections import controls_section
 from heed.core.types import Delta, Verdict
 
 
@@ -20,7 +39,15 @@ def cells_table(rows: Sequence[Row], axes: Sequence[str]) -> Markup:
     names, constant = _varying(rows, axes)
     level = shared(f"{row.level:.0%}" for row in rows)
     heads = ["learning rate" if name == "lr" else name for name in names]
-    columns = [*heads, "before", "after", f"delta [{level} paired interval]", "", "verdict"]
+    columns = [
+        *heads,
+        "before",
+        "after",
+        f"delta [{level} paired interval]",
+        "",
+        "verdict",
+        "flags",
+    ]
     columns += [metric] if metric else []
     lines = [_cell_line(row, names, metric, scale) for row in rows]
     primary = " and ".join(dict.fromkeys(row.primary for row in rows))
@@ -40,12 +67,114 @@ def _cell_line(row: Row, names: Sequence[str], metric: str | None, scale: float)
     delta = row.decisive
     line: list[Any] = [rate(row) if name == "lr" else row.value(name) for name in names]
     line += [_number(f"{delta.before:.3f}"), _number(f"{delta.after:.3f}")]
-    line += [_number(interval(delta)), _bar(delta, scale), pill(delta.verdict)]
+    line += [_number(interval(delta)), _bar(delta, scale), pill(delta.verdict), flag_kinds(row)]
     if metric:
         other = row.delta(metric)
         line.append(join(pill(other.verdict), " ", signed(other.delta)) if other else "not run")
     link = f"../../{row.directory}/"
     return [*line, tag("a", tag("code", row.run), href=link, title=row.name)]
+
+
+def flag_kinds(row: Row) -> str:
+    """The kinds of a cell's flags, with their sign."""
+    if row.flags is None:
+        return NOT_RECORDED
+    return ", ".join(dict.fromkeys(f"⚑ {flag['kind']}" for flag in row.flags))
+
+
+def flags_list(rows: Sequence[Row]) -> Markup:
+    """How many cells carry a flag, and each flag in full; nothing where there are none."""
+    flagged = [row for row in rows if row.flags]
+    if not flagged:
+        return join()
+    kinds = Counter(kind for row in flagged for kind in {f["kind"] for f in row.flags or ()})
+    said = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    lines = [
+        tag("li", tag("strong", f"{label(row)}: "), flag["text"])
+        for row in flagged
+        for flag in row.flags or ()
+    ]
+    title = tag("strong", f"⚑ {len(flagged)} of {len(rows)} cells carry a flag: {said}.")
+    text = " A flag changes no verdict; it says what a verdict does not."
+    summary = tag("summary", "Each flag in full")
+    return tag("div", title, text, tag("details", summary, tag("ul", *lines)), class_="warning")
+
+
+def label(row: Row) -> str:
+    """A cell in a few words."""
+    return f"{row.student}, {row.teacher}, {row.method}, {row.lr}, seed {row.seed}"
+
+
+def beside_table(rows: Sequence[Row], axes: Sequence[str]) -> Markup:
+    """A line per cell: how sure its verdict is, and what stands beside it."""
+    if not rows:
+        return join()
+    names, _ = _varying(rows, axes)
+    heads = ["learning rate" if name == "lr" else name for name in names]
+    flipped = any(row.decisive.flips for row in rows)
+    columns = [*heads, "p", "p (Holm)", "MDE", *SURE_COLUMNS[-2:][: 2 * flipped]]
+    columns += ["after - best control", "other prompting", "degenerate", "median words"]
+    lines = []
+    for row, adjusted in zip(rows, adjusted_of(rows), strict=True):
+        line = [rate(row) if name == "lr" else row.value(name) for name in names]
+        _, p, mde, flips, mcnemar = sure_line(row.decisive)
+        line += map(_number, (p, p_text(adjusted), mde, *(flips, mcnemar)[: 2 * flipped]))
+        line += map(_number, (_best_control(row), _also(row), *_form(row)))
+        lines.append(line)
+    note = (
+        f"p (Holm) is corrected for the {len(rows)} cells of this study. {SURE_NOTE} Degenerate "
+        f"(empty, a loop, or an echo) and median words: before, then after."
+    )
+    title = tag("h2", "How sure, and beside what")
+    return join(title, tag("p", note), table(columns, lines, id="beside"))
+
+
+def _best_control(row: Row) -> str:
+    controls = row.beside.get("controls")
+    if controls is None:
+        return "none" if "controls" in row.beside else NOT_RECORDED
+    best = next(r for r in controls["rows"] if r["control"] == controls["best"])
+    return f"{best['control']}: {recorded_interval(best['deltas']['after'])}"
+
+
+def _also(row: Row) -> str:
+    also = row.beside.get("also")
+    if also is None:
+        return "none" if "also" in row.beside else NOT_RECORDED
+    delta = next((d for d in also["deltas"] if d["metric"] == row.primary), also["deltas"][0])
+    return f"{also['prompting']}: {recorded_interval(delta)}"
+
+
+def _form(row: Row) -> tuple[str, str]:
+    """Share of degenerate answers and median length, before and after."""
+    form = row.beside.get("form")
+    if form is None:
+        return (NOT_RECORDED, NOT_RECORDED)
+    models = form["tasks"].get(row.primary.partition("/")[0])
+    if models is None:
+        return ("none", "none")
+    both = [models[who] for who in ("before", "after")]
+    shares = (f"{m['counts']['degenerate'] / m['items']:.1%}" for m in both)
+    return " → ".join(shares), " → ".join(f"{m['median_words']:g}" for m in both)
+
+
+def seeds_table(found: Sequence[Mapping[str, Any]]) -> Markup:
+    """A line per group of cells that differ in their seed alone."""
+    if not found:
+        return join()
+    lines = [
+        [
+            *(one["cell"], ", ".join(map(str, one["seeds"])), one["metric"]),
+            *(_number(recorded_interval(one)), pill(one["verdict"])),
+        ]
+        for one in found
+    ]
+    note = (
+        "What to expect of another student trained alike: an interval over training seeds and "
+        "items together, by Student's t. With two seeds it is very wide, as little is known then."
+    )
+    columns = ["cell", "seeds", "metric", "mean delta (interval)", "verdict"]
+    return join(tag("h2", "Over seeds"), tag("p", note), table(columns, lines, id="seeds"))
 
 
 def missing_table(failed: Sequence[Mapping[str, Any]]) -> Markup:
@@ -73,6 +202,23 @@ def bases_table(rows: Sequence[Row]) -> Markup:
     lines.append(["cells", *map(_number, befores.values())])
     head = tag("h2", "Before tuning")
     return join(head, table(["metric", *students], lines)) if rows else join()
+
+
+def controls_of_bases(rows: Sequence[Row]) -> Markup:
+    """The untuned students beside the controls; nothing where none is recorded."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if controls := row.beside.get("controls"):
+            found.setdefault(f"{row.student} untuned", controls)
+    first = next(iter(found.values()), None)
+    if first is None or any(record["metric"] != first["metric"] for record in found.values()):
+        return join()
+    lines = [
+        line | {"deltas": {who: r["rows"][i]["deltas"]["before"] for who, r in found.items()}}
+        for i, line in enumerate(first["rows"])
+    ]
+    beaten = {who: record["beaten"]["before"] for who, record in found.items()}
+    return controls_section({**first, "beaten": beaten, "rows": lines})
 
 
 def all_metrics_table(rows: Sequence[Row]) -> Markup:

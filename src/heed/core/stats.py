@@ -1,25 +1,59 @@
-"""How sure a number is: bootstrap intervals over items, and the verdict that they allow.
+"""How sure a number is: intervals over items and over seeds, and the verdict that they allow.
 
 Everywhere a metric is a ratio of sums over items, sum(num) / sum(den): instructions followed over
 instructions asked, bits over bytes. Items are resampled as wholes, so that instructions of one
-prompt, or tokens of one text, are never taken for independent.
+prompt, or tokens of one text, are never taken for independent. How the verdict comes about, and how
+often the intervals hold the truth, is in docs/verdict.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from heed.core.errors import DataError
+from heed.core.power import detectable, detectable_flips, fewest_flips
+from heed.core.resample import (
+    Floats,
+    columns,
+    difference,
+    ends,
+    influence,
+    informative,
+    resampled_sums,
+    standard_error,
+    tail_p,
+    with_two_more,
+)
+from heed.core.significance import counted, exchange_p, mcnemar
 from heed.core.types import Interval, Verdict
 
-COUNTS_AT_ONCE = 4_000_000
-"""Resampling counts held in memory at a time (8 bytes each, twice)."""
+Scores = tuple[ArrayLike, ArrayLike]
+"""Numerators and denominators, one of each per item."""
 
-Floats = NDArray[np.float64]
+
+@dataclass(frozen=True)
+class Paired:
+    """What the same items say about two models.
+
+    Attributes:
+        interval: After minus before, and where it may lie.
+        p: Two-sided p value, above 0; below 1 - level exactly where the interval leaves zero out.
+        mde: Minimum detectable effect, in the unit of the metric.
+        flips: Items that gained and that lost, where every item is 0 or 1; None otherwise.
+        mcnemar: Exact p value of these flips; None otherwise.
+    """
+
+    interval: Interval
+    p: float
+    mde: float
+    flips: tuple[int, int] | None
+    mcnemar: float | None
 
 
 def interval(
@@ -51,23 +85,37 @@ def interval(
         >>> i.low <= i.value <= i.high
         True
     """
-    table = _informative(_columns(num, den))
-    draws = np.concatenate([n / d for n, d in _resampled_sums(table, resamples, seed)])
-    return _summary(float(table[0].sum() / table[1].sum()), draws, level, table.shape[1])
+    table = informative(columns(num, den))
+    draws = np.concatenate([n / d for n, d in resampled_sums(table, resamples, seed)])
+    low, high = ends(draws, level)
+    return Interval(float(table[0].sum() / table[1].sum()), low, high, table.shape[1])
 
 
 def paired_delta(
-    before: tuple[ArrayLike, ArrayLike],
-    after: tuple[ArrayLike, ArrayLike],
-    *,
-    level: float,
-    resamples: int,
-    seed: int,
+    before: Scores, after: Scores, *, level: float, resamples: int, seed: int
 ) -> Interval:
-    """After minus before over the same items, with a paired percentile bootstrap interval.
+    """After minus before over the same items: the interval of `compare_paired`, alone.
+
+    Example:
+        >>> before, after = ([0] * 50, [1] * 50), ([1] * 20 + [0] * 30, [1] * 50)
+        >>> found = paired_delta(before, after, level=0.95, resamples=2000, seed=0)
+        >>> found.value, 0.2 < found.low, found.high < 0.6
+        (0.4, True, True)
+    """
+    return compare_paired(before, after, level=level, resamples=resamples, seed=seed).interval
+
+
+def compare_paired(
+    before: Scores, after: Scores, *, level: float, resamples: int, seed: int
+) -> Paired:
+    """After minus before over the same items, and how sure the difference is.
 
     Each resample draws items, and takes the difference of the two ratios over the items drawn: the
-    spread between easy and hard items, which both models share, cancels.
+    spread between easy and hard items, which both models share, cancels. Two guards keep few items
+    that change from looking sure. Where things are counted, two more items of average size are
+    drawn from, one that gained one thing and one that lost one. And where before and after swapped
+    item by item at random differ as much in more than 1 - level of all swaps, the interval is drawn
+    out to zero. The p value is the larger one of the bootstrap and of the swaps.
 
     Args:
         before: Numerators and denominators, one per item.
@@ -76,25 +124,83 @@ def paired_delta(
         resamples: Number of bootstrap resamples.
         seed: Of the resampling.
 
-    Returns:
-        The difference and its interval, in the unit of the metric.
-
     Raises:
         DataError: as `interval`, or if an item has a denominator on one side only.
 
-    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
+    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval); Bonett & Price 2012,
+    https://doi.org/10.3102/1076998611411915 (one more gain and loss); for the swaps `exchange_p`.
 
     Example:
-        >>> same = ([1, 0, 1], [1, 1, 1])
-        >>> paired_delta(same, same, level=0.95, resamples=2000, seed=0)
-        Interval(value=0.0, low=0.0, high=0.0, items=3)
+        >>> wrong, ones = [0] * 500, [1] * 500
+        >>> few = compare_paired(
+        ...     (wrong, ones), ([1] * 4 + [0] * 496, ones), level=0.95, resamples=2000, seed=0
+        ... )
+        >>> few.flips, few.mcnemar, few.p >= 0.125, few.interval.low <= 0
+        ((4, 0), 0.125, True, True)
     """
-    table = _informative(_columns(*before, *after))
-    values = [float(table[i].sum() / table[i + 1].sum()) for i in (0, 2)]
+    table = informative(columns(*before, *after))
+    value = difference(table)
+    seen = with_two_more(table) if counted(table) else table
     draws = np.concatenate(
-        [an / ad - bn / bd for bn, bd, an, ad in _resampled_sums(table, resamples, seed)]
+        [an / ad - bn / bd for bn, bd, an, ad in resampled_sums(seen, resamples, seed)]
     )
-    return _summary(values[1] - values[0], draws, level, table.shape[1])
+    flips = _flips(table)
+    exact = None if flips is None else mcnemar(*flips)
+    swapped = exchange_p(table, resamples, seed) if exact is None else exact
+    p = max(tail_p(draws), swapped)
+    low, high = ends(draws, level)
+    interval = _guarded(Interval(value, low, high, table.shape[1]), p, level)
+    return Paired(interval, p, _detectable(table, flips, level), flips, exact)
+
+
+def seeds_interval(
+    seeds: Sequence[tuple[Scores, Scores]], *, level: float, resamples: int, seed: int
+) -> Interval:
+    """After minus before, on average over training seeds and prompts: a t interval.
+
+    The estimand is not that of a single seed. `compare_paired` says how *this trained student*
+    would do on other prompts of the kind; here, what to expect of *another student trained alike*,
+    of which each seed is a draw. Two half widths are joined as a root of squares: t, with one
+    degree of freedom less than seeds, times the standard error over the seeds' deltas; and z times
+    that of their mean over prompts. What is random in each answer counts in both, so that the
+    interval is rather too wide. With two seeds t is 12.7, and the interval as wide as that little
+    knowledge is. It is drawn out to zero as in `compare_paired`.
+
+    Args:
+        seeds: Before and after of each training seed, all over the same items in one order.
+        level: Nominal coverage.
+        resamples: Number of random swaps, where things are not counted.
+        seed: Of the swaps.
+
+    Raises:
+        DataError: fewer than two seeds, or as `compare_paired`.
+
+    Example:
+        >>> before = ([0, 1] * 50, [1] * 100)
+        >>> after = [([0, 1, 1, 1] * 25, [1] * 100), ([1, 1, 0, 1] * 25, [1] * 100)]
+        >>> found = seeds_interval(
+        ...     [(before, one) for one in after], level=0.95, resamples=1000, seed=0
+        ... )
+        >>> found.value, round(found.low, 2)
+        (0.25, 0.2)
+    """
+    if len(seeds) < 2:
+        raise DataError(
+            f"{len(seeds)} seed says nothing of the spread between seeds. Give the scores of two "
+            f"or more, or speak of this one trained student: compare_paired."
+        )
+    from scipy.stats import t
+
+    table = informative(columns(*(column for pair in seeds for side in pair for column in side)))
+    parts = [table[i : i + 4] for i in range(0, len(table), 4)]
+    deltas = np.array([difference(part) for part in parts])
+    spread = float(deltas.std(ddof=1)) / sqrt(len(seeds))
+    prompts = standard_error(np.mean([influence(part) for part in parts], axis=0))
+    middle = (1 + level) / 2
+    half = np.hypot(t.ppf(middle, len(seeds) - 1) * spread, NormalDist().inv_cdf(middle) * prompts)
+    value = float(deltas.mean())
+    found = Interval(value, value - float(half), value + float(half), table.shape[1])
+    return _guarded(found, exchange_p(np.sum(parts, axis=0), resamples, seed), level)
 
 
 def share_interval(share: float, n: int, level: float) -> Interval:
@@ -134,12 +240,19 @@ def share_interval(share: float, n: int, level: float) -> Interval:
 def verdict_of(low: float, high: float, margin: float) -> Verdict:
     """The verdict that the paired interval [low, high] of a delta allows.
 
-    The rule: *helped* if the whole interval lies above zero; *hurt* if the whole interval lies
-    below zero; otherwise *unchanged* if the whole interval lies within the margin stated before the
-    run, from -margin to +margin; otherwise *cannot tell*: the data would fit a change larger than
-    the margin as well as none. An interval that touches zero does not exclude it. For a metric of
-    which less is better, give the interval of before minus after. A change may be sure and smaller
-    than the margin; it is then still called by its sign, and the table shows its size.
+    The rule: A run is judged by the delta of its suite's primary metric alone, after minus before
+    on the same items, with its interval at the stated level. *helped*: the whole interval lies on
+    the better side of zero. *hurt*: the whole interval lies on the worse side. *unchanged*: the
+    interval holds zero and lies, as a whole, within the margin that was stated before the run.
+    *cannot tell*: anything else; a change larger than the margin fits the data as well as none. The
+    interval leaves zero out only where the paired bootstrap and the exchange test (McNemar's exact
+    test, where items are right or wrong) both do, so that at level 0.95 neither helped nor hurt
+    ever rests on fewer than six items that changed. Whether answers are degenerate is a flag beside
+    the verdict and does not change it.
+
+    For a metric of which less is better, give the interval of before minus after. A change may be
+    sure and smaller than the margin; it is then still called by its sign, and the table shows its
+    size.
 
     Args:
         low: Lower end of the interval of after - before.
@@ -162,74 +275,71 @@ def verdict_of(low: float, high: float, margin: float) -> Verdict:
         return "helped"
     if high < 0:
         return "hurt"
-    return "unchanged" if -margin <= low and high <= margin else "cannot tell"
+    return "unchanged" if equivalent(low, high, margin) else "cannot tell"
 
 
-def _columns(*columns: ArrayLike) -> Floats:
-    """Stack num, den, num, den, ... into f64[columns, items] after checking them."""
-    arrays = [np.asarray(column, dtype=np.float64) for column in columns]
-    lengths = [array.shape for array in arrays]
-    if len(set(lengths)) > 1 or arrays[0].ndim != 1:
-        raise DataError(
-            f"Numerators and denominators have shapes {lengths}, so items cannot be matched. Score "
-            f"both models on one list of items."
-        )
-    table = np.stack(arrays)
-    if not np.isfinite(table).all():
-        broken = int((~np.isfinite(table)).any(axis=0).sum())
-        raise DataError(
-            f"{broken} of {table.shape[1]} items have a score that is not a finite number, so "
-            f"there is no mean. Leave out no item: find why the model gave it."
-        )
-    return table
+def equivalent(low: float, high: float, margin: float) -> bool:
+    """Whether the whole interval lies within the margin: a larger change is excluded.
 
+    The same interval as everywhere, of level 0.95 say; two one-sided tests at 5 % would ask this of
+    the 90 % interval only, so that *unchanged* here is the harder claim.
 
-def _informative(table: Floats) -> Floats:
-    """Keep items that have a denominator (on both sides)."""
-    nums, dens = table[::2], table[1::2]
-    if (dens < 0).any() or ((dens == 0) & (nums != 0)).any():
-        raise DataError(
-            "An item has a negative denominator, or a numerator over nothing, so the ratio of sums "
-            "means nothing. Count what was asked, not what was answered."
-        )
-    asked = dens > 0
-    if (asked.any(axis=0) != asked.all(axis=0)).any():
-        raise DataError(
-            "An item has a denominator on one side of the comparison only, so it is not the same "
-            "item. Score both models on one list of items."
-        )
-    kept: Floats = table[:, asked.all(axis=0)]
-    if kept.shape[1] < 2:
-        raise DataError(
-            f"Only {kept.shape[1]} of {table.shape[1]} items have something to score, and an "
-            f"interval needs at least two. Give the task more items."
-        )
-    return kept[:, np.lexsort(kept)]  # sums in one order, so that the order of items cannot matter
+    Source: Schuirmann 1987, https://doi.org/10.1007/BF01068419.
 
-
-def _resampled_sums(table: Floats, resamples: int, seed: int) -> list[list[Floats]]:
-    """Sums of each column over bootstrap resamples of the items, in chunks.
-
-    Equal items are drawn together, by how often their kind is drawn: the same distribution as
-    drawing indices, with one count per kind instead of one per item.
-
-    Returns:
-        Chunks; each holds one array f64[resamples of the chunk] per column.
+    Example:
+        >>> equivalent(-0.01, 0.02, 0.02), equivalent(-0.01, 0.03, 0.02)
+        (True, False)
     """
-    kinds, counts = np.unique(table, axis=1, return_counts=True)
-    columns = [np.ascontiguousarray(column) for column in kinds]
-    items = int(counts.sum())
-    generator = np.random.default_rng(seed)
-    chunk = max(1, COUNTS_AT_ONCE // len(counts))
-    sums = []
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        drawn = generator.multinomial(items, counts / items, size=size).astype(np.float64)
-        sums.append([drawn @ column for column in columns])
-    return sums
+    return -margin <= low and high <= margin
 
 
-def _summary(value: float, draws: Floats, level: float, items: int) -> Interval:
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(value=value, low=float(low), high=float(high), items=items)
+def holm(ps: Sequence[float]) -> list[float]:
+    """P values adjusted for their number, in their order: each may be held against the level alone.
+
+    With them, the chance that *any* of the tests finds an effect where there is none is at most
+    1 - level, however the tests hang together.
+
+    Args:
+        ps: P values of all tests that were made, not only of those that looked well.
+
+    Raises:
+        DataError: a number that is no p value.
+
+    Source: Holm 1979, https://www.jstor.org/stable/4615733.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    if not all(0 <= p <= 1 for p in ps):
+        raise DataError(f"{list(ps)} are not all p values. Give numbers from 0 to 1.")
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _flips(table: Floats) -> tuple[int, int] | None:
+    """Items that gained and lost, if every item is 0 or 1."""
+    if not ((table[1::2] == 1).all() and np.isin(table[::2], (0, 1)).all()):
+        return None
+    change = table[2] - table[0]
+    return int((change > 0).sum()), int((change < 0).sum())
+
+
+def _detectable(table: Floats, flips: tuple[int, int] | None, level: float) -> float:
+    """The smallest effect that such items show; of counted things, no less than the exact test."""
+    if flips is None:
+        found = detectable(standard_error(influence(table)), level)
+    else:
+        found = detectable_flips(sum(flips) / table.shape[1], table.shape[1], level)
+    fewest = fewest_flips(level) / float(table[3].sum()) if counted(table) else 0.0
+    return max(found, fewest)
+
+
+def _guarded(found: Interval, p: float, level: float) -> Interval:
+    """The interval with its value inside, and zero too unless the p value excludes it."""
+    inside = [found.value] if p < 1 - level else [found.value, 0.0]
+    low, high = min(found.low, *inside), max(found.high, *inside)
+    return Interval(found.value, low, high, found.items)

@@ -147,10 +147,18 @@ class ChatTemplate(Protocol):
 
 
 class Request(NamedTuple):
-    """Ask for the likelihood of a continuation, as plain text without a template."""
+    """Ask for the likelihood of a continuation.
+
+    Attributes:
+        context: What stands before it.
+        continuation: What is weighed.
+        asked: Whether the context is an instruction, put to the student in its chat template, and
+            the continuation the answer; otherwise both are plain text without a template.
+    """
 
     context: str
     continuation: str
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,7 +243,7 @@ Verdict = Literal["helped", "hurt", "unchanged", "cannot tell"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its bootstrap interval, in the unit of the metric."""
+    """A value with its interval, in the unit of the metric."""
 
     value: float
     low: float
@@ -276,6 +284,14 @@ class Delta:
         items: Number of paired items.
         verdict: By the rule in `heed.core.stats.verdict_of`.
         lower_is_better: Whether the metric is better when it falls.
+        mde: Minimum detectable effect: the smallest true delta that data of this kind and number
+            show four times out of five (`heed.core.power`); None in records that lack it.
+        p: Two-sided p value of the paired comparison, never 0: below 1 - level exactly where the
+            interval leaves zero out (`heed.core.stats.compare_paired`); None in records that lack
+            it.
+        flips: Items that got better and that got worse, where every item is right or wrong; None
+            for other metrics.
+        mcnemar: Exact p value of McNemar's test of these flips; None for other metrics.
     """
 
     metric: str
@@ -287,3 +303,36 @@ class Delta:
     items: int
     verdict: Verdict
     lower_is_better: bool = False
+    mde: float | None = None
+    p: float | None = None
+    flips: tuple[int, int] | None = None
+    mcnemar: float | None = None
+
+
+@dataclass(frozen=True)
+class StratumDelta:
+    """After minus before of a part of the items: of one type of instruction.
+
+    Attributes:
+        metric: `<task>/<metric>`.
+        name: The type, `keywords:existence`.
+        items: Number of paired items that have something of it.
+        before: Value before tuning.
+        after: Value after tuning.
+        delta: after - before.
+        low: Lower end of the paired interval of the delta; None where one item is all there is.
+        high: Upper end.
+        p: Two-sided p value of this type alone; 1 where one item is all there is.
+        adjusted: The p value after Holm's correction for the number of types.
+    """
+
+    metric: str
+    name: str
+    items: int
+    before: float
+    after: float
+    delta: float
+    low: float | None
+    high: float | None
+    p: float
+    adjusted: float

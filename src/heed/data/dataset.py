@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from heed.core.errors import DataError
 from heed.core.types import Rendered
 
 INDEX = np.dtype(
@@ -53,6 +54,8 @@ class Chunk(NamedTuple):
         table: INDEX[n], with ends that count from the chunk's beginning.
         events: (row, what) of every drop and cut.
         sample: (row, text) of its first rendered examples.
+        failure: What is wrong with the row behind the last of them, which ends the run if that
+            row is wanted; None if nothing is.
     """
 
     ids: NDArray[Any]
@@ -61,6 +64,7 @@ class Chunk(NamedTuple):
     table: NDArray[Any]
     events: list[tuple[int, str]]
     sample: list[tuple[int, Rendered]]
+    failure: DataError | None = None
 
 
 class Tokens(NamedTuple):

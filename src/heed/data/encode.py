@@ -11,25 +11,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heed.core.errors import DataError
 from heed.core.types import ChatTemplate, Message, Rendered, RowSource
-from heed.data.dataset import INDEX, Chunk, Dataset, Gathered, dataset_of, in_memory, tokens_of
+from heed.data.chunk import HELD_OUT, Part, chunk_of, refused_windows, up_to, windows
+from heed.data.dataset import Chunk, Dataset, Gathered, dataset_of, in_memory, tokens_of
 from heed.data.dataset import Encoded as Encoded  # what everybody else imports from here
 from heed.data.intake import Events, Intake, Row, is_blank, named, refuse_repeats
+from heed.data.spelling import encode as encode
 from heed.data.spelling import (
-    Flat,
     flatten,
     forget_limits,
     refuse_special,
     special_tokens,
     unspelt,
 )
-from heed.data.spelling import encode as encode
 from heed.data.treatment import Treatment
 from heed.data.workers import in_order, tokenizer_unthreaded
 
@@ -39,28 +38,20 @@ SAMPLE = 20
 ROWS = 500
 """Rows that are encoded in one batch."""
 
-HELD_OUT = "kept apart for validation"
-NOTHING = "dropped: no supervised token"
 UNRENDERED = "dropped: row cannot be rendered"
 UNSPELT = "dropped: tokenizer cannot spell it"
 
 
-class Part(NamedTuple):
-    """A row's tokens [start, stop) that become an example, and a suffix for its name."""
+class RowRefusedError(DataError):
+    """A row that ends the run, if it is wanted.
 
-    row: Row
-    flat: Flat
-    start: int
-    stop: int
-    suffix: str = ""
+    Attributes:
+        row: Its number in the source.
+    """
 
-
-def windows(whole: Part, most: int) -> list[Part]:
-    """A part cut into consecutive parts of at most so many tokens."""
-    return [
-        whole._replace(start=at, stop=min(at + most, whole.stop), suffix=f"@{at - whole.start}")
-        for at in range(whole.start, whole.stop, most)
-    ]
+    def __init__(self, row: int, error: DataError):
+        self.row = row
+        super().__init__(str(error))
 
 
 @dataclass(frozen=True)
@@ -78,11 +69,23 @@ class Encoder:
     treatment: Treatment
 
     def __call__(self, rows: Sequence[Row]) -> Chunk:
-        """Encode rows in one batch.
+        """Encode rows in one batch, up to the first that cannot be, and such rows are not dropped.
+
+        Whether that row is wanted, and so ends the run, is not known here: `Chunk.failure`.
+        """
+        wanted, failure = rows, None
+        while True:
+            try:
+                return self._chunk(wanted)._replace(failure=failure)
+            except RowRefusedError as error:
+                wanted, failure = [row for row in wanted if row.number < error.row], error
+
+    def _chunk(self, rows: Sequence[Row]) -> Chunk:
+        """All of these rows in one batch.
 
         Raises:
-            DataError: a row cannot be rendered, or the tokenizer does not spell a response, and
-                such rows are not dropped; or a conversation would be cut into windows.
+            RowRefusedError: a row cannot be rendered, or the tokenizer does not spell a response,
+                and such rows are not dropped; or a conversation would be cut into windows.
         """
         events: Events = []
         pairs = [(row, text) for row in rows if (text := self._rendered(row, events))]
@@ -112,7 +115,7 @@ class Encoder:
             return self._render(row.messages)
         except DataError as error:
             if self.treatment.on_bad_row == "error":
-                raise named(row.name, error) from error
+                raise RowRefusedError(row.number, named(row.name, error)) from error
             events.append((row.number, UNRENDERED))
             return None
 
@@ -124,7 +127,8 @@ class Encoder:
         flat = flatten(texts, self.tokenizer)
         wrong = unspelt(flat, texts, self.tokenizer, [row.name for row, _ in pairs])
         if wrong and self.treatment.on_bad_row == "error":
-            raise next(iter(wrong.values()))
+            place, error = next(iter(wrong.items()))
+            raise RowRefusedError(pairs[place][0].number, error)
         events += [(pairs[i][0].number, UNSPELT) for i in wrong]
         bounds = pairwise([0, *flat.ends.tolist()])
         return [
@@ -140,7 +144,8 @@ class Encoder:
             events.append((number, "dropped: over-long"))
             return [], text
         if rule == "window":
-            refuse_windows(whole.row, self.treatment.max_tokens)
+            if (error := refused_windows(whole.row, self.treatment.max_tokens)) is not None:
+                raise RowRefusedError(number, error)
             found = windows(whole, self.treatment.max_tokens)
             events += [(number, "windows made of over-long rows")] * len(found)
             return found, text
@@ -164,46 +169,6 @@ class Encoder:
 
         fitting = bisect_right(ends, self.treatment.max_tokens, key=tokens)
         return self._render(row.messages[: ends[fitting - 1] + 1]) if fitting else None
-
-
-def refuse_windows(row: Row, most: int) -> None:
-    """Refuse to cut a conversation into windows.
-
-    Raises:
-        DataError: the row is no plain text.
-    """
-    if row.messages[0].role != "text":
-        raise DataError(
-            f"item {row.name}: a conversation of more than {most} tokens cannot be given as "
-            f"windows (data.over_long=window): a later window would hold an answer without its "
-            f"question. Windows are for plain text; give data.over_long=cut_at_turn or drop."
-        )
-
-
-def chunk_of(parts: Sequence[Part], events: Events, sample: list[tuple[int, Rendered]]) -> Chunk:
-    """The parts that have something to learn, as flat arrays; the others are noted."""
-    kept = []
-    for part in parts:
-        # a first token has no predecessor, so there is no loss on it
-        supervised = np.count_nonzero(part.flat.mask[part.start + 1 : part.stop])
-        if supervised:
-            kept.append((part, int(supervised)))
-        else:
-            events.append((part.row.number, NOTHING))
-    events += [(part.row.number, HELD_OUT) for part, _ in kept if part.row.held_out]
-    names = [part.row.name + part.suffix for part, _ in kept]
-    table = np.zeros(len(kept), dtype=INDEX)
-    table["stop"] = np.cumsum([part.stop - part.start for part, _ in kept])
-    table["name_stop"] = np.cumsum([len(name.encode()) for name in names])
-    table["row"] = [part.row.number for part, _ in kept]
-    table["supervised"] = [supervised for _, supervised in kept]
-    table["held_out"] = [part.row.held_out for part, _ in kept]
-    return Chunk(_joined("ids", kept), _joined("mask", kept), names, table, events, sample)
-
-
-def _joined(what: str, kept: Sequence[tuple[Part, int]]) -> NDArray[Any]:
-    found = [getattr(part.flat, what)[part.start : part.stop] for part, _ in kept]
-    return np.concatenate(found) if found else np.zeros(0, dtype=bool if what == "mask" else int)
 
 
 def encode_all(
@@ -256,8 +221,8 @@ def encode_into(
         What happened, and (row, text) of the first rendered examples.
 
     Raises:
-        DataError: nothing is left to train on, or rows that are given again on purpose would be
-            dropped as duplicates.
+        DataError: nothing is left to train on, a row that is wanted cannot be encoded, or rows are
+            given again on purpose and would be dropped.
     """
     refuse_repeats(source, encoder.treatment)
     forget_limits(encoder.tokenizer)  # before several threads use it
@@ -267,19 +232,19 @@ def encode_into(
     sample: list[tuple[int, Rendered]] = []
     chunks = in_order(encoder, batches(intake.rows()), workers or cores())
     for whole in chunks:
-        trained = np.cumsum(~whole.table["held_out"])
-        full = len(trained) > 0 and trained[-1] >= left
-        chunk = first_of(whole, int(np.searchsorted(trained, left)) + 1) if full else whole
+        chunk = up_to(whole, left)
+        left -= int(np.count_nonzero(~chunk.table["held_out"]))
         gathered.append(chunk)
         intake.events += chunk.events
         sample += chunk.sample[: SAMPLE - len(sample)]
         if on_progress is not None and len(chunk.table):
             on_progress(int(chunk.table["row"][-1]) + 1)
-        if full:  # rows behind the one that filled the limit count for nothing
+        if left <= 0:  # rows behind the one that filled the limit count for nothing
             last = int(chunk.table["row"][-1])
             chunks.close()
             break
-        left -= int(trained[-1]) if len(trained) else 0
+        if chunk.failure is not None:
+            raise chunk.failure
     gathered.finish()
     read = int(min(intake.read, last + 1))
     events = tally(source, read, [what for row, what in intake.events if row <= last])
@@ -327,15 +292,6 @@ def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
             raise
         if more := bool(batch):
             yield batch
-
-
-def first_of(chunk: Chunk, count: int) -> Chunk:
-    """A chunk cut behind its first so many examples."""
-    table = chunk.table[:count]
-    stop = int(table["stop"][-1])
-    return chunk._replace(
-        ids=chunk.ids[:stop], mask=chunk.mask[:stop], names=chunk.names[:count], table=table
-    )
 
 
 def cores() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,3 +65,25 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         "histogram": [list(bar) for bar in histogram(lengths, int(lengths.max()))],
         "events": dict(dataset.events),
     }
+
+
+def happened(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """What happened to the rows, and which prompts of the evaluation stand in them: label -> text.
+
+    Args:
+        numbers: What `statistics` found, with `overlap` beside it.
+
+    Example:
+        >>> happened({"events": {"rows read": 4, "dropped: over-long": 1}, "overlap": None})
+        {'rows read': '4', 'dropped: over-long': '1', 'dropped in all': '1 (25.0% of the rows)'}
+    """
+    events = numbers["events"]
+    told = {event: f"{times:,}" for event, times in events.items()}
+    if lost := sum(times for event, times in events.items() if event.startswith("dropped: ")):
+        told["dropped in all"] = f"{lost:,} ({lost / events['rows read']:.1%} of the rows)"
+    if (overlap := numbers["overlap"]) is not None:
+        looked = f"prompts found, of {overlap['prompts_looked_for']:,} looked for"
+        told[looked] = f"{overlap['prompts_found']:,}"
+        short = overlap["prompts_too_short_to_be_looked_for"]
+        told["prompts too short to be looked for"] = f"{short:,}"
+    return told

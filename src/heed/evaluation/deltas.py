@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from heed.core.errors import RunError
 from heed.core.identity import first_difference
-from heed.core.stats import paired_delta, verdict_of
-from heed.core.types import Delta, ItemScore, Ratio
+from heed.core.stats import Paired, compare_paired, holm, seeds_interval, verdict_of
+from heed.core.types import Delta, Interval, ItemScore, Ratio, StratumDelta
 
 if TYPE_CHECKING:
     from heed.evaluation.suite import Suite
@@ -29,6 +29,16 @@ def deltas_of(suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemSco
     return sorted(found, key=lambda delta: delta.metric != suite.primary)
 
 
+def primary_delta(suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore]) -> Delta:
+    """`deltas_of` for the suite's primary metric alone.
+
+    Raises:
+        RunError: the two do not hold the same items.
+    """
+    name, _, metric = suite.primary.partition("/")
+    return _delta(suite, (name, metric), before, _in_order_of(before, after))
+
+
 def _delta(
     suite: Suite,
     which: tuple[str, str],
@@ -38,9 +48,11 @@ def _delta(
     """The delta of one metric of one task."""
     name, metric = which
     sums = [sums_of(scores, name, metric) for scores in (before, after)]
-    change = paired_delta(sums[0], sums[1], **suite.bootstrap())
+    found = compare_paired(sums[0], sums[1], **suite.bootstrap())
+    change = found.interval
     less = metric in suite.tasks[name].lower_is_better
     gain = (-change.high, -change.low) if less else (change.low, change.high)
+    flips = found.flips[::-1] if found.flips and less else found.flips
     return Delta(
         metric=f"{name}/{metric}",
         before=sum(sums[0][0]) / sum(sums[0][1]),
@@ -51,7 +63,107 @@ def _delta(
         items=change.items,
         verdict=verdict_of(*gain, suite.margin[name]),
         lower_is_better=less,
+        mde=found.mde,
+        p=found.p,
+        flips=flips,
+        mcnemar=found.mcnemar,
     )
+
+
+def stratum_deltas(
+    suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore], metric: str | None = None
+) -> list[StratumDelta]:
+    """After minus before of each part of a task's items, with p values adjusted for their number.
+
+    Args:
+        suite: What scored them.
+        before: Scores before.
+        after: Scores after, of the same items.
+        metric: `<task>/<metric>`; None: the primary one, or, where that has no parts, the first
+            metric of its task that has some.
+
+    Returns:
+        One delta for each part in alphabetical order; none where the task has no parts.
+
+    Raises:
+        RunError: the two do not hold the same items.
+    """
+    name, _, asked = (metric or suite.primary).partition("/")
+    after = _in_order_of(before, after)
+    task = suite.tasks[name]
+    for one in (asked,) if metric else (asked, *task.metrics):
+        sides = [
+            [dict(task.parts(score, one)) for score in scores if score.task == name]
+            for scores in (before, after)
+        ]
+        parts = sorted({part for side in sides for found in side for part in found})
+        if parts:
+            found = [_part(suite, part, sides) for part in parts]
+            adjusted = holm([pair.p for _, pair in found])
+            return [
+                _stratum_delta((f"{name}/{one}", part), *told, p)
+                for part, told, p in zip(parts, found, adjusted, strict=True)
+            ]
+    return []
+
+
+Sums = tuple[list[float], list[float]]
+"""Numerators and denominators, one of each per item."""
+
+
+def _part(
+    suite: Suite, part: str, sides: Sequence[Sequence[Mapping[str, Ratio]]]
+) -> tuple[tuple[Sums, Sums], Paired]:
+    """The sums of a part before and after, and how they compare; of one item nothing is sure."""
+    kept = [[found[part] for found in side if part in found] for side in sides]
+    before, after = (([r.num for r in side], [r.den for r in side]) for side in kept)
+    if len(before[0]) > 1:
+        return (before, after), compare_paired(before, after, **suite.bootstrap())
+    value = after[0][0] / after[1][0] - before[0][0] / before[1][0]
+    return (before, after), Paired(Interval(value, value, value, 1), 1.0, 1.0, None, None)
+
+
+def _stratum_delta(
+    which: tuple[str, str], sums: tuple[Sums, Sums], found: Paired, adjusted: float
+) -> StratumDelta:
+    (before, before_den), (after, after_den) = sums
+    change = found.interval
+    alone = change.items == 1
+    return StratumDelta(
+        metric=which[0],
+        name=which[1],
+        items=change.items,
+        before=sum(before) / sum(before_den),
+        after=sum(after) / sum(after_den),
+        delta=change.value,
+        low=None if alone else change.low,
+        high=None if alone else change.high,
+        p=found.p,
+        adjusted=adjusted,
+    )
+
+
+def seeds_delta(
+    suite: Suite,
+    pairs: Sequence[tuple[Sequence[ItemScore], Sequence[ItemScore]]],
+    metric: str | None = None,
+) -> Interval:
+    """After minus before on average over training seeds and prompts (`seeds_interval`).
+
+    Args:
+        suite: What scored them all.
+        pairs: Scores before and after of each seed, at least two, all of the same items.
+        metric: `<task>/<metric>`; None: the primary one.
+
+    Raises:
+        RunError: they do not hold the same items.
+        DataError: fewer than two seeds.
+    """
+    name, _, one = (metric or suite.primary).partition("/")
+    keys = pairs[0][0] if pairs else []
+    ordered = [[_in_order_of(keys, scores) for scores in pair] for pair in pairs]
+    sums = [tuple(sums_of(scores, name, one) for scores in pair) for pair in ordered]
+    return seeds_interval([(before, after) for before, after in sums], **suite.bootstrap())
 
 
 def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

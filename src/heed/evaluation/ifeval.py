@@ -18,19 +18,16 @@ from heed.core.identity import Incidental
 from heed.core.stats import share_interval
 from heed.core.types import Answer, Item, ItemScore, Ratio, Stratum
 from heed.data.tables import json_lines, need_file
-from heed.evaluation.task import Task, item_key
-from heed.evaluation.verifiers import (
+from heed.evaluation.nltk_data import (
     NEEDS_PUNKT,
-    SEED,
-    Row,
-    RulesName,
-    Verdict,
+    DataMissingError,
     find_punkt,
-    registry,
-    rules_versions,
+    how_to_get,
     use_nltk_folder,
-    verify,
 )
+from heed.evaluation.rules import RulesName, registry, rules_versions
+from heed.evaluation.task import Task, item_key
+from heed.evaluation.verifiers import SEED, Row, Verdict, verify
 
 METRICS: tuple[str, ...] = (
     "prompt_level_strict_acc",
@@ -42,8 +39,9 @@ METRICS: tuple[str, ...] = (
 
 FIELDS = ("key", "prompt", "instruction_id_list", "kwargs")
 
-PROBE = "This is a sentence. Is this another one?"
-"""What every type of instruction is verified on once, before anything is scored."""
+PROBE = "This is a sentence. Is this another one? " * 20
+"""What every type of instruction is verified on once, before anything is scored: sentences enough
+for rules that read data only if there are so many."""
 
 DRAWN = "instruction whose row leaves an argument to chance (drawn with a fixed seed)"
 FAILED = "instruction on which the verifier failed, scored as not followed"
@@ -74,8 +72,8 @@ class InstructionFollowing(Task):
         """
         rows = self.rows()
         use_nltk_folder(self.nltk_folder())
-        if self._needs_punkt(rows):
-            find_punkt(self.nltk_folder())
+        if kinds := self._needs_punkt(rows):
+            find_punkt(self.nltk_folder(), kinds)
         check_rows(rows, self.verifiers())
         return [Item(item_key("", row["key"]), row["prompt"], row=row) for row in rows]
 
@@ -110,6 +108,16 @@ class InstructionFollowing(Task):
                 found.append(_stratum(group, kind, part, level))
         return found
 
+    def parts(self, score: ItemScore, metric: str) -> dict[str, Ratio]:
+        """By type of instruction, what was followed over what was asked; at instruction level."""
+        level, _, rest = metric.partition("_level_")
+        if level != "inst":
+            return {}
+        mode = rest.removesuffix("_acc")
+        told = score.details["instructions"]
+        own = {one["id"]: [bool(t[mode]) for t in told if t["id"] == one["id"]] for one in told}
+        return {kind: Ratio(sum(found), len(found)) for kind, found in own.items()}
+
     def events(self, scores: Sequence[ItemScore]) -> dict[str, int]:
         """Instructions whose verdict hangs on the seed, or on a verifier's failure."""
         told = [told for score in scores for told in score.details["instructions"]]
@@ -122,19 +130,21 @@ class InstructionFollowing(Task):
         """Hash of the rows, of the verifiers' seed, and of what is known of their rules.
 
         Of the rules: the versions of the package of verifiers and of the packages beside it
-        (`rules_versions`), and, if a row needs it, the content of IFEval's `punkt_tab` data. Not in
+        (`rules_versions`), and, if a row needs it, the content of nltk's `punkt_tab` data. Not in
         it: other data that verifiers read, such as nltk's stop words for IFBench, and changes to
         the packages' files that leave the version as it is.
         """
         rows = self.rows()
         rules: dict[str, Any] = dict(rules_versions(self.verifiers()))
-        if self._needs_punkt(rows):
-            rules["punkt_tab"] = find_punkt(self.nltk_folder())
+        if kinds := self._needs_punkt(rows):
+            rules["punkt_tab"] = find_punkt(self.nltk_folder(), kinds)
         text = json.dumps([[dict(row) for row in rows], rules, SEED], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _needs_punkt(self, rows: Sequence[Row]) -> bool:
-        return any(NEEDS_PUNKT.intersection(row.get("instruction_id_list") or ()) for row in rows)
+    def _needs_punkt(self, rows: Sequence[Row]) -> set[str]:
+        """The rows' instruction types that read it."""
+        asked = [row.get("instruction_id_list") or () for row in rows]
+        return {k for kinds in asked if _all_are(str, kinds) for k in kinds if k in NEEDS_PUNKT}
 
 
 @component
@@ -148,7 +158,7 @@ class PromptFile(InstructionFollowing):
     """File of rows, .jsonl or .jsonl.gz; the identity holds its content, not its place."""
 
     rules: RulesName
-    """Whose verifiers: `ifeval` (lm-eval) or `ifbench` (its own package)."""
+    """Whose verifiers: `ifeval` (lm-eval) or `ifbench` (its own package, else lighteval)."""
 
     nltk_data: Annotated[str | None, Incidental]
     """Folder that holds `tokenizers/punkt_tab`; null searches where nltk itself would."""
@@ -286,7 +296,35 @@ def _check_instructions(row: Row, rules: RulesName) -> None:
 def _try_each_type(rows: Sequence[Row], rules: RulesName) -> None:
     """Run each verifier once, so that data which it lacks are missed before any model answers."""
     tried: set[str] = set()
+    lacking: dict[str, list[str]] = {}
     for row in rows:
-        if not tried.issuperset(row["instruction_id_list"]):
-            verify(row, PROBE, rules)
-            tried.update(row["instruction_id_list"])
+        for kind, arguments in zip(row["instruction_id_list"], row["kwargs"], strict=True):
+            if kind not in tried:
+                tried.add(kind)
+                alone = dict(row) | {"instruction_id_list": [kind], "kwargs": [arguments]}
+                try:
+                    verify(alone, PROBE, rules)
+                except DataMissingError as error:
+                    lacking.setdefault(error.resource, []).append(kind)
+    if lacking:
+        _refuse_lacking(rows, lacking)
+
+
+def _refuse_lacking(rows: Sequence[Row], lacking: Mapping[str, Sequence[str]]) -> None:
+    """Say all at once what data of nltk the verifiers lack, and how many rows need them.
+
+    Args:
+        rows: All rows.
+        lacking: What nltk calls the data -> instruction types that read them.
+
+    Raises:
+        DataError: always.
+    """
+    told = "; ".join(f"{name} (for {', '.join(kinds)})" for name, kinds in lacking.items())
+    kinds = {kind for found in lacking.values() for kind in found}
+    number = sum(not kinds.isdisjoint(row["instruction_id_list"]) for row in rows)
+    raise DataError(
+        f"Data of nltk are missing: {told}. {number} of the {len(rows)} prompts cannot be verified "
+        f"without. {how_to_get(*lacking)} Or score the other prompts alone: prompts=<a file of "
+        f"their rows>."
+    )

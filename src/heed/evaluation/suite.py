@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from heed.core.component import component, nearest
-from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.identity import FileName, Incidental, short_hash, versions
+from heed.core.errors import ConfigError, Mistake
+from heed.core.identity import Incidental, short_hash, versions
 from heed.core.stats import interval
 from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Stratum
+from heed.evaluation.asking import Asking, Progress, finite
 from heed.evaluation.deltas import deltas_of, sums_of
-from heed.evaluation.task import Task
+from heed.evaluation.prompting import Declared, Prompting
+from heed.evaluation.task import Measured, Task
 from heed.models.backend import Backend
 
 if TYPE_CHECKING:
@@ -25,22 +27,26 @@ if TYPE_CHECKING:
 AnswersTo = Callable[[str, Sequence[Item]], Mapping[str, Answer]]
 """Called with the task's name and its items; the answers by the items' keys."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with the task's name, the number of answered items, and the number of all its items."""
-
 
 @component
 class Suite:
     """Tasks, how models answer them, and how sure a difference must be."""
 
-    name: Annotated[FileName, Incidental]
-    """How the suite is called; also its folder in `scores/`."""
+    name: Annotated[str, Field(pattern=r"^\w[\w.@-]*$", max_length=80), Incidental]
+    """How the suite is called; also its folder in `scores/`. Under another prompting than the
+    declared one, `@<prompting>` is added, so that the scores of two never share a folder."""
 
     tasks: dict[str, Task]
     """Tasks by name, in the order of tables."""
 
     primary: str
     """`<task>/<metric>` that alone decides the verdict of a run."""
+
+    prompting: Prompting
+    """How an instruction is put to the student; what the verdict is about."""
+
+    also: Annotated[Prompting | None, Incidental] = None
+    """Base and tuned student are scored under this too, beside the verdict; None: they are not."""
 
     max_new_tokens: PositiveInt
     """Cap on generated tokens, the stop token included."""
@@ -72,27 +78,92 @@ class Suite:
             found.append(Mistake("margin", repr(self.margin), why, action))
         if found:
             raise ConfigError(found)
+        if not isinstance(self.prompting, Declared):
+            named = f"{self.name.partition('@')[0]}@{self.prompting.name}"
+            object.__setattr__(self, "name", named)  # frozen for everybody else
+
+    def in_text(self) -> Suite | None:
+        """The same suite with only the tasks that are answered in text; None if there are none.
+
+        Its primary metric is this suite's, or the first of its first task if that is weighed or
+        measured. It is called `<name>.text` if any task is left out.
+
+        Raises:
+            DataError: a task's data is missing.
+        """
+        kept = {name: task for name, task in self.tasks.items() if _answered_in_text(task)}
+        if not kept:
+            return None
+        if len(kept) == len(self.tasks):
+            return self
+        first = next(iter(kept))
+        given = self.primary.split("/")[0] in kept
+        name, at, prompting = self.name.partition("@")
+        return replace(
+            self,
+            name=f"{name}.text{at}{prompting}",
+            tasks=kept,
+            primary=self.primary if given else f"{first}/{kept[first].metrics[0]}",
+            margin={name: self.margin[name] for name in kept},
+        )
+
+    def asked_as(self, prompting: Prompting) -> Suite | None:
+        """`in_text` under another prompting, as a suite of its own; None if it has no tasks.
+
+        Its name is the suite's and `@<prompting>`, without that for the declared prompting.
+
+        Raises:
+            DataError: a task's data is missing.
+        """
+        text = self.in_text()
+        if text is None:
+            return None
+        return replace(text, name=text.name.partition("@")[0], prompting=prompting, also=None)
 
     def settings(self) -> dict[str, Any]:
         """What decides the scores of a given model, as plain data; needs no model."""
         return {
             "tasks": {name: task.digest() for name, task in self.tasks.items()},
+            "few_shot": {name: task.few_shot for name, task in self.tasks.items()},
             "decoding": "greedy",
             "max_new_tokens": self.max_new_tokens,
             "versions": versions(),
         }
 
     def fingerprint(self, loaded: Loaded) -> dict[str, Any]:
-        """`settings` and how this student is spoken to: scores compare only if these are equal."""
+        """`settings` and how this student is spoken to: scores compare only if these are equal.
+
+        What explains a difference stands before what merely shows one: the prompts' digest comes
+        last.
+
+        Raises:
+            DataError: a task's data or the prompting's is missing.
+        """
         template = loaded.template
         kind = str(loaded.model.dtype).removeprefix("torch.")
         return self.settings() | {
             "template": short_hash([template.prompt("{instruction}"), template.end_of_turn]),
+            "prompting": self.prompting.settings(),
             "stops": loaded.tokenizer.convert_ids_to_tokens(list(loaded.stop_ids)),
             # kernels of shorter types round in their own way on each kind of device
             "precision": kind if kind == "float32" else f"{kind} on {loaded.model.device.type}",
             "backend": self.backend.settings(loaded),
+            "prompts": {
+                name: short_hash([self._asks(loaded, item) for item in task.items()])
+                for name, task in self.tasks.items()
+                if not isinstance(task, Measured)  # its digest stands for what it asks
+            },
         }
+
+    def _asks(self, loaded: Loaded, item: Item) -> list[Any]:
+        """The key of an item, and all that this student reads for it."""
+        if not item.requests:
+            return [item.key, self.prompting.prompt(loaded.template, item.prompt)]
+        prompt = loaded.template.prompt
+        return [
+            item.key,
+            *([prompt(r.context) if r.asked else r.context, *r] for r in item.requests),
+        ]
 
     def score(
         self,
@@ -114,60 +185,8 @@ class Suite:
             RunError: a score is not a finite number, or a prompt does not fit the student.
             DataError: a task's data is missing.
         """
-        scores = []
-        for name, task in self.tasks.items():
-            items = task.items()
-            answers = self._answers(loaded, name, items, journal, on_progress)
-            for item in items:
-                scores.append(_finite(task.score(name, item, answers[item.key])))
-        return scores
-
-    def _answers(
-        self,
-        loaded: Loaded,
-        name: str,
-        items: Sequence[Item],
-        journal: Journal | None,
-        on_progress: Progress | None,
-    ) -> dict[str, Answer]:
-        """Key -> likelihoods for items with requests, generated text for the others."""
-        kept = journal.known(name) if journal is not None else {}
-        found = {item.key: kept[item.key] for item in items if item.key in kept}
-        tell = on_progress or _silent
-        tell(name, len(found), len(items))
-        events = journal.events if journal is not None else Counter()
-        for key, answer in self._new_answers(loaded, items, found, events):
-            if journal is not None:
-                journal.add(name, key, answer)
-            found[key] = answer
-            tell(name, len(found), len(items))
-        assert len(found) == len(items), "every item has one answer"
-        return found
-
-    def _new_answers(
-        self,
-        loaded: Loaded,
-        items: Sequence[Item],
-        found: Mapping[str, Answer],
-        events: Counter[str],
-    ) -> Iterator[tuple[str, Answer]]:
-        """Keys and answers of the items that have none yet, in the order of finishing.
-
-        Items that are weighed are weighed together or not at all: the last digit of a likelihood
-        depends on what stands beside it in a batch.
-        """
-        weighed = [item for item in items if item.requests]
-        if any(item.key not in found for item in weighed):
-            keys = [item.key for item in weighed]
-            yield from zip(keys, _likelihoods(loaded, weighed), strict=True)
-        asked = [item for item in items if not item.requests and item.key not in found]
-        if asked:
-            prompts = [loaded.template.prompt(item.prompt) for item in asked]
-            said = self.backend.answers(
-                loaded, prompts, max_new_tokens=self.max_new_tokens, events=events
-            )
-            for place, answer in said:
-                yield asked[place].key, answer
+        asking = Asking(self, loaded, journal, on_progress)
+        return [score for name in self.tasks for score in asking.scores(name)]
 
     def score_given(self, answers_to: AnswersTo) -> list[ItemScore]:
         """Score answers that no model here made: a file of responses, or a control.
@@ -179,21 +198,23 @@ class Suite:
             Scores in the order of `tasks` and of their items.
 
         Raises:
-            ConfigError: a task weighs likelihoods, which no text can give.
+            ConfigError: a task weighs likelihoods, or asks the model itself, which no text can do.
             DataError: a task's data is missing.
         """
-        items = {name: task.items() for name, task in self.tasks.items()}
-        if weighed := [name for name in items if any(item.requests for item in items[name])]:
+        measured = [name for name, task in self.tasks.items() if isinstance(task, Measured)]
+        items = {n: task.items() for n, task in self.tasks.items() if n not in measured}
+        weighed = [name for name in items if any(item.requests for item in items[name])]
+        if needs := [*measured, *weighed]:
             why = (
-                f"its task {', '.join(weighed)} weighs likelihoods, which only a model has; a text "
-                f"has none."
+                f"its task {', '.join(needs)} weighs likelihoods, or asks the model "
+                f"in its own way, which takes a model; a text has none."
             )
             action = "Choose a suite that is answered in text throughout, such as suite=ifeval."
             raise ConfigError([Mistake("suite", self.name, why, action)])
         scores = []
         for name, task in self.tasks.items():
             answers = answers_to(name, items[name])
-            scores += [_finite(task.score(name, i, answers[i.key])) for i in items[name]]
+            scores += [finite(task.score(name, i, answers[i.key])) for i in items[name]]
         return scores
 
     def summarise(self, scores: Sequence[ItemScore]) -> dict[str, dict[str, Interval]]:
@@ -218,6 +239,11 @@ class Suite:
             found.update(task.events(own))
         return {what: times for what, times in found.items() if times}
 
+    def notes(self, scores: Sequence[ItemScore]) -> list[str]:
+        """Further lines about the scores, each with its task."""
+        own = self._own(scores)
+        return [f"{name}: {note}" for name, task, part in own for note in task.notes(part)]
+
     def _own(self, scores: Sequence[ItemScore]) -> Iterator[tuple[str, Task, list[ItemScore]]]:
         """Each task with its name and its part of the scores."""
         for name, task in self.tasks.items():
@@ -236,27 +262,7 @@ class Suite:
         return {"level": self.level, "resamples": self.resamples, "seed": self.seed}
 
 
-def _silent(task: str, done: int, total: int) -> None:
-    """Progress that nobody asked about."""
-
-
-def _likelihoods(loaded: Loaded, items: Sequence[Item]) -> list[Answer]:
-    """One answer per item, with the likelihoods of its requests."""
-    if not items:
-        return []
-    from heed.models.likelihood import continuation_nats
-
-    found = iter(continuation_nats(loaded, [r for item in items for r in item.requests]))
-    return [Answer("", 0, "stop", tuple(next(found) for _ in item.requests)) for item in items]
-
-
-def _finite(score: ItemScore) -> ItemScore:
-    """Pass a score on if all its numbers are finite."""
-    for metric, ratio in score.metrics.items():
-        if not (math.isfinite(ratio.num) and math.isfinite(ratio.den)):
-            raise RunError(
-                f"{score.task}/{metric} of item {score.key} is {ratio.num} / {ratio.den}, which no "
-                f"table or test can hold. The model's weights have probably diverged: look at the "
-                f"loss in metrics.jsonl, and lower lr.peak."
-            )
-    return score
+def _answered_in_text(task: Task) -> bool:
+    """Whether a task is scored by what the model generates for its items, at no cost."""
+    free = not isinstance(task, Measured) and not task.paid
+    return free and not any(item.requests for item in task.items())

@@ -174,9 +174,12 @@ def _refuse_special(module: Any, other: dict[str, Any]) -> None:
     Raises:
         RunError: attention sinks, a bias by position, or attention that is not causal.
     """
-    special = [name for name in UNKNOWN if other.get(name) is not None]
     if other.get("is_causal") is False or getattr(module, "is_causal", True) is False:
-        special.append("is_causal=False")
+        raise RunError(
+            f"the attention of this model ({type(module).__name__}) is not causal: it sees the "
+            f"tokens that it is to predict, and no way of packing mends this. Choose another model."
+        )
+    special = [name for name in UNKNOWN if other.get(name) is not None]
     if special:
         raise RunError(
             f"this model's attention uses {', '.join(special)}, which packed training does not "

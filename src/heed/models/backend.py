@@ -28,6 +28,7 @@ class Backend(ABC):
         *,
         max_new_tokens: int,
         events: Counter[str],
+        last_line: str | None = None,
     ) -> Iterator[tuple[int, Answer]]:
         """The student's most likely continuation of each prompt, token by token.
 
@@ -36,6 +37,8 @@ class Backend(ABC):
             prompts: Rendered prompts, special tokens written out; of several turns, in pieces.
             max_new_tokens: Cap on generated tokens, the stop token included.
             events: Told what happened that a reader of the texts should know: name -> count.
+            last_line: Nobody reads what follows the first line that begins with this, so that an
+                answer may end there; an answer begins a line.
 
         Yields:
             The place of a prompt and its answer, once per prompt, in the order of finishing.
@@ -67,6 +70,7 @@ class HeedBackend(Backend):
         *,
         max_new_tokens: int,
         events: Counter[str],
+        last_line: str | None = None,
     ) -> Iterator[tuple[int, Answer]]:
         """In float32 the texts are those of one prompt at a time, but for ties within rounding.
 
@@ -83,6 +87,7 @@ class HeedBackend(Backend):
             max_new_tokens=max_new_tokens,
             batch_tokens=self.batch_tokens,
             max_rows=self.rows,
+            last_line=last_line,
         )
 
     def settings(self, loaded: Loaded) -> dict[str, Any]:
@@ -107,8 +112,12 @@ class VLLMBackend(Backend):
         *,
         max_new_tokens: int,
         events: Counter[str],
+        last_line: str | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """In the type of the student's weights; differences from heed's own answers are told."""
+        """In the type of the student's weights; differences from heed's own answers are told.
+
+        Answers go on after `last_line`, to a stop token or the cap.
+        """
         from heed.models.vllm import vllm_answers
 
         return vllm_answers(

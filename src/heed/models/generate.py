@@ -35,6 +35,7 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int,
     max_rows: int,
+    last_line: str | None = None,
 ) -> Iterator[tuple[int, Answer]]:
     """The student's most likely continuation of each prompt, token by token.
 
@@ -47,6 +48,7 @@ def generate(
         batch_tokens: Most keys and values held at a time, in tokens, the room for growth included;
             one row always fits.
         max_rows: Most rows.
+        last_line: An answer ends with the first line that begins with this; an answer begins one.
 
     Yields:
         The place of a prompt and its answer, as it finishes.
@@ -56,18 +58,41 @@ def generate(
         DataError: a prompt without any token.
     """
     encoded = encoded_prompts(loaded, prompts, max_new_tokens)
+    said = generated_ids(
+        loaded,
+        encoded,
+        max_new_tokens=max_new_tokens,
+        batch_tokens=batch_tokens,
+        max_rows=max_rows,
+        last_line=last_line,
+    )
+    for place, ids in said:
+        answer = answer_of(loaded, ids)
+        yield place, answer if len(ids) == max_new_tokens else answer._replace(stop="stop")
+
+
+def generated_ids(
+    loaded: Loaded,
+    encoded: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    batch_tokens: int,
+    max_rows: int,
+    last_line: str | None = None,
+) -> Iterator[tuple[int, list[int]]]:
+    """The same of prompts that are token ids already; yields ids, the stop token included."""
     assert loaded.model.config._attn_implementation in LEFT_PADDED
     if _looks_at_the_longest(loaded.model, encoded, max_new_tokens):
         max_rows = 1
     waiting = deque(sorted(range(len(encoded)), key=lambda i: -len(encoded[i])))
-    rows = _Rows(loaded, encoded, max_new_tokens)
+    rows = _Rows(loaded, encoded, _Ending(loaded, max_new_tokens, last_line))
     with loaded.evaluating():
         while waiting or rows.said:
             longest = max(len(encoded[i]) for i in (*rows.said, *list(waiting)[:1]))
             columns = GROWTH * (longest + max_new_tokens) + longest + 2  # newcomers stand apart
             most = max(1, min(max_rows, int(batch_tokens / columns)))
             finished = _advance(rows, waiting, most)
-            yield from ((place, answer_of(loaded, ids)) for place, ids in finished)
+            yield from finished
 
 
 @torch.inference_mode()
@@ -126,13 +151,35 @@ Finished = list[tuple[int, list[int]]]
 """Places of prompts with their generated ids, the stop token included."""
 
 
+class _Ending:
+    """Whether an answer ends with the token that was said last; it depends on this answer alone."""
+
+    def __init__(self, loaded: Loaded, cap: int, last_line: str | None):
+        self.tokenizer: Any = loaded.tokenizer
+        self.stops, self.cap = frozenset(loaded.stop_ids), cap
+        self.mark = None if last_line is None else f"\n{last_line}"
+
+    def __call__(self, said: list[int]) -> bool:
+        """At a stop token, at the cap, or where the last line has begun."""
+        return said[-1] in self.stops or len(said) == self.cap or self._line_begun(said)
+
+    def _line_begun(self, said: list[int]) -> bool:
+        """Only where the last tokens, a character or more each, show it is the whole text read."""
+        if self.mark is None:
+            return False
+        few = said[-2 * len(self.mark) :]
+        return self.mark in self._text(few) and self.mark in self._text(said)
+
+    def _text(self, ids: list[int]) -> str:
+        return "\n" + str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
 class _Rows:
     """Rows that are decoded together: `places[row]` is the prompt of a row, or `FREE`."""
 
-    def __init__(self, loaded: Loaded, encoded: Sequence[list[int]], cap: int):
-        self.loaded, self.encoded, self.cap = loaded, encoded, cap
+    def __init__(self, loaded: Loaded, encoded: Sequence[list[int]], ending: _Ending):
+        self.loaded, self.encoded, self.ending = loaded, encoded, ending
         self.model: Any = loaded.model
-        self.stops = frozenset(loaded.stop_ids)
         self.places: list[int] = []
         self.said: dict[int, list[int]] = {}  # of the prompts that have not finished
         self.cache: Slots
@@ -142,7 +189,7 @@ class _Rows:
 
     def read(self, places: Sequence[int]) -> _Rows:
         """Read prompts in, as rows of their own with the first token of each answer."""
-        made = _Rows(self.loaded, self.encoded, self.cap)
+        made = _Rows(self.loaded, self.encoded, self.ending)
         made.places, made.said = list(places), {place: [] for place in places}
         made.cache = Slots(self.model)
         pad = self.loaded.tokenizer.pad_token_id or 0
@@ -186,7 +233,7 @@ class _Rows:
             if place != FREE:
                 said = self.said[place]
                 said.append(tokens[row])
-                if said[-1] in self.stops or len(said) == self.cap:
+                if self.ending(said):
                     finished.append((place, said))
                     self._free(row)
         return finished

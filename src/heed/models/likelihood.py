@@ -71,12 +71,12 @@ class StudentLoss(nn.Module):
 
     def token_nats(self, batch: PackedRow) -> Tensor:
         """Negative log-likelihood of each supervised token, f32[N], in nats."""
-        output = self._backbone(batch)
+        output = self.backbone(batch)
         hidden = hidden_states(self.model, output)[0]
         if not batch.where.numel():
             return (logits_of(self.model, output, hidden[:1]).float().sum() * 0).expand(0)
         rows = hidden[batch.where]
-        size = max(1, LOGITS_AT_ONCE // self.model.config.vocab_size)
+        size = rows_at_once(self.model)
         parts = list(zip(rows.split(size), batch.targets.split(size), strict=True))
         if len(parts) == 1:
             return self._nll(output, rows, batch.targets)
@@ -84,7 +84,7 @@ class StudentLoss(nn.Module):
             [checkpoint(self._nll, output, *part, use_reentrant=False) for part in parts]
         )
 
-    def _backbone(self, batch: PackedRow) -> Any:
+    def backbone(self, batch: PackedRow) -> Any:
         """Hidden states; a document alone in its row is attended by the model's own attention."""
         backbone, ids = backbone_of(self.model), batch.input_ids[None]
         if batch.lengths.numel() == 1:
@@ -99,8 +99,69 @@ class StudentLoss(nn.Module):
             )
 
     def _nll(self, output: Any, rows: Tensor, targets: Tensor) -> Tensor:
-        logits = logits_of(self.model, output, rows).float()
-        return nn.functional.cross_entropy(logits, targets, reduction="none")
+        logs = next_token_logs(self.model, output, rows)
+        return nn.functional.nll_loss(logs, targets, reduction="none")
+
+
+def next_token_logs(
+    model: Any, output: Any, hidden: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Log-probability of every token at chosen positions: what loss, likelihood and shift share.
+
+    Args:
+        model: A transformers causal language model.
+        output: What its backbone gave.
+        hidden: [N, H], rows of the output's last hidden states.
+        dtype: In which the logits are normalised.
+
+    Returns:
+        [N, V], in nats.
+    """
+    return logits_of(model, output, hidden).to(dtype).log_softmax(-1)
+
+
+def rows_at_once(model: Any) -> int:
+    """Positions whose logits may be held together."""
+    return max(1, LOGITS_AT_ONCE // int(model.config.vocab_size))
+
+
+class Reading:
+    """What a student expects at each token of a continuation that it is made to read.
+
+    The text stands alone in its row. The hidden states are kept; distributions over the vocabulary
+    are made of them for a few positions at a time.
+
+    Example:
+        `Reading(loaded, context, said).logs(0, 4)` are the distributions [4, V] from which the
+        first four tokens of `said` would be drawn.
+    """
+
+    def __init__(self, loaded: Loaded, context: Sequence[int], continuation: Sequence[int]):
+        """Run the student over a text.
+
+        Args:
+            loaded: The student, in the mode in which it is to read (see `Loaded.evaluating`).
+            context: Token ids before the continuation, at least one.
+            continuation: Token ids that are expected, in turn; the last one is not read.
+
+        Raises:
+            RunError: the text is longer than the student's context.
+        """
+        assert context, "nothing stands before the first token, so nothing expects it"
+        ids = [*context, *continuation]
+        refuse_too_long(loaded, len(ids), "the longest text to be read", "the cap on answers")
+        self.model = loaded.model
+        row = _Row([(ids, len(context))], loaded.model.device)
+        self.output = StudentLoss(loaded.model).backbone(row)
+        self.hidden = hidden_states(loaded.model, self.output)[0][row.where]
+
+    def logs(self, start: int, stop: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Log-probabilities of every token at the continuation's places from start to stop.
+
+        Returns:
+            [stop - start, V], in nats.
+        """
+        return next_token_logs(self.model, self.output, self.hidden[start:stop], dtype)
 
 
 class _Row:
@@ -164,7 +225,9 @@ def continuation_nats(
 def _request_ids(loaded: Loaded, request: Request) -> tuple[list[int], int]:
     """Token ids of a request, and how many of them are context."""
     encode = loaded.tokenizer.encode
-    before = (loaded.template.begin, request.context)
+    before: tuple[str, ...] = (loaded.template.begin, request.context)
+    if request.asked:
+        before = (loaded.template.prompt(request.context),)
     context = [i for text in before if text for i in encode(text, add_special_tokens=False)]
     context = context or [loaded.tokenizer.eos_token_id]
     return context + encode(request.continuation, add_special_tokens=False), len(context)

@@ -15,13 +15,11 @@ from heed.core.errors import ConfigError, Mistake, RunError
 from heed.core.identity import Incidental, digest_model
 from heed.core.types import ChatTemplate
 from heed.models.architectures import Llama
+from heed.models.speech import NewTokens, Speech, no_bars, read_tokenizer, reading, with_template
 from heed.models.tokenizer import TokenizerRecipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-NewTokens = Literal["refuse", "train"]
-"""What happens to tokens of the template that a student lacks or has never seen."""
 
 
 @dataclass
@@ -60,6 +58,11 @@ class Loaded:
             "trust_remote_code": self.trust_remote_code,
             "new_tokens": self.new_tokens,
         }
+
+    @property
+    def speech(self) -> Speech:
+        """How it is spoken to."""
+        return Speech(self.template, self.tokenizer)
 
     @property
     def context(self) -> int | None:
@@ -106,6 +109,16 @@ class Student(ABC):
     def fresh(self) -> Loaded:
         """The student as the config alone makes it: random weights, or published ones."""
 
+    @abstractmethod
+    def bare_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Its tokenizer, before the template's tokens are added; no weights are loaded."""
+
+    def speech(self) -> Speech:
+        """How it will be spoken to, known without its weights."""
+        tokenizer = self.bare_tokenizer()
+        with_template(tokenizer, self.template, self.new_tokens)
+        return Speech(self.template, tokenizer)
+
     @property
     def loading(self) -> dict[str, Any]:
         """How `load` is to read what is saved of this student."""
@@ -138,11 +151,15 @@ class Scratch(Student):
     pretraining: Any
     """The recipe (`heed.training.run.Recipe`) that makes a base of it; null leaves it random."""
 
+    def bare_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Made by its recipe."""
+        return self.tokenizer.build()
+
     def fresh(self) -> Loaded:
         """Random weights drawn from `seed`; the global generator is left as it was."""
         import torch
 
-        tokenizer = self.tokenizer.build()
+        tokenizer = self.bare_tokenizer()
         added = with_template(tokenizer, self.template, self.new_tokens)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -197,6 +214,12 @@ class Published(Student):
         """The pinned commit, or a digest of what the directory's files hold."""
         return digest_model(self.path, self.revision)
 
+    def bare_tokenizer(self) -> PreTrainedTokenizerFast:
+        """From the hub or the directory; of its files, only those that a tokenizer needs."""
+        pinned = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        with reading(self.path, self.name, pinned):
+            return read_tokenizer(self.path, pinned)
+
     def fresh(self) -> Loaded:
         """Load from the hub or the directory; safetensors only."""
         return load(self.path, revision=self.revision, **self.loading)
@@ -238,13 +261,11 @@ def load(  # noqa: PLR0913 (what `loading` says, key by key)
 def _read(path: str, name: str, dtype: str, pinned: Mapping[str, Any]) -> tuple[Any, Any]:
     """Tokenizer and model as they are at a place; every weight has its place and its shape."""
     import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     no_bars()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **pinned)
+    with reading(path, name, pinned):
+        tokenizer = read_tokenizer(path, pinned)
         model, found = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, dtype),
@@ -252,12 +273,6 @@ def _read(path: str, name: str, dtype: str, pinned: Mapping[str, Any]) -> tuple[
             output_loading_info=True,
             **pinned,
         )
-    except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
-        raise RunError(
-            f"student {name!r}: {path!r} (revision {pinned['revision']}) could not be loaded: "
-            f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
-            f"local directory with config.json, *.safetensors and a tokenizer as model.path."
-        ) from error
     if wrong := [
         w for kind in ("missing", "mismatched", "unexpected") for w in found[f"{kind}_keys"]
     ]:
@@ -287,38 +302,3 @@ def refuse_too_long(loaded: Loaded, tokens: int, what: str, setting: str) -> Non
             f"beyond its context a model says nothing that means anything. Lower {setting}, or "
             f"take a student with a longer context."
         )
-
-
-def no_bars() -> None:
-    """Leave out the library's progress bars, a second each, between our own lines."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def with_template(tokenizer: Any, template: ChatTemplate, new_tokens: NewTokens) -> tuple[str, ...]:
-    """Store a template with a tokenizer, in place, which then knows each of its tokens.
-
-    Returns:
-        The tokens that were added.
-
-    Raises:
-        RunError: the template's tokens are no single tokens of the tokenizer, and may not be added.
-    """
-    from heed.models.embeddings import add_tokens, lacking, pieces
-
-    lacks = lacking(tokenizer, template)
-    if lacks and new_tokens == "refuse":
-        listed = ", ".join(f"{t!r} ({pieces(tokenizer, t)} tokens)" for t in lacks)
-        raise RunError(
-            f"the template is made of {listed}, which this tokenizer does not know as one token "
-            f"each: generation would not stop there, and turns would be spelt out like words. Give "
-            f"model.new_tokens=train (they are added and learned), or a template of the student's "
-            f"own tokens (model.template.end_of_turn={tokenizer.eos_token!r})."
-        )
-    size = len(tokenizer)
-    add_tokens(tokenizer, lacks)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.chat_template = template.jinja()
-    return tuple(token for token in lacks if tokenizer.convert_tokens_to_ids(token) >= size)

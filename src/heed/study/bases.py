@@ -15,6 +15,7 @@ from heed.models.student import Student
 from heed.study.runs import run_lock
 from heed.study.scores import SAY, ModelSubject, say_waiting
 from heed.tracking.tracker import LocalOnly
+from heed.training.callbacks import KeepSteps
 from heed.training.run import Run, base_run
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
     SAY.print(f"Pre-training [bold]{run.student.name}[/bold] (first use; kept in {directory})")
     write_yaml(directory / "config.yaml", plain(run))
     (directory / "metrics.jsonl").unlink(missing_ok=True)
-    alone = replace(around, tracker=LocalOnly())  # the mirror shows the tuning
+    watch = {n: w for n, w in around.callbacks.items() if not isinstance(w, KeepSteps)}
+    # the mirror shows the tuning, of which steps are kept
+    alone = replace(around, tracker=LocalOnly(), callbacks=watch)
     record = fit(run.recipe, run.student.fresh(), alone, directory)
     write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
 

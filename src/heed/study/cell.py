@@ -15,8 +15,10 @@ from heed.data.contamination import Prompts
 from heed.data.teacher import Teacher, TextCorpus
 from heed.evaluation.heldout import HeldOut
 from heed.evaluation.suite import Suite
+from heed.evaluation.taught import ResponseLikelihood, same_rows
 from heed.models.student import Scratch, Student
 from heed.study.command import ScoringCommand
+from heed.study.overlap import prompts_of
 from heed.tracking.tracker import Tracker
 from heed.training.run import Recipe, Run
 
@@ -40,7 +42,7 @@ def heldout_leaks(
         if isinstance(one, TextCorpus)
     }
     weighed = [task.corpus for task in suite.tasks.values() if isinstance(task, HeldOut)]
-    return [
+    return _taught_leaks(suite, named) + [
         Mistake(
             key,
             f"{one.part}, heldout_share={one.heldout_share:g}",
@@ -51,6 +53,25 @@ def heldout_leaks(
         for key, one in trained.items()
         for other in weighed
         if isinstance(other, TextCorpus) and one.path == other.path and one.overlaps(other)
+    ]
+
+
+def _taught_leaks(suite: Suite, trained: Mapping[str, Any]) -> list[Mistake]:
+    """Responses that a student is trained on and weighed on."""
+    weighed = {n: t.teacher for n, t in suite.tasks.items() if isinstance(t, ResponseLikelihood)}
+    return [
+        Mistake(
+            f"{key}.{part}".rstrip("."),
+            one.name,
+            f"the suite's task {name} weighs the student on the same responses, so it would be "
+            f"weighed on what it was taught.",
+            f"Choose another teacher, or another for the task: suite.tasks.{name}.teacher.",
+        )
+        for key, made in trained.items()
+        if isinstance(made, Teacher)
+        for part, one in made.parts().items()
+        for name, other in weighed.items()
+        if same_rows(one, other)
     ]
 
 
@@ -87,10 +108,7 @@ class Cell(Recipe, ScoringCommand):
         Raises:
             DataError: the items of a task are missing.
         """
-        items = [item for task in self.suite.tasks.values() for item in task.items()]
-        weighed = {r.context + r.continuation for item in items for r in item.requests}
-        asked = {item.prompt for item in items if not item.requests}
-        return Prompts(tuple(sorted(weighed | asked)))
+        return prompts_of(self.suite)
 
     @property
     def run(self) -> Run:

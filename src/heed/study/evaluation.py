@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from heed.analysis.analysis import Analysis
 from heed.analysis.score_panel import show_scores
 from heed.core.component import component, nearest
-from heed.core.console import result_console
+from heed.core.console import result_console, visible
 from heed.core.errors import ConfigError, Mistake
 from heed.evaluation.controls import CONTROLS
 from heed.evaluation.ifeval import PromptFile
@@ -19,12 +21,16 @@ from heed.study.runs import TrainedRun, find_run
 from heed.study.scores import SAY, Subject, scores_of
 from heed.tracking.tracker import LocalOnly
 
+if TYPE_CHECKING:
+    from heed.training.fit import Surroundings
+
 SUBJECTS = {
     "model": "<student>",
     "run": "<id, name or directory>",
     "responses": "<file.jsonl>",
     "control": f"<{', '.join(CONTROLS)}>",
     "chat": "<id, name or directory>",
+    "compare": "[<run>,<run>]",
 }
 """What a command may be about, and what is typed for it; it takes exactly one of them."""
 
@@ -51,11 +57,17 @@ class Evaluation(ScoringCommand):
     chat: Word = None
     """A run to talk with in the terminal."""
 
+    compare: tuple[Word, ...] | Word = None
+    """Two to be compared on the suite: runs, directories of scores, responses or controls."""
+
+    analysis: Analysis | None = None
+    """What is asked of a run beside its scores."""
+
     prompts: str | None = None
     """A file that stands in for that of the suite's only task of prompts from a file."""
 
     def __post_init__(self) -> None:
-        found = [*self._subject_mistakes(), *self._prompts_mistakes()]
+        found = [*self._subject_mistakes(), *self._prompts_mistakes(), *self._further_mistakes()]
         if self.model is not None:
             found += heldout_leaks(self.model, self.suite, {})
         if found:
@@ -77,6 +89,22 @@ class Evaluation(ScoringCommand):
             action = f"{nearest(self.control, [*CONTROLS])} Controls: {', '.join(CONTROLS)}."
             why = "there is no such control."
             found.append(Mistake("control", self.control, why, action.strip()))
+        return [mistake for mistake in found if mistake is not None]
+
+    def _further_mistakes(self) -> list[Mistake]:
+        """Of what a command may ask beside scores."""
+        found = []
+        if self.compare is not None:
+            found += [_changed_by_hydra("compare", one) for one in self.compared]
+            found += [_empty("compare", one, "[<run>,<run>]") for one in self.compared]
+            if len({str(one) for one in self.compared}) < 2:
+                why = "a comparison needs two different runs at least."
+                action = "Give compare=[<run>,<run>], each an id, a name or a directory."
+                found.append(Mistake("compare", f"[{_joined(self.compared)}]", why, action))
+        if self.analysis is not None and self.run is None:
+            why = "an analysis is of a finished run, and none is given."
+            action = "Give run=<id, name or directory>, and nothing else to be scored."
+            found.append(Mistake("analysis", self.analysis.name, why, action))
         return [mistake for mistake in found if mistake is not None]
 
     def _prompts_mistakes(self) -> list[Mistake]:
@@ -103,6 +131,13 @@ class Evaluation(ScoringCommand):
         return [n for n, task in self.suite.tasks.items() if isinstance(task, PromptFile)]
 
     @property
+    def compared(self) -> tuple[Word, ...]:
+        """The runs to be compared, none if the command is about something else."""
+        if self.compare is None:
+            return ()
+        return self.compare if isinstance(self.compare, tuple) else (self.compare,)
+
+    @property
     def asked(self) -> Suite:
         """The suite, reading its prompts from where the command says."""
         if self.prompts is None:
@@ -110,6 +145,10 @@ class Evaluation(ScoringCommand):
         (name,) = self._prompt_tasks()
         task = replace(self.suite.tasks[name], path=self.prompts)  # type: ignore[type-var]
         return replace(self.suite, tasks={**self.suite.tasks, name: task})
+
+
+def _joined(given: tuple[Word, ...]) -> str:
+    return ",".join(map(str, given))
 
 
 def _changed_by_hydra(name: str, given: Word) -> Mistake | None:
@@ -142,14 +181,39 @@ def run_evaluation(command: Evaluation) -> None:
         _ready(command)
         chat_with(run, command.trainer.device, command.suite.max_new_tokens)
         return
+    if command.compare is not None:
+        from heed.study.compare import compare
+
+        compare([str(given) for given in command.compared], command)
+        return
+    if command.analysis is not None:
+        _analyse(command, command.analysis)
+        return
+    from heed.study.controls import with_controls
+
     suite, subject = command.asked, subject_of(command)
     known = (subject.directory(suite) / "summary.json").is_file()
-    kept = scores_of(subject, suite)
+    kept = with_controls(subject, scores_of(subject, suite), suite, command.root)
     if known:
         SAY.print("Already scored; these are the recorded scores.")
     console = result_console()
     show_scores(console, kept.sheet)
     console.print(str(kept.directory), soft_wrap=True, markup=False)
+
+
+def _analyse(command: Evaluation, analysis: Analysis) -> None:
+    """Do an analysis of the command's run, if that has not been done, and show it."""
+    from heed.study.analyses import StudiedRun, analyse
+
+    run = find_run(str(command.run), command.root)
+    _refuse_leaks(run, command.suite)
+    _ready(command)
+    studied = StudiedRun(run, command.asked, _around(command), command.root)
+    directory, said = analyse(analysis, studied)
+    console = result_console()
+    for line in said:
+        console.print(visible(line), soft_wrap=True, markup=False)
+    console.print(str(directory / "report.html"), soft_wrap=True, markup=False)
 
 
 def subject_of(command: Evaluation) -> Subject:
@@ -176,10 +240,15 @@ def subject_of(command: Evaluation) -> Subject:
 
 def _untuned(command: Evaluation, model: Student) -> Subject:
     from heed.study.bases import Untuned
+
+    return Untuned(model, _around(command), command.root)
+
+
+def _around(command: Evaluation) -> Surroundings:
+    """Devices, and the watchers of a pre-training on first use."""
     from heed.training.fit import Surroundings
 
-    around = Surroundings(command.trainer, command.callbacks, LocalOnly(), command.root)
-    return Untuned(model, around, command.root)
+    return Surroundings(command.trainer, command.callbacks, LocalOnly(), command.root)
 
 
 def _refuse_leaks(run: TrainedRun, suite: Suite) -> None:

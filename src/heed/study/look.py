@@ -13,6 +13,7 @@ from heed.core.console import result_console
 from heed.core.files import whole_directory, write_json, write_text
 from heed.core.identity import short_hash, slug
 from heed.data.intake import check_rows
+from heed.data.statistics import happened
 from heed.study.cell import Cell
 
 WIDTH = 40
@@ -22,9 +23,8 @@ WIDTH = 40
 def look_at_data(cell: Cell) -> Path:
     """Encode what a cell would train on, print what it is, and write a page of examples.
 
-    Nothing is trained, scored or entered in the ledger. The student is loaded as it is before any
-    training, a published one with its weights, because its tokenizer comes with it. The tokens
-    stay in the cache, where a run finds them.
+    Nothing is trained, scored or entered in the ledger, and of the student no more is loaded than
+    its tokenizer. The tokens stay in the cache, where a run finds them.
 
     Returns:
         The directory that was written.
@@ -37,7 +37,7 @@ def look_at_data(cell: Cell) -> Path:
 
     check_rows(cell.teacher, cell.model.template, cell.data)
     recipe = cell.run.recipe
-    dataset, numbers = dataset_for(recipe, cell.model.fresh(), cell.root, cell.prompts())
+    dataset, numbers = dataset_for(recipe, cell.model.speech(), cell.root, cell.prompts())
     parts = (cell.teacher, cell.model, short_hash({"recipe": recipe, "student": cell.model}))
     name = "-".join(slug(part.name) for part in parts[:2]) + f"--{parts[2]}"
     directory = cell.root / "data" / name
@@ -77,14 +77,8 @@ def _events(numbers: Mapping[str, Any]) -> Table:
     table = Table(title="What happened to the rows")
     table.add_column("event")
     table.add_column("times", justify="right")
-    for event, times in numbers["events"].items():
-        table.add_row(escape(event), f"{times:,}")
-    overlap = numbers["overlap"]
-    if overlap is not None:
-        looked = overlap["prompts_looked_for"]
-        table.add_row(f"prompts found, of {looked:,} looked for", f"{overlap['prompts_found']:,}")
-        short = overlap["prompts_too_short_to_be_looked_for"]
-        table.add_row("prompts too short to be looked for", f"{short:,}")
+    for event, times in happened(numbers).items():
+        table.add_row(escape(event), times)
     return table
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 from heed.core.compose import compose_component
@@ -15,6 +16,7 @@ from heed.core.identity import short_hash
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.ledger import latest
+from heed.study.show import detectable_line
 from heed.study.study import Study
 
 State = Literal["done", "missing", "failed"]
@@ -76,7 +78,7 @@ def states(cells: list[PlannedCell], root: Path) -> list[State]:
 
 
 def plan_table(study: Study, cells: list[PlannedCell], found: list[State]) -> Table:
-    """The plan as a table, a line per cell."""
+    """The plan as a table, a line per cell; below it, how small a delta each suite can show."""
     missing = len(cells) - found.count("done")
     table = Table(title=f"study {study.name}: {len(cells)} cells, {missing} to run")
     for column in ("", "student", "teacher", "method", "lr", "peak", "seed", "run"):
@@ -85,4 +87,7 @@ def plan_table(study: Study, cells: list[PlannedCell], found: list[State]) -> Ta
         cell = planned.cell
         names = [cell.model.name, cell.teacher.name, cell.method.name, cell.lr.name]
         table.add_row(state, *names, f"{cell.lr.peak:g}", str(cell.seed), planned.key[0])
+    suites = {planned.key[1]: planned.cell.suite for planned in cells}
+    lines = [detectable_line(suite, len(cells)) for suite in suites.values()]
+    table.caption = escape("\n".join(lines))
     return table

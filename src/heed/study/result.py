@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heed.analysis.panel import console_table
+from heed.analysis.panel import show_deltas
 from heed.core.component import plain
 from heed.core.console import result_console
 from heed.core.files import read_json
@@ -15,29 +15,50 @@ from heed.core.identity import canonical
 from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.study.cell import Cell
+from heed.study.controls import controls_of, form_of_both
+from heed.study.flags import control_flags, form_flags, prompting_flags
+from heed.study.overlap import overlap_notes
+from heed.study.scores import Kept
 
 
-def result_of(cell: Cell, deltas: Sequence[Delta], baseline: Path) -> dict[str, Any]:
+def result_of(
+    cell: Cell,
+    deltas: Sequence[Delta],
+    before: Kept,
+    after: Kept,
+    also: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Everything that is recorded of a finished cell, as plain JSON data.
 
     Args:
         cell: Its run is on disk, with a manifest.
         deltas: After minus before, the primary metric first.
-        baseline: Directory of the scores before tuning.
+        before: The scores before tuning, with controls.
+        after: The scores after, with controls.
+        also: The deltas under another prompting, if it was scored.
     """
     fit = read_json(cell.directory / "manifest.json")["fit"]
+    controls = controls_of(before, after)
+    form = form_of_both(cell.suite, before, after)
+    flags = control_flags(controls, "after") + form_flags(form, "after")
+    flags += prompting_flags(also, asdict(deltas[0]))
     return cell.names | {
         "suite_identity": canonical(cell.suite),
         "name": cell.run.name,
         "directory": str(cell.directory.relative_to(cell.root)),
-        "before": str(baseline.relative_to(cell.root)),
+        "before": str(before.directory.relative_to(cell.root)),
         "primary": cell.suite.primary,
         "level": cell.suite.level,
         "margin": cell.suite.margin[cell.suite.primary.split("/")[0]],
         "deltas": [asdict(delta) for delta in deltas],
+        "flags": flags,
+        "controls": controls,
+        "form": form,
+        "also": None if also is None else dict(also),
         "notes": [
-            *reference_notes(deltas, read_json(baseline / "references.json")),
+            *reference_notes(deltas, read_json(before.directory / "references.json")),
             data_note(cell.teacher.name, fit),
+            *overlap_notes(fit, cell.suite),
             *rate_notes(cell, fit["optimiser_steps"]),
         ],
         "fit": fit,
@@ -49,8 +70,7 @@ def result_of(cell: Cell, deltas: Sequence[Delta], baseline: Path) -> dict[str, 
 def show_result(result: dict[str, Any], directory: Path) -> None:
     """Print the table of a finished run."""
     console = result_console()
-    deltas = [Delta(**delta) for delta in result["deltas"]]
-    console.print(console_table(deltas, primary=result["primary"], level=result["level"]))
+    show_deltas(console, result)
     for line in result["notes"]:
         console.print(line, markup=False)
     console.print(f"run {result['run']}  {directory}", soft_wrap=True)

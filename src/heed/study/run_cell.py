@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical, digest_model
 from heed.core.manifest import manifest
+from heed.core.types import Delta
 from heed.data.intake import check_rows
 from heed.evaluation.deltas import refuse_unequal
+from heed.study.also import holds_beside, scored_beside, suite_beside, why_not_beside
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
+from heed.study.controls import with_controls
 from heed.study.ledger import latest, record
 from heed.study.look import look_at_data
 from heed.study.result import result_of, show_result
@@ -27,6 +31,7 @@ from heed.study.scores import (
     scores_of,
 )
 from heed.study.show import plan_table
+from heed.study.steps import not_kept
 from heed.study.subjects import Tuned
 
 if TYPE_CHECKING:
@@ -49,26 +54,38 @@ def run_cell(cell: Cell) -> None:
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
     with lock(run_lock(directory), say_waiting):
-        known = result_file.is_file()
         try:
-            result = _recorded(cell, result_file) if known else _mirrored(cell, directory)
+            result = _recorded(cell, result_file)
+            if result is None:
+                result = _mirrored(cell, directory)
+                write_json(result_file, result)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             record(cell.root, "failed", cell.names | {"reason": reason})
             raise
-        _keep(cell, result, result_file)
+        _keep(cell, result)
+    if lacking := not_kept(directory, cell.callbacks):
+        SAY.print(lacking, markup=False, soft_wrap=True)
     show_result(result, directory)
 
 
-def _recorded(cell: Cell, result_file: Path) -> dict[str, Any]:
+def _recorded(cell: Cell, result_file: Path) -> dict[str, Any] | None:
     """The result that an earlier call recorded for this cell's run on this very suite.
+
+    None if there is none, or if a second prompting is wanted that it lacks: it is made again then,
+    from the scores that are kept.
 
     Raises:
         RunError: it was made by another suite of the same name.
     """
+    if not result_file.is_file():
+        return None
     result: dict[str, Any] = read_json(result_file)
     then, now = result["suite_identity"], canonical(cell.suite)
     refuse_other_suite(result_file, cell.suite.name, {"suite": then}, {"suite": now})
+    if not holds_beside(cell.suite, result):
+        SAY.print("Already done, but for another prompting; what is missing is added.")
+        return None
     SAY.print("Already done; this is the recorded result.")
     say_other_code(result_file, result["code"])
     return result
@@ -88,14 +105,12 @@ def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
     return result
 
 
-def _keep(cell: Cell, result: dict[str, Any], result_file: Path) -> None:
-    """Write what is missing of `result.json`, `DONE` and the ledger's entry."""
-    if not result_file.is_file():
-        write_json(result_file, result)
+def _keep(cell: Cell, result: dict[str, Any]) -> None:
+    """Write what is missing of `DONE` and the ledger's entry."""
     if not (cell.directory / "DONE").is_file():
         write_text(cell.directory / "DONE", f"{cell.run.id}\n")
     entry = latest(cell.root).get((result["run"], result["suite"]))
-    if entry is None or entry["event"] != "done":
+    if entry is None or entry["event"] != "done" or entry.get("also") != result.get("also"):
         record(cell.root, "done", result)
 
 
@@ -111,18 +126,35 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     cell.trainer.need_device()
     check_rows(cell.teacher, cell.model.template, cell.data)
     around = surroundings(cell)
-    before = scores_of(Untuned(cell.model, around, cell.root), cell.suite)
+    base = Untuned(cell.model, around, cell.root)
+    before = with_controls(base, scores_of(base, cell.suite), cell.suite, cell.root)
     if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
     tuned = Tuned(read_run(directory), cell.trainer.device)
-    _refuse_other_base(before.directory, tuned.run)
+    refuse_other_base(before.directory, tuned.run)
     after = kept_scores(tuned, cell.suite)  # the caller holds the lock of the run
+    after = with_controls(tuned, after, cell.suite, cell.root)
     refuse_unequal(before.fingerprint, after.fingerprint)
     deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
-    return result_of(cell, deltas, before.directory)
+    also = _beside(cell, base, tuned, deltas)
+    result = result_of(cell, deltas, before, after, also)
+    why = [] if also else [why_not_beside(cell.suite)]
+    return result | {"notes": [*result["notes"], *why]}
 
 
-def _refuse_other_base(baseline: Path, run: TrainedRun) -> None:
+def _beside(
+    cell: Cell, base: Untuned, tuned: Tuned, declared: Sequence[Delta]
+) -> dict[str, Any] | None:
+    """Both students under the suite's second prompting; the caller holds the lock of the run."""
+    suite = suite_beside(cell.suite)
+    if suite is None:
+        return None
+    before = scores_of(base, suite)
+    refuse_other_base(before.directory, tuned.run)
+    return scored_beside(suite, before, kept_scores(tuned, suite), declared)
+
+
+def refuse_other_base(baseline: Path, run: TrainedRun) -> None:
     """Refuse a *before* that another base has scored than the one that was tuned.
 
     Raises:

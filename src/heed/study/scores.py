@@ -19,8 +19,10 @@ from heed.core.types import Interval, ItemScore
 from heed.evaluation.ifeval import InstructionFollowing
 from heed.evaluation.journal import Journal
 from heed.evaluation.record import read_scores, write_scores
+from heed.evaluation.rules import rules_versions
 from heed.evaluation.suite import Suite
-from heed.evaluation.verifiers import SEED, rules_versions
+from heed.evaluation.task import Measured
+from heed.evaluation.verifiers import SEED
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -94,6 +96,9 @@ class ModelSubject(Subject):
 
     def scored(self, suite: Suite) -> Made:
         """Ask the model what an interrupted scoring has not asked yet."""
+        for task in suite.tasks.values():
+            if isinstance(task, Measured):
+                task.items()  # data that are missing are told of before a model is made or loaded
         loaded = self.load()
         fingerprint = suite.fingerprint(loaded)
         journal = Journal(self.directory(suite), fingerprint | {"subject": self.identity})
@@ -147,7 +152,7 @@ def kept_scores(subject: Subject, suite: Suite) -> Kept:
         "suite": canonical(suite),
         "rules": _rules(suite),
         "items": Counter(score.task for score in made.scores),
-        "notes": list(made.notes),
+        "notes": [*made.notes, *suite.notes(made.scores)],
     }
     with whole_directory(directory) as beside:
         write_scores(beside, suite, made.scores, made.fingerprint, made.events)
@@ -279,12 +284,19 @@ def _facts(
         **about["subject"],
         "suite": about["suite_name"],
         **tasks,
-        **{key.replace("_", " "): str(value) for key, value in rest.items()},
+        **{key.replace("_", " "): _shown(value) for key, value in rest.items()},
         "rules": ", ".join(f"{name} {number}" for name, number in about["rules"].items()),
         "versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
         "seeds": f"bootstrap {suite.seed}; verifiers {SEED}, set anew for each item",
         "made": f"{about['time']} by code {about['code']}: {' '.join(about['command'])}",
     }
+
+
+def _shown(value: Any) -> str:
+    """A part of a fingerprint as a line of text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)
 
 
 def say_waiting() -> None:

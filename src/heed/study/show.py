@@ -10,9 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from heed.core.component import is_component
+from heed.core.errors import DataError
+from heed.core.power import POWER, detectable_flips
+from heed.evaluation.suite import Suite
 from heed.study.cell import Cell
 
 GROUPS = ("model", "teacher", "method", "lr", "data", "optim", "suite", "trainer", "logger")
+
+CHANGED = (0.1, 0.2, 0.3)
+"""Shares of items that change, for which a plan says what can be seen: the true one comes later."""
 
 
 def plan_table(cell: Cell) -> Table:
@@ -24,7 +30,37 @@ def plan_table(cell: Cell) -> Table:
         table.add_row(name, escape(described(getattr(cell, name))))
         if name == "model" and cell.model.pretraining is not None:
             table.add_row("  pre-trained by", escape(described(cell.model.pretraining)))
+    table.add_row("detectable", escape(detectable_line(cell.suite)))
     return table
+
+
+def detectable_line(suite: Suite, tests: int = 1) -> str:
+    """The smallest delta that a suite's primary metric is likely to show, before anything is run.
+
+    How many items will change is not known yet: it is said for some shares of them, all items being
+    right or wrong (`heed.core.power.detectable_flips`). Needs no model.
+
+    Args:
+        suite: Its primary task's items are counted.
+        tests: Number of cells that are tested together; the level is then that of Holm's first.
+    """
+    name, _, metric = suite.primary.partition("/")
+    task = suite.tasks[name]
+    try:
+        items = 0 if metric in task.lower_is_better else len(task.items())
+    except DataError as error:  # the scoring itself will stop at it, where the ledger hears of it
+        return f"{suite.primary}: unknown, its items cannot be made. {error}"
+    if not items:
+        return f"{suite.primary}: known once it is scored"
+    level = 1 - (1 - suite.level) / tests
+    shares = " / ".join(f"{100 * share:.0f}" for share in CHANGED)
+    found = (100 * detectable_flips(share, items, level) for share in CHANGED)
+    over = f", the first of {tests} cells by Holm" if tests > 1 else ""
+    return (
+        f"{suite.primary}: if {shares} % of {items} items change, a delta of "
+        f"{' / '.join(f'{effect:.1f}' for effect in found)} points shows in {100 * POWER:.0f} of "
+        f"100 runs (level {suite.level:g}{over})"
+    )
 
 
 def described(value: Any) -> str:

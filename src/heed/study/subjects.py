@@ -6,7 +6,7 @@ import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from heed.core.types import Answer, Item
 from heed.evaluation.controls import Control
 from heed.evaluation.responses import Given, read_responses
 from heed.evaluation.suite import Suite
+from heed.study.overlap import overlap_notes
 from heed.study.runs import TrainedRun, run_lock
 from heed.study.scores import Made, ModelSubject, Subject
 
@@ -64,6 +65,13 @@ class Tuned(ModelSubject):
     def load(self) -> Loaded:
         """What the training wrote; an adapter is merged."""
         return load_run(self.run, self.device)
+
+    def scored(self, suite: Suite) -> Made:
+        """Its scores; it is said if nobody has looked for the prompts in its training text."""
+        made = super().scored(suite)
+        return replace(
+            made, notes=[*made.notes, *overlap_notes(self.run.manifest.get("fit", {}), suite)]
+        )
 
 
 def load_run(run: TrainedRun, device: str) -> Loaded:

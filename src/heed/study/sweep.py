@@ -13,6 +13,7 @@ from heed.core.errors import RunError
 from heed.study.execute import execute
 from heed.study.ledger import latest
 from heed.study.plan import PlannedCell, plan_study, plan_table, states
+from heed.study.seeds import over_seeds
 from heed.study.study import Study, Sweep
 
 
@@ -63,6 +64,7 @@ def report(study: Study, cells: list[PlannedCell], root: Path) -> tuple[Path, li
         "axes": {key: list(values) for key, values in study.axes.items()},
         "seeds": list(study.seeds),
         "cells": len(cells),
+        "over_seeds": over_seeds(cells, {(e["run"], e["suite"]): e for e in done}, root),
     }
     return write_report(root / "studies" / study.name, about, done, failed), failed
 
@@ -71,7 +73,17 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
     """A line per finished cell with the verdict on the primary metric."""
     known = latest(root)
     table = Table(title="results on the primary metric")
-    columns = ("student", "teacher", "lr", "before", "after", "delta", "interval", "verdict")
+    columns = (
+        "student",
+        "teacher",
+        "lr",
+        "before",
+        "after",
+        "delta",
+        "interval",
+        "verdict",
+        "flags",
+    )
     for column in columns:
         table.add_column(column)
     for planned in cells:
@@ -85,5 +97,6 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
             f"{delta['delta']:+.3f}",
             f"[{delta['low']:+.3f}, {delta['high']:+.3f}]".replace("[", r"\["),
             delta["verdict"],
+            ", ".join(dict.fromkeys(flag["kind"] for flag in entry.get("flags", ()))),
         )
     return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,45 @@ from pydantic import PositiveFloat, PositiveInt
 
 from heed.core.component import component
 from heed.core.console import progress_console
+from heed.core.errors import ConfigError, Mistake
 from heed.core.files import append_jsonl
 from heed.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from heed.training.validation import Validation
 
+Save = Callable[[Path], None]
+"""Writes the student under training to a directory, in the layout of `model/`."""
+
+
+def step_directory(run: Path, step: int) -> Path:
+    """Where the student of a run is written after one of its optimiser steps."""
+    return run / "steps" / str(step) / "model"
+
+
+def kept_on_disk(run: Path) -> list[int]:
+    """Steps at which the student of a run was written whole, in order."""
+    return sorted(int(path.parent.name) for path in run.glob("steps/*/model"))
+
 
 class Watcher(ABC):
     """Makes a Lightning callback for one training."""
 
     @abstractmethod
-    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
+    def build(
+        self,
+        directory: Path,
+        tracker: Tracker,
+        validation: Validation | None = None,
+        save: Save | None = None,
+    ) -> Any:
         """A fresh callback that may write below `directory` and to the mirror.
 
         Args:
             directory: Of the run.
             tracker: The mirror.
             validation: The examples that are kept apart, if any are.
+            save: Writes the student as it is at the moment.
         """
 
 
@@ -39,7 +61,13 @@ class Metrics(Watcher):
     every_steps: PositiveInt
     """Optimiser steps from one row to the next; the last step is always written."""
 
-    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
+    def build(
+        self,
+        directory: Path,
+        tracker: Tracker,
+        validation: Validation | None = None,
+        save: Save | None = None,
+    ) -> Any:
         """The callback."""
         import lightning
 
@@ -70,7 +98,13 @@ class ValidationLoss(Watcher):
     every_steps: PositiveInt
     """Optimiser steps from one measurement to the next."""
 
-    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
+    def build(
+        self,
+        directory: Path,
+        tracker: Tracker,
+        validation: Validation | None = None,
+        save: Save | None = None,
+    ) -> Any:
         """The callback."""
         import lightning
 
@@ -104,7 +138,13 @@ class Progress(Watcher):
     every_seconds: PositiveFloat
     """Seconds from one line to the next."""
 
-    def build(self, directory: Path, tracker: Tracker, validation: Validation | None = None) -> Any:
+    def build(
+        self,
+        directory: Path,
+        tracker: Tracker,
+        validation: Validation | None = None,
+        save: Save | None = None,
+    ) -> Any:
         """The callback."""
         import lightning
 
@@ -124,6 +164,56 @@ class Progress(Watcher):
                     console.print(progress_line(module, self.tokens, now - self.began))
 
         return Show()
+
+
+@component
+class KeepSteps(Watcher):
+    """Write the student after chosen optimiser steps, as `steps/<step>/model` in the run.
+
+    The training does not notice: neither weights nor random numbers change. A step after which
+    there is none (the last is `model/` itself, later ones do not happen) is told of and not kept.
+    """
+
+    steps: tuple[PositiveInt, ...]
+    """Optimiser steps, counted from 1, in rising order; empty keeps none."""
+
+    def __post_init__(self) -> None:
+        if list(self.steps) != sorted(set(self.steps)):
+            why = "these steps do not rise, or one stands there twice."
+            action = f"Give {sorted(set(self.steps))}."
+            raise ConfigError([Mistake("steps", str(list(self.steps)), why, action)])
+
+    def build(
+        self,
+        directory: Path,
+        tracker: Tracker,
+        validation: Validation | None = None,
+        save: Save | None = None,
+    ) -> Any:
+        """The callback."""
+        import lightning
+
+        steps, console = frozenset(self.steps), progress_console()
+
+        class Keep(lightning.Callback):
+            def on_train_start(self, trainer: Any, module: Any) -> None:
+                late = sorted(step for step in steps if step >= module.steps)
+                if late:
+                    console.print(_late(late, module.steps), soft_wrap=True, markup=False)
+
+            def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+                due = module.done in steps and module.done < module.steps
+                if due and trainer.is_global_zero:
+                    assert save is not None, "a fit says how its student is written"
+                    save(step_directory(directory, module.done))
+
+        return Keep()
+
+
+def _late(steps: Sequence[int], last: int) -> str:
+    """What to say of steps after which there is nothing that `model/` is not."""
+    named = ", ".join(map(str, steps))
+    return f"  not kept: the student after step {named}, because the training ends with step {last}"
 
 
 def progress_line(module: Any, tokens: int, seconds: float) -> str:

@@ -14,7 +14,8 @@ from heed.core.errors import RunError
 from heed.core.files import read_json, whole_directory, write_text
 from heed.core.identity import digest_model
 from heed.methods.adapters import Adapter, attach_saved
-from heed.models.student import Loaded, load, no_bars
+from heed.models.speech import no_bars
+from heed.models.student import Loaded, load
 
 ADAPTER_FILE = "adapter_config.json"
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from heed.core.types import Rendered
+from heed.data.statistics import happened
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -47,7 +48,7 @@ def examples_page(sample: Sequence[Rendered], teacher: str, numbers: Mapping[str
     """
     blocks = "".join(f"<pre>{marked(rendered)}</pre>" for rendered in sample)
     return (
-        "<!doctype html><meta charset='utf-8'><title>Training examples</title>"
+        "<!doctype html><html lang=en><meta charset='utf-8'><title>Training examples</title>"
         f"<style>{STYLE}</style>"
         f"<h1>Training examples of {escape(teacher)}</h1>"
         f"{_numbers(numbers)}"
@@ -64,7 +65,7 @@ def _numbers(numbers: Mapping[str, Any]) -> str:
         "examples kept apart": f"{numbers['validation_examples']:,}",
         "tokens": f"{numbers['tokens']:,}",
         "supervised tokens": f"{numbers['supervised_tokens']:,} ({share})",
-        **{event: f"{times:,}" for event, times in numbers["events"].items()},
+        **happened(numbers),
     }
     most = max(count for *_, count in numbers["histogram"])
     bars = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -23,9 +24,9 @@ from heed.data.plan import number_of_steps
 from heed.data.statistics import statistics
 from heed.models.likelihood import StudentLoss
 from heed.models.sharing import why_alone
-from heed.models.student import Loaded
+from heed.models.student import Loaded, Speech
 from heed.tracking.tracker import Tracker
-from heed.training.callbacks import ValidationLoss, Watcher
+from heed.training.callbacks import Save, ValidationLoss, Watcher, kept_on_disk
 from heed.training.checkpoint import check_reload, load_student, save_student
 from heed.training.datamodule import PlannedData
 from heed.training.examples import examples_page
@@ -54,13 +55,13 @@ class Surroundings:
 
 
 def dataset_for(
-    recipe: Recipe, loaded: Loaded, root: Path | None, prompts: Prompts | None
+    recipe: Recipe, speech: Speech, root: Path | None, prompts: Prompts | None
 ) -> tuple[Dataset, dict[str, Any]]:
     """What a recipe trains a student on.
 
     Args:
         recipe: Has the teacher and the treatment.
-        loaded: Has the template and the tokenizer.
+        speech: The student's template and tokenizer.
         root: Of the outputs, where the tokens are kept; None keeps none.
         prompts: What the student is scored on; None if that is not known.
 
@@ -78,7 +79,7 @@ def dataset_for(
             f"made for every suite, so there are no prompts to keep it free of. Give "
             f"model.pretraining.data.drop_contaminated=false."
         )
-    what = (recipe.teacher, loaded.template, loaded.tokenizer, treatment)
+    what = (recipe.teacher, speech.template, speech.tokenizer, treatment)
     dataset = encode_all(*what) if root is None else cached(*what, root)
     overlap: dict[str, Any] | None = None
     if prompts is not None:
@@ -106,7 +107,7 @@ def fit(
         What the manifest records: counts of examples, tokens, events, seconds, final loss.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
-    dataset, numbers = dataset_for(recipe, loaded, around.root, prompts)
+    dataset, numbers = dataset_for(recipe, loaded.speech, around.root, prompts)
     page = examples_page(dataset.sample, recipe.teacher.name, numbers)
     write_text(directory / "examples.html", page)
     proved = preflight(loaded, dataset.examples, recipe)
@@ -121,13 +122,14 @@ def fit(
     )
     module = Tuning(StudentLoss(loaded.model), recipe, steps=steps)
     validation = _validation(dataset, recipe, loaded)
-    seconds = _train(module, dataset, loaded, around, directory, validation)
-    adapter = recipe.method.adapter
-    card = _card(loaded, recipe)
-    save_student(loaded, attached, adapter, directory / "model", card=card)
+    save = _writer(loaded, attached, recipe)
+    callbacks = _callbacks(around, directory, validation, save, module.steps)
+    seconds = _train(module, dataset, loaded, around, callbacks)
+    save(directory / "model")
     reloaded = load_student(directory / "model", loaded.loading)
     reload_difference = check_reload(loaded, reloaded, dataset.examples[0].ids[:256])
     return _record(module, dataset, proved, seconds) | {
+        "kept_steps": kept_on_disk(directory),
         "data": {key: value for key, value in numbers.items() if key != "events"},
         "validation": validation.record() if validation else None,
         "reload_difference": reload_difference,
@@ -144,20 +146,36 @@ def _validation(dataset: Dataset, recipe: Recipe, loaded: Loaded) -> Validation 
     return Validation(dataset.validation, treatment, loaded.tokenizer.pad_token_id)
 
 
+def _writer(loaded: Loaded, attached: Any, recipe: Recipe) -> Save:
+    """What writes the student under training, its random numbers untouched."""
+    adapter, card = recipe.method.adapter, _card(loaded, recipe)
+
+    def save(directory: Path) -> None:
+        save_student(loaded, attached, adapter, directory, card=card)
+
+    return save
+
+
+def _callbacks(
+    around: Surroundings, directory: Path, validation: Validation | None, save: Save, steps: int
+) -> list[Any]:
+    """What watches; the loss on examples kept apart is measured at both ends in any case."""
+    shutil.rmtree(directory / "steps", ignore_errors=True)  # of a training that was broken off
+    watchers = list(around.callbacks.values())
+    if not any(isinstance(watcher, ValidationLoss) for watcher in watchers):
+        watchers.append(ValidationLoss(every_steps=steps))
+    return [watcher.build(directory, around.tracker, validation, save) for watcher in watchers]
+
+
 def _train(
     module: Tuning,
     dataset: Dataset,
     loaded: Loaded,
     around: Surroundings,
-    directory: Path,
-    validation: Validation | None,
+    callbacks: list[Any],
 ) -> float:
     """Run the Trainer; returns seconds."""
     recipe = module.recipe
-    watchers = list(around.callbacks.values())
-    if not any(isinstance(watcher, ValidationLoss) for watcher in watchers):
-        watchers.append(ValidationLoss(every_steps=module.steps))
-    callbacks = [watcher.build(directory, around.tracker, validation) for watcher in watchers]
     alone = why_alone(loaded.model) is not None
     data = PlannedData(dataset.examples, recipe, pad=loaded.tokenizer.pad_token_id, alone=alone)
     started = time.monotonic()

@@ -70,22 +70,11 @@ def preflight(loaded: Loaded, examples: Sequence[Encoded], recipe: Recipe) -> Pr
     longest = examples[int(np.argmax(sizes(examples)[0]))]
     refuse_too_long(loaded, len(longest.ids), "the longest example", "data.max_tokens")
     few = [*by_length[:3], longest] if len(by_length) > 3 else by_length
+    refuse_looking_ahead(loaded, longest)
     alone = why_alone(loaded.model)
     if recipe.data.packing == "none":
         alone = "data.packing=none"
-    effect = 0.0 if alone else neighbour_effect(loaded, few)
-    trained, own = both_losses(loaded, few, alone=alone is not None)
-    difference, kind = float((trained - own).abs().max()), loaded.model.dtype
-    allowed = max(NEIGHBOUR, 10 * torch.finfo(kind).eps)
-    if not (difference < TOLERANCE[kind] and effect < allowed):
-        raise RunError(
-            f"student {loaded.name!r}: the {'unpacked' if alone else 'packed'} loss is "
-            f"{float(trained.sum()):.4f} nats but the model's own is {float(own.sum()):.4f} on the "
-            f"same {len(few)} examples; one token's differs by up to {difference:.1e} (allowed "
-            f"{TOLERANCE[kind]:g}), and a document's tokens change by up to {effect:.1e} nats with "
-            f"its neighbours: it would be trained on another loss than it has. "
-            + ("Choose another model." if alone else "Give data.packing=none.")
-        )
+    difference, effect, base_loss = compared(loaded, few, alone=alone is not None)
     ends = share_that_ends(loaded, examples)
     if recipe.data.over_long != "window" and ends < 1:
         raise RunError(
@@ -97,7 +86,74 @@ def preflight(loaded: Loaded, examples: Sequence[Encoded], recipe: Recipe) -> Pr
     learned = tokens_to_learn(
         loaded, trains_embeddings=adapter.trains_embeddings, method=type(adapter).__name__
     )
-    return Preflight(difference, effect, alone, ends, float(trained.mean()), learned)
+    return Preflight(difference, effect, alone, ends, base_loss, learned)
+
+
+def compared(
+    loaded: Loaded, examples: Sequence[Encoded], *, alone: bool
+) -> tuple[float, float, float]:
+    """The loss that would be trained, beside the model's own.
+
+    Args:
+        loaded: The student.
+        examples: A few.
+        alone: Whether each has a row of its own; else they share one.
+
+    Returns:
+        Largest difference and largest change with its neighbours of one token's loss, and the mean
+        loss, all in nats.
+
+    Raises:
+        RunError: the two are not the same loss; the advice is what would mend it, as far as seen.
+    """
+    effect = 0.0 if alone else neighbour_effect(loaded, examples)
+    trained, own = both_losses(loaded, examples, alone=alone)
+    difference, kind = float((trained - own).abs().max()), loaded.model.dtype
+    if difference < TOLERANCE[kind] and effect < _allowed(kind):
+        return difference, effect, float(trained.mean())
+    single, _ = (trained, own) if alone else both_losses(loaded, examples, alone=True)
+    mends = not alone and float((single - own).abs().max()) < TOLERANCE[kind]
+    raise RunError(
+        f"student {loaded.name!r}: the {'unpacked' if alone else 'packed'} loss is "
+        f"{float(trained.sum()):.4f} nats but the model's own is {float(own.sum()):.4f} on the "
+        f"same {len(examples)} examples; one token's differs by up to {difference:.1e} (allowed "
+        f"{TOLERANCE[kind]:g}), and a document's tokens change by up to {effect:.1e} nats with "
+        f"its neighbours: it would be trained on another loss than it has. "
+        + ("Give data.packing=none." if mends else "Choose another model.")
+    )
+
+
+def refuse_looking_ahead(loaded: Loaded, example: Encoded) -> None:
+    """Refuse a model that sees the tokens it is to predict: its loss would fall and mean nothing.
+
+    The second half of an example is changed; nothing may move in the first.
+
+    Raises:
+        RunError: the model is not causal.
+    """
+    middle = len(example.ids) // 2
+    vocabulary = loaded.model.config.vocab_size
+    whole = torch.tensor([int(i) for i in example.ids], device=loaded.model.device)
+    changed = torch.cat([whole[:middle], (whole[middle:] + 1) % vocabulary])
+    nats = []
+    with torch.inference_mode(), loaded.evaluating():
+        for ids in (whole, changed):
+            logits = loaded.model(input_ids=ids[None], use_cache=False).logits[0, :middle].float()
+            targets = whole[1 : middle + 1]
+            nats.append(torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
+    moved = float((nats[0] - nats[1]).abs().max())
+    if moved > _allowed(loaded.model.dtype):
+        raise RunError(
+            f"student {loaded.name!r} ({type(loaded.model).__name__}) is not causal: a token's "
+            f"loss changes by up to {moved:.1e} nats with the tokens behind it, so it would be "
+            f"trained on tokens that it sees, and could not write any. Choose another model; no "
+            f"way of packing mends this."
+        )
+
+
+def _allowed(kind: torch.dtype) -> float:
+    """Largest change of a token's loss, in nats, that rounding explains."""
+    return max(NEIGHBOUR, 10 * torch.finfo(kind).eps)
 
 
 def share_that_ends(loaded: Loaded, examples: Sequence[Encoded]) -> float:

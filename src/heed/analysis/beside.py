@@ -1,0 +1,142 @@
+"""What stands beside scores, as words: how sure a delta is, the controls, the form of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heed.analysis.deltas import signed
+from heed.core.types import Delta
+
+NOT_RECORDED = "not recorded"
+"""Stands where an older result lacks what is shown today."""
+
+UNKNOWN = {"no_stop": "not known", "cut": "not known", "other_language": "not judged"}
+"""What is told of a kind of form if it is told of no answer."""
+
+SURE_COLUMNS = ("metric", "p", "MDE", "better / worse", "McNemar p")
+
+SURE_NOTE = (
+    "MDE, the minimum detectable effect: the smallest true change that items of this kind and "
+    "number show four times out of five. Better / worse: items whose outcome changed."
+)
+
+BLIND, READING = "reads nothing", "repeats the prompt"
+"""The two kinds of controls."""
+
+FORM_NAMES = {
+    "empty": "empty",
+    "loop": "loop",
+    "echo": "echo",
+    "no_stop": "no stop token",
+    "cut": "cut (no stop, no loop)",
+    "other_language": "other language",
+    "degenerate": "degenerate",
+}
+"""Kinds of form as they are shown, in the order of a table."""
+
+
+def p_text(p: float | None) -> str:
+    """A p value to two digits.
+
+    Example:
+        >>> p_text(0.0321), p_text(1.0), p_text(0.00012), p_text(None)
+        ('0.032', '1', '0.00012', 'not recorded')
+    """
+    return NOT_RECORDED if p is None else f"{p:.2g}"
+
+
+def sure_line(delta: Delta) -> list[str]:
+    """What else than its interval says how sure a delta is: an entry for each `SURE_COLUMNS`."""
+    mde = NOT_RECORDED if delta.mde is None else f"{delta.mde:.3f}"
+    flips = "" if delta.flips is None else " / ".join(map(str, delta.flips))
+    mcnemar = "" if delta.mcnemar is None else p_text(delta.mcnemar)
+    return [delta.metric, p_text(delta.p), mde, flips, mcnemar]
+
+
+def recorded_interval(delta: Mapping[str, Any]) -> str:
+    """A recorded delta with its interval.
+
+    Example:
+        >>> recorded_interval({"delta": 0.1, "low": -0.02, "high": 0.22})
+        '+0.100 (-0.020 to +0.220)'
+    """
+    return f"{signed(delta['delta'])} ({signed(delta['low'])} to {signed(delta['high'])})"
+
+
+def control_columns(controls: Mapping[str, Any]) -> list[str]:
+    """The heads of a table of controls."""
+    who = [
+        "this - control" if name == "this" else f"{name} - control" for name in controls["beaten"]
+    ]
+    return ["control", "value", *who]
+
+
+def control_lines(controls: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Kind and entries of each control, the input-blind ones first; the best has a star."""
+    rows = sorted(controls["rows"], key=lambda row: not row["input_blind"])
+    return [
+        (
+            BLIND if row["input_blind"] else READING,
+            [
+                row["control"] + (" *" if row["control"] == controls["best"] else ""),
+                f"{row['value']:.3f}",
+                *(recorded_interval(row["deltas"][who]) for who in controls["beaten"]),
+            ],
+        )
+        for row in rows
+    ]
+
+
+def form_lines(models: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """A line per kind of form: its name, and its count and share for each model of a task."""
+    length = ["median words", *(f"{summary['median_words']:g}" for summary in models.values())]
+    kinds = [
+        [name, *(_share(summary, kind) for summary in models.values())]
+        for kind, name in FORM_NAMES.items()
+    ]
+    return [length, *kinds]
+
+
+def _share(summary: Mapping[str, Any], kind: str) -> str:
+    count, judged, items = summary["counts"][kind], summary["judged"][kind], summary["items"]
+    if not judged:
+        return UNKNOWN.get(kind, "none")
+    of = "" if judged == items else f" of {judged}"
+    return f"{count}{of} ({count / judged:.1%})"
+
+
+def sound_line(form: Mapping[str, Any]) -> str:
+    """The delta among items of which neither answer is degenerate, as a sentence; may be empty."""
+    sound = form.get("sound")
+    if sound is None:
+        return ""
+    among = f"{sound['items']} of {sound['of']} items have no degenerate answer on either side"
+    if sound["delta"] is None:
+        return f"{among}: too few for a delta among them."
+    return (
+        f"{among}; among them the delta of {sound['delta']['metric']} is "
+        f"{recorded_interval(sound['delta'])}. It only describes: which items these are is itself "
+        f"an outcome of the tuning."
+    )
+
+
+def also_line(result: Mapping[str, Any]) -> str:
+    """The primary delta under another prompting, as a sentence; may be empty."""
+    if "also" not in result:
+        return f"Another prompting: {NOT_RECORDED}."
+    also = result["also"]
+    if also is None:
+        return ""  # the notes say why
+    found = also["deltas"]
+    delta = next((d for d in found if d["metric"] == result["primary"]), found[0])
+    sign = "another sign than" if also["differs"] else "the same sign as"
+    return (
+        f"Asked with prompting={also['prompting']}: delta of {delta['metric']} "
+        f"{recorded_interval(delta)}, {delta['verdict']}; {sign} the declared one."
+    )
+
+
+def flag_texts(flags: Sequence[Mapping[str, str]]) -> list[str]:
+    """The flags as sentences."""
+    return [flag["text"] for flag in flags]

@@ -1,0 +1,95 @@
+"""The data of lm-eval's tasks: rows of a file, or a commit of the hub, checked before use.
+
+Nothing of a dataset's own code is run: `datasets` no longer can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heed.core.errors import DataError
+from heed.core.files import digest_file
+from heed.core.identity import short_hash
+from heed.data.tables import need_file
+
+SUBTASK = "*"
+"""Stands in a path for the name of a group's task."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which task of lm-eval is asked, and on which data.
+
+    Attributes:
+        task: lm-eval's name of a task, or of a group of tasks.
+        take: Metrics that are taken from it.
+        num_fewshot: Solved examples before each question.
+        fewshot_seed: Of the draw of these, where the task draws them.
+        revision: Commit of the data on the hub; without meaning where a file is given.
+        file: Local rows of the same columns; None for the hub's.
+        fewshot_file: Local rows that the solved examples are taken from.
+    """
+
+    task: str
+    take: tuple[str, ...]
+    num_fewshot: int
+    fewshot_seed: int
+    revision: str | None
+    file: str | None
+    fewshot_file: str | None
+
+    def local(self, path: str, what: str) -> list[Path]:
+        """The files of a path, which may name one for each task of a group.
+
+        Raises:
+            DataError: there is none.
+        """
+        if SUBTASK not in path:
+            return [need_file(path, what)]
+        folder, _, name = path.rpartition("/")
+        found = sorted(Path(folder or ".").glob(name))
+        return found or [need_file(path, what)]
+
+    @property
+    def data(self) -> str:
+        """What the data are, in a word that changes with them."""
+        if self.file is None:
+            return f"data at commit {self.revision}"
+        given = {"rows": self.file, "solved examples": self.fewshot_file}
+        found = [
+            [digest_file(file) for file in self.local(path, f"{what} of {self.task}")]
+            for what, path in given.items()
+            if path is not None
+        ]
+        return f"rows {short_hash(found)}"
+
+
+def check_data(asked: Asked, leaf: str, task: Any) -> None:
+    """Refuse data of another commit, and questions whose right answer is no choice of theirs."""
+    if asked.file is None:
+        _check_commit(asked, leaf, task.dataset)
+        return
+    for place, doc in enumerate(task.task_docs, start=1):
+        task.doc_to_text(doc)
+        choices, right = task.doc_to_choice(doc), task.doc_to_target(doc)
+        places = right if isinstance(right, list) else [right]
+        if any(isinstance(p, int) and not 0 <= p < len(choices) for p in places):
+            raise DataError(
+                f"{asked.file.replace(SUBTASK, leaf)}: question {place} has {len(choices)} "
+                f"choices, and the right one is said to be number {right}, counted from 0. It "
+                f"could only be answered wrongly. Correct the row."
+            )
+
+
+def _check_commit(asked: Asked, leaf: str, splits: Any) -> None:
+    """Refuse a cached copy of another commit, which `datasets` takes where it finds no network."""
+    files = [Path(file["filename"]) for split in splits.values() for file in split.cache_files]
+    if odd := next((file for file in files if asked.revision not in file.parts), None):
+        raise DataError(
+            f"lm-eval's {leaf}: the copy of its data in {odd.parent} is not of commit "
+            f"{asked.revision}; without a network any copy is taken that was fetched last. Fetch "
+            f"the data again with a network, or say that this commit is meant: "
+            f"suite.tasks.{asked.task}.revision={odd.parent.name}."
+        )

@@ -1,0 +1,85 @@
+"""Base and tuned student under a second prompting: does the verdict hang on how they are asked?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from heed.core.types import Delta
+from heed.evaluation.deltas import refuse_unequal
+from heed.evaluation.suite import Suite
+from heed.study.scores import Kept
+
+
+def suite_beside(suite: Suite) -> Suite | None:
+    """The suite under its second prompting; None if it has none, or nothing is asked in text.
+
+    Raises:
+        DataError: a task's data is missing.
+    """
+    if suite.also is None or suite.also == suite.prompting:
+        return None
+    return suite.asked_as(suite.also)
+
+
+def why_not_beside(suite: Suite) -> str:
+    """A line on why nothing was scored under a second prompting."""
+    alone = f"scored under the prompting {suite.prompting.name!r} alone: "
+    if suite.also is None:
+        return f"{alone}no other was asked for (also=plain adds one)"
+    if suite.also == suite.prompting:
+        return f"{alone}suite.also is the same one (also=template adds the declared one)"
+    return f"{alone}no task of this suite is answered in text"
+
+
+def holds_beside(suite: Suite, result: Mapping[str, Any]) -> bool:
+    """Whether a recorded result has what the suite's second prompting would add to it.
+
+    One that was recorded with a second prompting holds it for a suite that wants none, too.
+    """
+    beside = suite_beside(suite)
+    if beside is None:
+        return True
+    found = result.get("also") or {}
+    return bool(found.get("settings") == beside.prompting.settings())
+
+
+def scored_beside(
+    beside: Suite, before: Kept, after: Kept, declared: Sequence[Delta]
+) -> dict[str, Any]:
+    """The record of a second prompting: its deltas, and whether they agree with the declared one.
+
+    Args:
+        beside: From `suite_beside`.
+        before: Scores of the untuned student by it.
+        after: Those of the tuned one.
+        declared: Those under the declared prompting, the one that gave the verdict first.
+
+    Returns:
+        `prompting` and its `settings`, `suite`: its name, `deltas`, its primary metric first, and
+        `differs`: whether the delta that gave the verdict has another sign (+, 0 or -) here. One
+        that is not answered in text has no second value, and never differs.
+
+    Raises:
+        RunError: before and after were scored in different ways.
+    """
+    refuse_unequal(before.fingerprint, after.fingerprint)
+    deltas = beside.deltas(before.sheet.items, after.sheet.items)
+    signs = [
+        _sign(found[0].delta)
+        for found in (declared, [d for d in deltas if d.metric == declared[0].metric])
+        if found
+    ]
+    return {
+        "prompting": beside.prompting.name,
+        "settings": beside.prompting.settings(),
+        "suite": beside.name,
+        "deltas": [asdict(delta) for delta in deltas],
+        "differs": len(set(signs)) > 1,
+    }
+
+
+def _sign(number: float) -> int:
+    return 0 if number == 0 else int(math.copysign(1, number))

@@ -1,0 +1,119 @@
+"""What stands beside scores: the form of the answers, and the controls' on the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from heed.analysis.scores import write_scores_page
+from heed.core.files import read_json, write_json
+from heed.core.types import ItemScore
+from heed.evaluation.controls import CONTROLS, beside_controls, merged
+from heed.evaluation.deltas import primary_delta, refuse_unequal, sums_of
+from heed.evaluation.form import form_record, forms_of, plain_forms, sound_items
+from heed.evaluation.suite import Suite
+from heed.study.flags import control_flags, form_flags
+from heed.study.scores import SAY, Kept, Subject, scores_of
+from heed.study.subjects import Controlled
+
+ALONE = "this"
+"""What the only model of a record is called."""
+
+
+def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kept:
+    """Scores with the form of their answers and the controls beside them, also on their page.
+
+    Both are recorded beside the scores, in `form.json` and `controls.json`, when they are first
+    asked for. A control is set beside no control.
+
+    Args:
+        subject: What was scored.
+        kept: Its scores.
+        suite: What scored it.
+        root: Of the outputs; the controls' scores are kept below.
+
+    Raises:
+        RunError: the controls were scored in another way.
+    """
+    files = [kept.directory / name for name in ("form.json", "controls.json")]
+    known = all(path.is_file() for path in files)
+    if not known:
+        beside = None if isinstance(subject, Controlled) else _beside(kept, suite, root)
+        found = plain_forms(forms_of(suite, kept.sheet.items))
+        for path, value in zip(files, (found, beside), strict=True):
+            write_json(path, value)
+    form, controls = (read_json(path) for path in files)
+    record = form_record({ALONE: form} | _form_of_best(controls))
+    flags = [*control_flags(controls, ALONE), *form_flags(record, ALONE)]
+    sheet = replace(kept.sheet, form=record, controls=controls, flags=flags)
+    if not known:
+        write_scores_page(kept.directory / "report.html", sheet)
+    return replace(kept, sheet=sheet)
+
+
+def _beside(kept: Kept, suite: Suite, root: Path) -> dict[str, Any] | None:
+    """The record of `beside_controls`; None if the suite has nothing that is answered in text."""
+    text = suite.in_text()
+    if text is None:
+        return None
+    found = {}
+    for name, control in CONTROLS.items():
+        answered = Controlled(control, root)
+        if not answered.directory(text).is_dir():
+            SAY.print(f"Scoring the control {name} on suite {text.name}, once for all models")
+        scored = scores_of(answered, text)
+        refuse_unequal(_common(scored, text), _common(kept, text))
+        found[name] = scored.sheet.items
+    return beside_controls(text, found, ALONE, kept.sheet.items)
+
+
+def _common(kept: Kept, suite: Suite) -> dict[str, Any]:
+    """What a control's fingerprint and a model's must have in common."""
+    fingerprint = kept.fingerprint
+    tasks = {name: fingerprint["tasks"].get(name) for name in suite.tasks}
+    return {"tasks": tasks, "versions": fingerprint["versions"]}
+
+
+def _form_of_best(controls: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The form of the best input-blind control's answers, under its name."""
+    rows = controls["rows"] if controls else []
+    return {f"control {r['control']}": r["form"] for r in rows if r["control"] == controls["best"]}
+
+
+def controls_of(before: Kept, after: Kept) -> dict[str, Any] | None:
+    """Both models of a run beside the controls; None where nothing is answered in text."""
+    return merged({"before": before.sheet.controls, "after": after.sheet.controls})
+
+
+def form_of_both(suite: Suite, before: Kept, after: Kept) -> dict[str, Any] | None:
+    """The form of the answers before and after, and the delta of those that are sound.
+
+    Returns:
+        `form_record` with `sound`: `items` of which neither answer is degenerate, `of` all, and
+        `delta` on the primary metric among them, or None for fewer than two. It only describes:
+        which items these are is itself an outcome of the tuning. None where nothing is recorded.
+    """
+    sheets = {"before": before.sheet, "after": after.sheet}
+    if any(sheet.form is None for sheet in sheets.values()):
+        return None
+    models = {who: _alone(sheet.form) for who, sheet in sheets.items()}
+    record = form_record(models | _form_of_best(after.sheet.controls))
+    text = suite.in_text()
+    return record | {"sound": None if text is None else _sound(text, before, after)}
+
+
+def _alone(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    tasks = record["tasks"] if record else {}
+    return {task: models[ALONE] for task, models in tasks.items()}
+
+
+def _sound(suite: Suite, before: Kept, after: Kept) -> dict[str, Any]:
+    task, _, metric = suite.primary.partition("/")
+    own = [[s for s in k.sheet.items if s.task == task] for k in (before, after)]
+    sound = sound_items(*own)
+    kept: list[list[ItemScore]] = [[s for s in o if (s.task, s.key) in sound] for o in own]
+    asked = sum(den > 0 for den in sums_of(kept[0], task, metric)[1])
+    delta = asdict(primary_delta(suite, *kept)) if asked > 1 else None
+    return {"items": len(sound), "of": len(own[0]), "delta": delta}

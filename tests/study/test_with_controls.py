@@ -1,0 +1,216 @@
+"""Scores stand beside the controls and the form of the answers, each made once."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from heed.core.component import component
+from heed.core.errors import RunError
+from heed.core.files import read_json, write_json
+from heed.core.types import Answer, Item, ItemScore, Ratio
+from heed.evaluation.controls import CONTROLS, beside_controls, merged
+from heed.evaluation.prompting import Declared
+from heed.evaluation.responses import Given
+from heed.evaluation.suite import Suite
+from heed.evaluation.task import Task
+from heed.models.backend import HeedBackend
+from heed.study import controls as module
+from heed.study.controls import controls_of, form_of_both, with_controls
+from heed.study.flags import control_flags, form_flags, prompting_flags
+from heed.study.scores import scores_of
+from heed.study.subjects import Controlled, GivenSubject
+
+ITEMS = 40
+
+
+@component
+class Short(Task):
+    """Forty prompts; an answer is right if it has a word, and the prompt's number or "Sure"."""
+
+    metrics = ("other", "right")
+
+    def items(self) -> list[Item]:
+        return [Item(f"k{i}", f"Say the number {i} now") for i in range(ITEMS)]
+
+    def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
+        said = answer.text or ""
+        sure = said == "Sure" and int(item.key[1:]) % 4 == 0
+        right = Ratio(int(sure or item.key[1:] in said.split()), 1)
+        found = {"right": right, "other": Ratio(0, 1)}
+        return ItemScore(name, item.key, item.prompt, answer.text, answer.stop, 1, found)
+
+    def digest(self) -> str:
+        return "forty"
+
+
+@component
+class Falling(Short):
+    """The same, scored by what is wrong."""
+
+    lower_is_better = frozenset({"right"})
+
+
+def suite_of(task: Task) -> Suite:
+    return Suite(
+        name="toy", tasks={"short": task}, primary="short/right", max_new_tokens=4,
+        prompting=Declared(), backend=HeedBackend(batch_tokens=4096, rows=8), level=0.95,
+        resamples=200, seed=0, margin={"short": 0.1},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def suite() -> Suite:
+    return suite_of(Short())
+
+
+@dataclass(frozen=True)
+class Says(GivenSubject):
+    """A subject that answers the first prompts rightly, and says one text to all others."""
+
+    root: Path
+    right: int
+    rest: str = "I do not know."
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"says": f"{self.right} {self.rest}"}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"says": f"{self.right} {self.rest}"}
+
+    def directory(self, suite: Suite) -> Path:
+        return self.root / "says" / f"{self.right}{self.rest[:4].strip()}{suite.name}"
+
+    def given(self, items) -> Given:
+        texts = [item.key[1:] if i < self.right else self.rest for i, item in enumerate(items)]
+        pairs = zip(items, texts, strict=True)
+        return Given({item.key: Answer(text, 0, None) for item, text in pairs}, {}, [])
+
+
+def beside(subject: Says, suite: Suite):
+    return with_controls(subject, scores_of(subject, suite), suite, subject.root)
+
+
+def test_a_model_is_paired_with_every_control_on_the_primary_metric(suite, tmp_path):
+    kept = beside(Says(tmp_path, 30), suite)
+    rows = {row["control"]: row for row in kept.sheet.controls["rows"]}
+    assert list(rows) == list(CONTROLS)
+    assert kept.sheet.controls["metric"] == "short/right"
+    assert (rows["sure"]["value"], rows["echo"]["value"], rows["empty"]["value"]) == (0.25, 1, 0)
+    delta = rows["sure"]["deltas"]["this"]
+    assert (delta["before"], delta["after"], delta["delta"]) == (0.25, 0.75, 0.5)
+    assert delta["low"] < 0.5 < delta["high"]
+
+
+def test_the_best_control_reads_nothing_and_beating_it_is_what_counts(suite, tmp_path):
+    found = [beside(Says(tmp_path, right), suite).sheet for right in (30, 12, 2)]
+    assert {sheet.controls["best"] for sheet in found} == {"sure"}  # not the echo, which has 1.0
+    assert [sheet.controls["beaten"]["this"] for sheet in found] == [True, False, False]
+    kinds = [[flag["kind"] for flag in sheet.flags] for sheet in found]
+    assert kinds == [[], ["controls"], ["controls"]]
+    assert "sure" in found[1].flags[0]["text"]
+    assert "0.300 against 0.250" in found[1].flags[0]["text"]
+
+
+def test_where_less_is_better_the_best_control_is_the_lowest(tmp_path):
+    falling = suite_of(Falling())
+    assert beside(Says(tmp_path, 0), falling).sheet.controls["best"] in ("prose20", "prose50")
+    assert beside(Says(tmp_path, 0), falling).sheet.controls["beaten"] == {"this": False}
+
+
+def test_controls_are_scored_once_for_all_models(suite, tmp_path, monkeypatch):
+    beside(Says(tmp_path, 30), suite)
+    made = sorted(path.name.partition("--")[0] for path in (tmp_path / "controls").glob("*--*"))
+    assert made == sorted(CONTROLS)
+    monkeypatch.setattr(Controlled, "given", None)
+    assert beside(Says(tmp_path, 12), suite).sheet.controls["rows"]
+
+
+def test_what_was_recorded_is_read_and_not_made_again(suite, tmp_path, monkeypatch):
+    first = beside(Says(tmp_path, 30), suite)
+    page = (first.directory / "report.html").read_text()
+    monkeypatch.setattr(module, "_beside", None)
+    monkeypatch.setattr(module, "write_scores_page", None)
+    assert beside(Says(tmp_path, 30), suite).sheet == first.sheet
+    assert "Beside the controls" in page
+    assert "Form of the answers" in page
+
+
+def test_a_control_is_set_beside_no_control(suite, tmp_path):
+    sure = Controlled(CONTROLS["sure"], tmp_path)
+    kept = with_controls(sure, scores_of(sure, suite), suite, tmp_path)
+    assert kept.sheet.controls is None
+    assert kept.sheet.form["tasks"]["short"]["this"]["median_words"] == 1
+
+
+def test_controls_that_were_scored_on_other_items_are_refused(suite, tmp_path):
+    beside(Says(tmp_path, 30), suite)
+    (control,) = (tmp_path / "controls").glob("sure--*")
+    told = read_json(control / "fingerprint.json")
+    write_json(control / "fingerprint.json", told | {"tasks": {"short": "others"}})
+    with pytest.raises(RunError, match="others"):
+        beside(Says(tmp_path, 12), suite)
+
+
+def test_two_models_stand_beside_the_same_controls(suite, tmp_path):
+    before, after = (beside(Says(tmp_path, right), suite) for right in (10, 30))
+    found = controls_of(before, after)
+    assert found["beaten"] == {"before": False, "after": True}
+    row = found["rows"][0]
+    assert [row["deltas"][who]["after"] for who in ("before", "after")] == [0.25, 0.75]
+    assert "this" not in row["deltas"]
+    bare = replace(after, sheet=replace(after.sheet, controls=None))
+    assert controls_of(before, bare) is None
+
+
+def test_models_of_one_record_are_merged_under_their_names(suite, tmp_path):
+    kept = beside(Says(tmp_path, 30), suite)
+    said = {"sure": scores_of(Controlled(CONTROLS["sure"], tmp_path), suite).sheet.items}
+    one = beside_controls(suite, said, "x", kept.sheet.items)
+    assert list(merged({"a": one, "b": one})["rows"][0]["deltas"]) == ["a", "b"]
+    assert merged({"a": one, "b": None}) is None
+
+
+def test_a_model_of_too_many_degenerate_answers_is_flagged(suite, tmp_path):
+    loop = "I do not know. " * 12
+    sound, broken = (beside(Says(tmp_path, 30, rest), suite) for rest in ("Well, no.", loop))
+    assert sound.sheet.flags == []
+    (flag,) = broken.sheet.flags
+    assert flag["kind"] == "degenerate"
+    assert "10 of 40" in flag["text"]
+    assert "10 loop" in flag["text"]
+
+
+def test_exactly_the_limit_is_not_yet_degenerate():
+    def record(bad: int) -> dict:
+        counts = {"degenerate": bad, "empty": bad, "loop": 0, "echo": 0}
+        return {"limit": 0.2, "tasks": {"t": {"after": {"items": 10, "counts": counts}}}}
+
+    assert form_flags(record(2), "after") == []
+    assert len(form_flags(record(3), "after")) == 1
+    assert form_flags(record(3), "before") == []
+    assert form_flags(None, "after") == control_flags(None, "after") == []
+
+
+def test_the_delta_of_sound_answers_leaves_out_items_of_which_either_is_degenerate(suite, tmp_path):
+    loop = "I do not know. " * 12
+    before, after = beside(Says(tmp_path, 10, loop), suite), beside(Says(tmp_path, 30), suite)
+    found = form_of_both(suite, before, after)
+    assert list(found["tasks"]["short"]) == ["before", "after", "control sure"]
+    assert (found["sound"]["items"], found["sound"]["of"]) == (10, 40)
+    assert (found["sound"]["delta"]["delta"], found["sound"]["delta"]["items"]) == (0, 10)
+    empty = beside(Says(tmp_path, 1, ""), suite)
+    assert form_of_both(suite, empty, after)["sound"] == {"items": 1, "of": 40, "delta": None}
+
+
+def test_another_sign_under_another_prompting_is_flagged_and_the_same_is_not():
+    declared = {"metric": "t/m", "delta": 0.1, "low": 0.05, "high": 0.15}
+    other = {"metric": "t/m", "delta": -0.2, "low": -0.3, "high": -0.1}
+    also = {"prompting": "plain", "deltas": [other], "differs": True}
+    (flag,) = prompting_flags(also, declared)
+    assert flag["kind"] == "prompting"
+    assert "plain" in flag["text"]
+    assert "-0.200" in flag["text"]
+    assert prompting_flags(also | {"differs": False}, declared) == prompting_flags(None, declared)
