@@ -154,6 +154,15 @@ def test_a_second_prompting_that_was_not_asked_for_is_left_to_the_notes():
     )
 
 
+def test_a_second_prompting_of_another_metric_is_not_called_the_same(tmp_path):
+    """Where the deciding metric is not answered in text, no sign is compared with its delta."""
+    other = {"prompting": "plain", "deltas": [delta(0.2, metric="said/acc")], "differs": False}
+    line = also_line(result(also=other))
+    assert "same sign" not in line
+    assert f"no prompting changes {METRIC}" in line
+    assert "plain, said/acc: +0.2" in page(tmp_path, result(also=other))
+
+
 def test_too_few_sound_answers_have_no_delta():
     assert "too few" in sound_line({"sound": {"items": 1, "of": 400, "delta": None}})
     assert sound_line({"sound": None}) == sound_line({}) == ""

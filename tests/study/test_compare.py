@@ -252,7 +252,7 @@ def test_other_lists_of_items_are_left_as_they_are_and_refused_later():
 def test_a_run_is_found_by_its_id_and_compared_with_its_base(finished: Finished, tmp_path, capsys):
     made = finished.copy(tmp_path)
     (base,) = (tmp_path / "baselines").glob("*--play--*/")
-    line = evaluation(tmp_path, f"compare=['{base}','{made.id[:8]}']", "suite=play")
+    line = evaluation(tmp_path, f"compare=['{base}','{made.run.id[:8]}']", "suite=play")
     run_evaluation(line)
     (kept,) = (tmp_path / "comparisons").iterdir()
     summary = read_json(kept / "summary.json")

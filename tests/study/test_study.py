@@ -12,6 +12,8 @@ from heed.study.plan import PlannedCell, plan_study, plan_table, states
 from heed.study.study import Study
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+PLAIN = {"also": {"settings": {"name": "plain"}}}
+"""What a result records of the second prompting that is wanted unless a command says otherwise."""
 
 
 def study(**changed: object) -> Study:
@@ -66,10 +68,21 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> list[PlannedCell]:
 def test_the_last_word_of_the_ledger_is_a_cells_state(planned: list[PlannedCell], tmp_path: Path):
     assert states(planned, tmp_path) == ["missing"] * 4
     record(tmp_path, "failed", planned[0].cell.names | {"reason": "x"})
-    record(tmp_path, "done", planned[1].cell.names)
+    record(tmp_path, "done", planned[1].cell.names | PLAIN)
     assert states(planned, tmp_path) == ["failed", "done", "missing", "missing"]
-    record(tmp_path, "done", planned[0].cell.names)
+    record(tmp_path, "done", planned[0].cell.names | PLAIN)
     assert states(planned, tmp_path)[0] == "done"
+
+
+def test_a_result_without_the_prompting_that_is_wanted_beside_is_missing(tmp_path: Path):
+    (wanted,) = plan_study(study(axes={"lr": ("gentle",)}), CONF, str(tmp_path))
+    (alone,) = plan_study(study(axes={"lr": ("gentle",)}, fixed={"also": "none"}), CONF, str(tmp_path))
+    assert wanted.key == alone.key
+    for lacks in ({}, {"also": None}, {"also": {"settings": {"name": "urial"}}}):
+        record(tmp_path, "done", wanted.cell.names | lacks)
+        assert states([wanted, alone], tmp_path) == ["missing", "done"]
+    record(tmp_path, "done", wanted.cell.names | PLAIN)
+    assert states([wanted, alone], tmp_path) == ["done", "done"]
 
 
 def test_a_result_of_another_suite_does_not_count(planned: list[PlannedCell], tmp_path: Path):

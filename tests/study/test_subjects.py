@@ -148,8 +148,9 @@ def test_what_was_scored_and_how_stands_in_the_facts(loaded, suite, tmp_path):
 
 def test_a_suite_is_refused_by_its_first_difference():
     refuse_other_suite(Path("x"), "toy", {"suite": {"a": 1}}, {"suite": {"a": 1}})
-    with pytest.raises(RunError, match=r"suite\.a was 1 and is 2 now.*suite\.name=toy2"):
-        refuse_other_suite(Path("x"), "toy", {"suite": {"a": 1}}, {"suite": {"a": 2}})
+    for name in ("toy", "toy@plain", "toy.text@plain"):  # what follows `toy` is added by the suite
+        with pytest.raises(RunError, match=r"suite\.a was 1 and is 2 now.*suite\.name=toy2\."):
+            refuse_other_suite(Path("x"), name, {"suite": {"a": 1}}, {"suite": {"a": 2}})
 
 
 def lose(name: str, key: str) -> Callable[[Path], None]:

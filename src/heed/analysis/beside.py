@@ -131,9 +131,12 @@ def also_line(result: Mapping[str, Any]) -> str:
     found = also["deltas"]
     delta = next((d for d in found if d["metric"] == result["primary"]), found[0])
     sign = "another sign than" if also["differs"] else "the same sign as"
+    beside = f"{sign} the declared one"
+    if delta["metric"] != result["primary"]:
+        beside = f"no prompting changes {result['primary']}, which decides the verdict"
     return (
         f"Asked with prompting={also['prompting']}: delta of {delta['metric']} "
-        f"{recorded_interval(delta)}, {delta['verdict']}; {sign} the declared one."
+        f"{recorded_interval(delta)}, {delta['verdict']}; {beside}."
     )
 
 

@@ -142,7 +142,8 @@ def _also(row: Row) -> str:
     if also is None:
         return "none" if "also" in row.beside else NOT_RECORDED
     delta = next((d for d in also["deltas"] if d["metric"] == row.primary), also["deltas"][0])
-    return f"{also['prompting']}: {recorded_interval(delta)}"
+    other = "" if delta["metric"] == row.primary else f", {delta['metric']}"
+    return f"{also['prompting']}{other}: {recorded_interval(delta)}"
 
 
 def _form(row: Row) -> tuple[str, str]:

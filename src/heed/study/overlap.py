@@ -30,7 +30,7 @@ def overlap_notes(fit: Mapping[str, Any], suite: Suite) -> list[str]:
         fit: What the run's manifest records of its training.
         suite: What scores the run now.
     """
-    counted = fit.get("overlap")
+    counted = fit.get("data", {}).get("overlap")
     if counted is not None and counted["prompts"] == prompts_of(suite).digest:
         return []
     which = "no prompts" if counted is None else "the prompts of another suite"

@@ -13,6 +13,7 @@ from rich.table import Table
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError
 from heed.core.identity import short_hash
+from heed.study.also import holds_beside
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.ledger import latest
@@ -68,12 +69,21 @@ def plan_study(study: Study, conf: Path, outputs: str) -> list[PlannedCell]:
 
 
 def states(cells: list[PlannedCell], root: Path) -> list[State]:
-    """Whether the ledger has each cell's result."""
+    """Whether the ledger has each cell's result, with all that its suite asks for.
+
+    A result without the second prompting that is wanted is missing: the cell's command adds it.
+
+    Raises:
+        DataError: a task's data is missing.
+    """
     known = latest(root)
     found: list[State] = []
     for planned in cells:
         entry = known.get(planned.key)
-        found.append("missing" if entry is None else entry["event"])
+        state: State = "missing" if entry is None else entry["event"]
+        if entry is not None and state == "done" and not holds_beside(planned.cell.suite, entry):
+            state = "missing"
+        found.append(state)
     return found
 
 

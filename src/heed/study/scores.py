@@ -188,10 +188,11 @@ def refuse_other_suite(where: Path, name: str, then: Any, now: Any) -> None:
     if then == now:
         return
     key, one, two = first_difference(then, now)
+    given = name.partition("@")[0].removesuffix(".text")  # the rest is added by the suite itself
     raise RunError(
         f"{where} was made in another way by a suite that is also called {name!r} ({key} was "
         f"{one!r} and is {two!r} now), so it does not answer this command, and is not overwritten. "
-        f"Give this suite a name of its own: suite.name={name}2."
+        f"Give this suite a name of its own: suite.name={given}2."
     )
 
 
