@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from heed.analysis.beside import also_line, control_lines, form_lines, sound_line
-from heed.analysis.deltas import adjusted_of, delta_of, row_of, rows_of, to_csv
+from heed.analysis.deltas import adjusted_of, delta_of, holm_line, row_of, rows_of, to_csv
 from heed.analysis.panel import show_deltas
 from heed.analysis.report import write_report
 from heed.analysis.sections import controls_section, flags_box, form_section
@@ -203,6 +203,15 @@ def test_the_untuned_students_stand_beside_the_controls_on_a_studys_page(tmp_pat
     assert "nano untuned" not in words(page(tmp_path, old()))
 
 
+def test_the_answer_says_how_many_verdicts_outlive_their_number(tmp_path):
+    three = [result(seed, p) for seed, p in ((1, 0.01), (2, 0.04), (3, 0.03))]
+    line = "Corrected for 3 cells (Holm), 1 of 3 helped or hurt stay so."
+    assert holm_line(rows_of(three)) == line
+    assert line in words(page(tmp_path, *three))
+    assert holm_line(rows_of(three[:1])) == ""
+    assert holm_line(rows_of([old(), *three])).startswith("Not corrected for 4 cells")
+
+
 def test_seeds_of_the_study_are_no_confound_but_one_left_out_is(tmp_path):
     both = [result(seed) for seed in (1, 2)]
     assert "Confounded" not in page(tmp_path, *both, seeds=[1, 2])
@@ -216,6 +225,11 @@ def test_cells_that_differ_in_their_seed_have_a_line_together(tmp_path):
     assert "+0.100 (-0.400 to +0.600)" in said
     assert "Over seeds" in said
     assert "Over seeds" not in page(tmp_path, result())
+    lost = {"cell": "c", "seeds": [1, 2], "metric": METRIC, "reason": f"{HOSTILE} is lost."}
+    said = page(tmp_path, result(), over_seeds=[one, lost])
+    assert "is lost." in said
+    assert "not known" in said
+    assert "<script" not in said
 
 
 def test_no_name_or_text_becomes_markup(tmp_path):

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.core.errors import DataError
-from heed.core.power import POWER, detectable, detectable_flips, fewest_flips
+from heed.core.power import (
+    POWER,
+    detectable,
+    detectable_flips,
+    fewest_flips,
+    least_detectable,
+)
 from heed.core.significance import mcnemar
 from heed.core.stats import compare_paired
 
@@ -58,8 +64,23 @@ def test_flips_and_standard_error_agree_where_items_are_right_or_wrong(better: i
     assert twice.flips is None
     changed, delta = (better + worse) / n, (better - worse) / n
     if better + worse == 0:
-        assert whole.mde == pytest.approx(6 / n)
+        assert whole.mde == pytest.approx(least_detectable(n, 0.95))
         return
     expected = detectable_flips(changed, n, 0.95) * sqrt((1 - delta**2 / changed) * n / (n - 1))
-    assert twice.mde == pytest.approx(max(expected, 6 / (2 * n)))
-    assert whole.mde == pytest.approx(max(detectable_flips(changed, n, 0.95), 6 / n))
+    assert twice.mde == pytest.approx(max(expected, least_detectable(n, 0.95) / 2))
+    least = least_detectable(n, 0.95)
+    assert whole.mde == pytest.approx(max(detectable_flips(changed, n, 0.95), least))
+
+
+@pytest.mark.parametrize("n", [6, 20, 100, 541])
+def test_the_least_effect_is_found_four_times_of_five_where_all_changes_go_one_way(n: int):
+    least = least_detectable(n, 0.95)
+    better = np.random.default_rng(0).binomial(n, least, 20_000)
+    called = np.array([mcnemar(b, 0) < 0.05 for b in range(n + 1)])
+    assert called[better].mean() == pytest.approx(POWER, abs=0.01)
+
+
+def test_of_fewer_items_than_must_change_nothing_is_detectable():
+    assert least_detectable(5, 0.95) > 1
+    two = compare_paired(([0, 0], [1, 1]), ([1, 1], [1, 1]), level=0.95, resamples=20, seed=0)
+    assert two.mde > 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heed.core.errors import DataError
-from heed.core.significance import counted, exchange_p, mcnemar, two_proportions_z
+from heed.core.significance import WEIGHED, counted, exchange_p, mcnemar, two_proportions_z
 
 
 def table(change: list[int], asked: int = 3) -> np.ndarray:
@@ -83,3 +83,23 @@ def test_the_z_value_turns_with_the_order_and_grows_with_the_items(before: int, 
     z = two_proportions_z(before, after, 100)
     assert z == pytest.approx(-two_proportions_z(after, before, 100))
     assert two_proportions_z(4 * before, 4 * after, 400) == pytest.approx(2 * z)
+
+
+def test_counts_of_any_size_are_tested_by_drawn_swaps():
+    draw = np.random.default_rng(0)
+    sizes = draw.integers(0, 10**9, (2, 300)).astype(float)
+    ones = np.ones(300)
+    large = np.stack([sizes[0], ones, sizes[1], ones])  # letters of a response, say
+    assert np.abs(sizes[1] - sizes[0]).sum() > WEIGHED
+    assert exchange_p(large, 1000, 0) == pytest.approx(exchange_p(large + 0.5, 1000, 0), abs=0.06)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_five_amounts_that_change_are_never_called_however_few_swaps_are_drawn(seed: int):
+    draw = np.random.default_rng(seed)
+    before = np.stack([draw.random(100), np.ones(100)])
+    after = before.copy()
+    after[0, :5] += draw.uniform(1, 1.2, 5)
+    assert exchange_p(np.concatenate([before, after]), 100, seed) >= 2 / 2**5
+    after[0, 5:60] += 1
+    assert exchange_p(np.concatenate([before, after]), 100, seed) < 0.05

@@ -69,6 +69,21 @@ def test_a_dataset_that_cannot_be_had_is_one_clear_message(monkeypatch, error: E
     assert "more lines" not in str(caught.value)
 
 
+@pytest.mark.parametrize("commit", [COMMIT, "b" * 40])
+def test_a_cached_copy_of_another_commit_is_refused(
+    commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = tmp_path / "rows/default/0.0.0" / commit
+    datasets.Dataset.from_list(ROWS).save_to_disk(copy)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.load_from_disk(copy))
+    rows = hub().rows(["asked"], raised)
+    if commit == COMMIT:
+        assert len(list(rows)) == len(ROWS)
+    else:
+        with pytest.raises(DataError, match=rf"some/rows.*{commit}.*another commit"):
+            list(rows)
+
+
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:-1], COMMIT + "a", COMMIT.upper()])
 def test_a_revision_that_may_move_is_refused(revision: str):
     with pytest.raises(ConfigError, match="data may change under the id"):

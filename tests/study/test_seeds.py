@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from heed.core.errors import RunError
+from heed.core.files import write_json
 from heed.core.types import Item, ItemScore, Ratio
 from heed.evaluation.deltas import seeds_delta
 from heed.evaluation.record import write_scores
@@ -102,8 +102,19 @@ def test_the_verdict_over_seeds_turns_with_the_metric(tmp_path):
     assert found["delta"] > 0
 
 
-def test_lost_scores_are_said_to_be_lost(tmp_path):
-    made = [planned(tmp_path, "a", seed, 50) for seed in (1, 2)]
+def test_lost_scores_are_said_to_be_lost_and_stop_no_page(tmp_path):
+    made = [planned(tmp_path, lr, seed, 50) for lr in "ab" for seed in (1, 2)]
     (tmp_path / "runs/a2/scores/toy/items.jsonl").unlink()
-    with pytest.raises(RunError, match="does not hold whole scores"):
-        together(tmp_path, *made)
+    lost, whole = together(tmp_path, *made)
+    assert "does not hold whole scores" in lost["reason"]
+    assert (lost["cell"], lost["seeds"]) == ("nano, clear, lora, a", [1, 2])
+    assert "delta" not in lost
+    assert "reason" not in whole
+
+
+def test_seeds_that_were_scored_in_different_ways_are_not_taken_together(tmp_path):
+    made = [planned(tmp_path, "a", seed, 50) for seed in (1, 2)]
+    write_json(tmp_path / "runs/a2/scores/toy/fingerprint.json", {"precision": "bfloat16"})
+    (found,) = together(tmp_path, *made)
+    assert "Seeds 1 and 2 were scored in different ways: precision" in found["reason"]
+    assert "verdict" not in found

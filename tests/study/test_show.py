@@ -60,3 +60,9 @@ def test_the_plan_of_a_run_has_that_line():
     table = plan_table(compose_component(CONF, "train", ("debug=quick",)))
     lines = dict(zip(*(column.cells for column in table.columns), strict=True))
     assert effects(lines["detectable"]) == effects(detectable_line(suite()))
+
+
+def test_where_too_few_items_would_change_the_plan_says_that_none_shows(monkeypatch):
+    few = suite().tasks["play_follow"].items()[:50]
+    monkeypatch.setattr(PlayFollow, "items", lambda task: few)
+    assert "a delta of none / 17.7 / 21.7 points" in detectable_line(suite())

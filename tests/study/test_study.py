@@ -76,7 +76,9 @@ def test_the_last_word_of_the_ledger_is_a_cells_state(planned: list[PlannedCell]
 
 def test_a_result_without_the_prompting_that_is_wanted_beside_is_missing(tmp_path: Path):
     (wanted,) = plan_study(study(axes={"lr": ("gentle",)}), CONF, str(tmp_path))
-    (alone,) = plan_study(study(axes={"lr": ("gentle",)}, fixed={"also": "none"}), CONF, str(tmp_path))
+    (alone,) = plan_study(
+        study(axes={"lr": ("gentle",)}, fixed={"also": "none"}), CONF, str(tmp_path)
+    )
     assert wanted.key == alone.key
     for lacks in ({}, {"also": None}, {"also": {"settings": {"name": "urial"}}}):
         record(tmp_path, "done", wanted.cell.names | lacks)

@@ -138,6 +138,36 @@ def test_what_was_recorded_is_read_and_not_made_again(suite, tmp_path, monkeypat
     assert "Form of the answers" in page
 
 
+def test_where_the_page_was_not_written_all_is_made_again(suite, tmp_path, monkeypatch):
+    def dies(*given) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as now:
+        now.setattr(module, "write_scores_page", dies)
+        with pytest.raises(KeyboardInterrupt):
+            beside(Says(tmp_path, 30), suite)
+    page = beside(Says(tmp_path, 30), suite).directory / "report.html"
+    assert "this - control" in page.read_text()
+
+
+def test_forms_that_were_counted_by_other_rules_are_counted_again(suite, tmp_path):
+    directory = beside(Says(tmp_path, 30), suite).directory
+    old = read_json(directory / "form.json")
+    old["tasks"]["short"]["median_words"] = 77
+    write_json(directory / "form.json", old | {"meanings": {"loop": "something else"}})
+    found = beside(Says(tmp_path, 30), suite).sheet
+    assert found.form["tasks"]["short"]["this"]["median_words"] == 1
+    assert read_json(directory / "form.json")["meanings"] == found.form["meanings"]
+
+
+@pytest.mark.parametrize("name", ["form.json", "controls.json"])
+def test_a_damaged_record_is_named(suite, tmp_path, name):
+    directory = beside(Says(tmp_path, 30), suite).directory
+    (directory / name).write_text('{"a":')
+    with pytest.raises(RunError, match=f"{name} is no whole JSON.*remove it"):
+        beside(Says(tmp_path, 30), suite)
+
+
 def test_a_control_is_set_beside_no_control(suite, tmp_path):
     sure = Controlled(CONTROLS["sure"], tmp_path)
     kept = with_controls(sure, scores_of(sure, suite), suite, tmp_path)

@@ -185,6 +185,21 @@ def adjusted_of(rows: Sequence[Row]) -> list[float | None]:
     return list(holm(known)) if len(known) == len(ps) else [None] * len(ps)
 
 
+def holm_line(rows: Sequence[Row]) -> str:
+    """How many verdicts of helped or hurt are left if the number of cells is allowed for.
+
+    Empty for a single cell; of cells without a recorded p value, that is said.
+    """
+    if len(rows) < 2:
+        return ""
+    called = sum(row.decisive.verdict in ("helped", "hurt") for row in rows)
+    adjusted = [(row, p) for row, p in zip(rows, adjusted_of(rows), strict=True) if p is not None]
+    if not adjusted:
+        return f"Not corrected for {len(rows)} cells: p values of older results are not recorded."
+    kept = sum(p < 1 - row.level for row, p in adjusted)
+    return f"Corrected for {len(rows)} cells (Holm), {kept} of {called} helped or hurt stay so."
+
+
 def to_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: cell columns, then `<metric>.<part>` for each metric in turn.
 

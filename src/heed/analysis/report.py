@@ -12,6 +12,7 @@ from heed.analysis.deltas import (
     Row,
     counts_of,
     forgetting_of,
+    holm_line,
     less_is_better,
     metrics_of,
     rows_of,
@@ -51,7 +52,7 @@ def write_report(
         study: `name`, `question`, `axes` (config group or key -> values in order), `cells` (their
             number in all), and, if there is more to say, `settings` (label -> text), `seeds` and
             `over_seeds` (of cells that differ in their seed alone: `cell`, `seeds`, `metric`,
-            `delta`, `low`, `high`, `verdict`).
+            `delta`, `low`, `high`, `verdict`, or the `reason` why these are not known).
         results: `result.json` of each finished cell.
         failed: The cells that failed: `student teacher method lr seed`, `reason`, and `command`.
 
@@ -134,7 +135,7 @@ def _answer(
     for i, (verdict, count) in enumerate(counts.items()):
         parts += [", " if i else "", f"{count} ", pill(verdict)]  # type: ignore[arg-type]
     parts.append(f" on {' and '.join(dict.fromkeys(row.primary for row in rows))}. ")
-    parts.append(_best(rows))
+    parts += [_best(rows), f" {holm_line(rows)}".rstrip()]
     metric = forgetting_of(rows)
     if metric:
         forgotten = sum(bool((d := r.delta(metric)) and d.verdict == "hurt") for r in rows)

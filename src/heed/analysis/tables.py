@@ -166,16 +166,21 @@ def seeds_table(found: Sequence[Mapping[str, Any]]) -> Markup:
     lines = [
         [
             *(one["cell"], ", ".join(map(str, one["seeds"])), one["metric"]),
-            *(_number(recorded_interval(one)), pill(one["verdict"])),
+            *([one["reason"], "not known"] if "reason" in one else _over_seeds(one)),
         ]
         for one in found
     ]
     note = (
         "What to expect of another student trained alike: an interval over training seeds and "
-        "items together, by Student's t. With two seeds it is very wide, as little is known then."
+        "items together, by Student's t. Two or three seeds tell little of their own spread: the "
+        "interval is mostly very wide, and too narrow where they happen to agree."
     )
     columns = ["cell", "seeds", "metric", "mean delta (interval)", "verdict"]
     return join(tag("h2", "Over seeds"), tag("p", note), table(columns, lines, id="seeds"))
+
+
+def _over_seeds(one: Mapping[str, Any]) -> list[Markup]:
+    return [_number(recorded_interval(one)), pill(one["verdict"])]
 
 
 def missing_table(failed: Sequence[Mapping[str, Any]]) -> Markup:

@@ -68,3 +68,27 @@ def fewest_flips(level: float) -> int:
         6
     """
     return floor(log2(2 / (1 - level))) + 1
+
+
+def least_detectable(n: int, level: float) -> float:
+    """The smallest share of items that, changing all one way, is called an effect in 80 of 100.
+
+    Below it no effect is detectable, however few items change the other way: the exact test asks
+    for `fewest_flips`, and their number varies. Where n is smaller than that, nothing is
+    detectable, and the share is above 1.
+
+    Args:
+        n: Number of items.
+        level: Of the interval, two-sided.
+
+    Source: Clopper & Pearson 1934, https://doi.org/10.1093/biomet/26.4.404 (the binomial tail as a
+    beta quantile).
+
+    Example:
+        >>> round(541 * least_detectable(541, 0.95), 1)  # six on average are too few half the time
+        7.9
+    """
+    from scipy.stats import beta
+
+    fewest = fewest_flips(level)
+    return float(beta.ppf(POWER, fewest, n - fewest + 1)) if n >= fewest else fewest / n

@@ -9,6 +9,9 @@ import numpy as np
 from heed.core.errors import DataError
 from heed.core.resample import Floats, chunks
 
+WEIGHED = 20_000
+"""Things that changed, in all: up to so many, every way to swap items is weighed."""
+
 
 def mcnemar(better: int, worse: int) -> float:
     """Exact two-sided p value of McNemar's test: are gains and losses equally likely?
@@ -37,8 +40,9 @@ def exchange_p(table: Floats, resamples: int, seed: int) -> float:
     If the two models did not differ, before and after of an item could be swapped. The p value is
     the share of all ways to swap items in which the two differ by at least as much. Where both
     sides count whole things over the same denominators, it is exact; where every item is right or
-    wrong, it is McNemar's. Otherwise swaps are drawn, and it is (1 + swaps that differ as much) /
-    (1 + resamples).
+    wrong, it is McNemar's. Otherwise, and where more than `WEIGHED` things changed, swaps are
+    drawn, and it is (1 + swaps that differ as much) / (1 + resamples), but no less than any exact
+    one of so many items that changed can be: 2 / 2^items.
 
     Args:
         table: f64[4, items]: numerators and denominators before, and after.
@@ -56,7 +60,8 @@ def exchange_p(table: Floats, resamples: int, seed: int) -> float:
         0.125
     """
     change = table[2] - table[0]
-    if counted(table) and (table[1] == table[3]).all():
+    weighed = np.abs(change).sum() <= WEIGHED and counted(table)
+    if weighed and (table[1] == table[3]).all():
         return _all_swaps(change.astype(np.int64))
     return _random_swaps(table, resamples, seed)
 
@@ -120,4 +125,5 @@ def _random_swaps(table: Floats, resamples: int, seed: int) -> float:
         num, den = (swapped @ (kinds[i + 2] - kinds[i]) for i in (0, 1))
         gap = (sums[2] - num) / (sums[3] - den) - (sums[0] + num) / (sums[1] + den)
         extreme += int((np.abs(gap) >= found * (1 - 1e-9)).sum())
-    return (1 + extreme) / (1 + resamples)
+    changed = counts[(kinds[:2] != kinds[2:]).any(axis=0)].sum()
+    return max((1 + extreme) / (1 + resamples), min(1.0, 2.0 ** (1 - int(changed))))

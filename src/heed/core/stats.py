@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from heed.core.errors import DataError
-from heed.core.power import detectable, detectable_flips, fewest_flips
+from heed.core.power import detectable, detectable_flips, least_detectable
 from heed.core.resample import (
     Floats,
     columns,
@@ -330,12 +330,14 @@ def _flips(table: Floats) -> tuple[int, int] | None:
 
 def _detectable(table: Floats, flips: tuple[int, int] | None, level: float) -> float:
     """The smallest effect that such items show; of counted things, no less than the exact test."""
+    n = table.shape[1]
     if flips is None:
         found = detectable(standard_error(influence(table)), level)
     else:
-        found = detectable_flips(sum(flips) / table.shape[1], table.shape[1], level)
-    fewest = fewest_flips(level) / float(table[3].sum()) if counted(table) else 0.0
-    return max(found, fewest)
+        found = detectable_flips(sum(flips) / n, n, level)
+    if not counted(table):
+        return found
+    return max(found, least_detectable(n, level) * n / float(table[3].sum()))
 
 
 def _guarded(found: Interval, p: float, level: float) -> Interval:

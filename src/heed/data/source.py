@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from heed.core.component import component
@@ -89,6 +90,20 @@ class LocalFile(Source):
         return digest_file(need_file(self.path, "a teacher's rows"))
 
 
+def other_commit(tables: Iterable[Any], revision: str) -> Path | None:
+    """A cached file of some tables that belongs to another commit; None if there is none.
+
+    Without a network `datasets` takes the copy that was fetched last, of whatever commit, and says
+    so in a log line only. The folder of a copy bears the name of its commit.
+
+    Args:
+        tables: As `datasets` loads them.
+        revision: The commit that was asked for.
+    """
+    files = [Path(file["filename"]) for table in tables for file in table.cache_files]
+    return next((file for file in files if revision not in file.parts), None)
+
+
 @component
 class Hub(Source):
     """A dataset on the Hugging Face hub, pinned to one commit."""
@@ -131,6 +146,11 @@ class Hub(Source):
             table = datasets.load_dataset(
                 self.id, name=self.config, revision=self.revision, split=self.split
             )
+            if odd := other_commit([table], self.revision):
+                raise ValueError(
+                    f"the copy in {odd.parent} is of another commit; without a network the one "
+                    f"that was fetched last is taken"
+                )
             table = table.select_columns(kept_columns(table.column_names, wanted))
             for number, value in enumerate(table, start=1):
                 yield Row(f"row {number}", value)

@@ -12,6 +12,7 @@ from typing import Any
 from heed.core.errors import DataError
 from heed.core.files import digest_file
 from heed.core.identity import short_hash
+from heed.data.source import other_commit
 from heed.data.tables import need_file
 
 SUBTASK = "*"
@@ -84,9 +85,9 @@ def check_data(asked: Asked, leaf: str, task: Any) -> None:
 
 
 def _check_commit(asked: Asked, leaf: str, splits: Any) -> None:
-    """Refuse a cached copy of another commit, which `datasets` takes where it finds no network."""
-    files = [Path(file["filename"]) for split in splits.values() for file in split.cache_files]
-    if odd := next((file for file in files if asked.revision not in file.parts), None):
+    """Refuse a cached copy of another commit."""
+    assert asked.revision is not None, "data of the hub are pinned"
+    if odd := other_commit(splits.values(), asked.revision):
         raise DataError(
             f"lm-eval's {leaf}: the copy of its data in {odd.parent} is not of commit "
             f"{asked.revision}; without a network any copy is taken that was fetched last. Fetch "

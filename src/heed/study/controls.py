@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from heed.analysis.scores import write_scores_page
+from heed.core.errors import RunError
 from heed.core.files import read_json, write_json
 from heed.core.types import ItemScore
 from heed.evaluation.controls import CONTROLS, beside_controls, merged
 from heed.evaluation.deltas import primary_delta, refuse_unequal, sums_of
-from heed.evaluation.form import form_record, forms_of, plain_forms, sound_items
+from heed.evaluation.form import MEANINGS, form_record, forms_of, plain_forms, sound_items
 from heed.evaluation.suite import Suite
 from heed.study.flags import control_flags, form_flags
 from heed.study.scores import SAY, Kept, Subject, scores_of
@@ -21,12 +23,16 @@ from heed.study.subjects import Controlled
 ALONE = "this"
 """What the only model of a record is called."""
 
+FILES = ("form.json", "controls.json")
+"""What is recorded beside scores; the last one is there when all of it is."""
+
 
 def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kept:
     """Scores with the form of their answers and the controls beside them, also on their page.
 
     Both are recorded beside the scores, in `form.json` and `controls.json`, when they are first
-    asked for. A control is set beside no control.
+    asked for, after the page that shows them: where that was interrupted, or the kinds of form
+    have got other meanings since, they are made again. A control is set beside no control.
 
     Args:
         subject: What was scored.
@@ -35,22 +41,47 @@ def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kep
         root: Of the outputs; the controls' scores are kept below.
 
     Raises:
-        RunError: the controls were scored in another way.
+        RunError: the controls were scored in another way, or what is recorded is damaged.
     """
-    files = [kept.directory / name for name in ("form.json", "controls.json")]
-    known = all(path.is_file() for path in files)
-    if not known:
+    known = _recorded(kept.directory)
+    if known is None:
         beside = None if isinstance(subject, Controlled) else _beside(kept, suite, root)
-        found = plain_forms(forms_of(suite, kept.sheet.items))
-        for path, value in zip(files, (found, beside), strict=True):
-            write_json(path, value)
-    form, controls = (read_json(path) for path in files)
-    record = form_record({ALONE: form} | _form_of_best(controls))
+        tasks = plain_forms(forms_of(suite, kept.sheet.items))
+        form = {"meanings": dict(MEANINGS), "tasks": tasks}
+        found = _shown(kept, form, json.loads(json.dumps(beside)))
+        write_scores_page(kept.directory / "report.html", found.sheet)
+        for name, value in zip(FILES, (form, beside), strict=True):
+            write_json(kept.directory / name, value)
+        return found
+    return _shown(kept, *known)
+
+
+def _recorded(directory: Path) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+    """The form of the answers and the controls beside them; None if they have to be made (again).
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    found = []
+    for path in (directory / name for name in FILES):
+        if not path.is_file():
+            return None
+        try:
+            found.append(read_json(path))
+        except ValueError as error:
+            raise RunError(
+                f"{path} is no whole JSON file ({error}). It is made from the scores beside it: "
+                f"remove it, and run this command again."
+            ) from error
+    form, controls = found
+    return (form, controls) if form.get("meanings") == MEANINGS else None
+
+
+def _shown(kept: Kept, form: Mapping[str, Any], controls: Mapping[str, Any] | None) -> Kept:
+    """The scores with their form and the controls on their sheet."""
+    record = form_record({ALONE: form["tasks"]} | _form_of_best(controls))
     flags = [*control_flags(controls, ALONE), *form_flags(record, ALONE)]
-    sheet = replace(kept.sheet, form=record, controls=controls, flags=flags)
-    if not known:
-        write_scores_page(kept.directory / "report.html", sheet)
-    return replace(kept, sheet=sheet)
+    return replace(kept, sheet=replace(kept.sheet, form=record, controls=controls, flags=flags))
 
 
 def _beside(kept: Kept, suite: Suite, root: Path) -> dict[str, Any] | None:

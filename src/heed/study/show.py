@@ -11,7 +11,7 @@ from rich.table import Table
 
 from heed.core.component import is_component
 from heed.core.errors import DataError
-from heed.core.power import POWER, detectable_flips
+from heed.core.power import POWER, detectable_flips, least_detectable
 from heed.evaluation.suite import Suite
 from heed.study.cell import Cell
 
@@ -38,7 +38,8 @@ def detectable_line(suite: Suite, tests: int = 1) -> str:
     """The smallest delta that a suite's primary metric is likely to show, before anything is run.
 
     How many items will change is not known yet: it is said for some shares of them, all items being
-    right or wrong (`heed.core.power.detectable_flips`). Needs no model.
+    right or wrong (`heed.core.power.detectable_flips`); `none`, where so few changed items show no
+    delta at all. Of several instructions in a prompt, less can be enough. Needs no model.
 
     Args:
         suite: Its primary task's items are counted.
@@ -54,12 +55,14 @@ def detectable_line(suite: Suite, tests: int = 1) -> str:
         return f"{suite.primary}: known once it is scored"
     level = 1 - (1 - suite.level) / tests
     shares = " / ".join(f"{100 * share:.0f}" for share in CHANGED)
-    found = (100 * detectable_flips(share, items, level) for share in CHANGED)
+    least = least_detectable(items, level)
+    effects = [(share, max(least, detectable_flips(share, items, level))) for share in CHANGED]
+    found = [f"{100 * effect:.1f}" if effect <= share else "none" for share, effect in effects]
     over = f", the first of {tests} cells by Holm" if tests > 1 else ""
     return (
-        f"{suite.primary}: if {shares} % of {items} items change, a delta of "
-        f"{' / '.join(f'{effect:.1f}' for effect in found)} points shows in {100 * POWER:.0f} of "
-        f"100 runs (level {suite.level:g}{over})"
+        f"{suite.primary}: if {shares} % of {items} items change, each right or wrong, a delta of "
+        f"{' / '.join(found)} points shows in {100 * POWER:.0f} of 100 runs "
+        f"(level {suite.level:g}{over})"
     )
 
 

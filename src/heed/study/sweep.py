@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from heed.analysis.deltas import holm_line, row_of
 from heed.core.compose import option_names
 from heed.core.console import result_console
 from heed.core.errors import RunError
@@ -77,6 +78,7 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
         "student",
         "teacher",
         "lr",
+        "seed",
         "before",
         "after",
         "delta",
@@ -86,13 +88,12 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
     )
     for column in columns:
         table.add_column(column)
-    for planned in cells:
-        entry = known.get(planned.key)
-        if entry is None or entry["event"] != "done":
-            continue
+    done = [known[c.key] for c in cells if c.key in known and known[c.key]["event"] == "done"]
+    table.caption = holm_line([row_of(entry) for entry in done])
+    for entry in done:
         delta = next(d for d in entry["deltas"] if d["metric"] == entry["primary"])
         table.add_row(
-            *(entry[name] for name in ("student", "teacher", "lr")),
+            *(str(entry[name]) for name in ("student", "teacher", "lr", "seed")),
             *(f"{delta[name]:.3f}" for name in ("before", "after")),
             f"{delta['delta']:+.3f}",
             f"[{delta['low']:+.3f}, {delta['high']:+.3f}]".replace("[", r"\["),
