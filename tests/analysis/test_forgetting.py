@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heed.analysis.analysis import Analysis
 from heed.analysis.curves import curves
-from heed.analysis.forgetting import Forgetting, curves_of, said_of
+from heed.analysis.forgetting import Forgetting, curves_of, said_of, too_coarse
 from heed.analysis.page import page, picture
 from heed.core.files import read_json, read_jsonl
 from heed.core.stats import compare_paired
@@ -98,6 +98,18 @@ def test_the_first_hurt_step_is_the_first_that_stands_after_adjusting():
     assert weak.last.p > 0.05
     assert weak.first_hurt(0.95) is None
     assert "not after adjusting" in said_of([weak], 0.95)[1]
+
+
+def test_resamples_that_let_no_p_value_stand_are_told(tmp_path):
+    found = found_in(Run())  # two metrics at two steps
+    assert too_coarse(found, 0.95, 500) is None
+    assert too_coarse(found, 0.95, 160) is None
+    assert "resamples=1600 " in too_coarse(found, 0.95, 158)
+    few = Run(bootstrap=BOOTSTRAP | {"resamples": 150})
+    said = Forgetting().make(few, tmp_path)
+    assert said[-1].startswith("150 resamples are too few for 4 changes")
+    assert "not after adjusting" in said[1]
+    assert said[-1] in (tmp_path / "report.html").read_text()
 
 
 @settings(max_examples=5)

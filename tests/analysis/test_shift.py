@@ -12,7 +12,7 @@ import torch
 
 from heed.analysis.shift import QUERY, TokenShift, evenly
 from heed.analysis.shift_figures import shares_figure
-from heed.analysis.shift_page import warnings_of
+from heed.analysis.shift_page import part_labels, warnings_of
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, RunError
 from heed.core.files import read_json, read_jsonl
@@ -162,11 +162,45 @@ def test_a_part_without_responses_has_no_bar(made):
     assert drawn != shares_figure(parts | {"stop": parts["first"]}, labels)
 
 
+def counted(*tokens: tuple[str, int, int], loops: int = 0) -> dict:
+    """What a summary says of ten responses: text, positions, those of the stop token."""
+    made = [dict(zip(("text", "count", "at_the_stop"), token, strict=True)) for token in tokens]
+    return {"tokens": made, "items": 10, "loops": loops}
+
+
 def test_one_token_all_over_is_pointed_out():
-    tokens = [{"text": " 0", "count": 3}, {"text": "a", "count": 7}]
-    assert warnings_of({"tokens": tokens[:1], "positions": 12}) == []
-    (said,) = warnings_of({"tokens": tokens, "positions": 10})
-    assert said.startswith("70% of the positions have one choice, 'a'")
+    rest = [(str(i), 5, 0) for i in range(4)]
+    assert warnings_of(counted((" 0", 3, 0), *rest)) == []
+    (said,) = warnings_of(counted((" 0", 20, 0), *rest))
+    assert said.startswith("50% of the positions before the stop token have one choice, '␣0'")
+
+
+def test_the_stop_token_of_short_responses_is_no_loop():
+    words = [(str(i), 2, 0) for i in range(5)]
+    assert warnings_of(counted(("<end>", 10, 10), *words)) == []
+    assert warnings_of(counted(("<end>", 10, 10))) == []  # nothing but stop tokens
+    assert len(warnings_of(counted(("<end>", 10, 0), *words))) == 1
+
+
+def test_loops_are_pointed_out_however_long_their_block():
+    words = [(str(i), 2, 0) for i in range(9)]
+    assert warnings_of(counted(*words, loops=2)) == []
+    (said,) = warnings_of(counted(*words, loops=3))
+    assert said.startswith("3 of 10 responses end in a loop")
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_lists_too_short_for_a_shifted_rank_are_refused(top_k):
+    with pytest.raises(ConfigError, match="none ever would be"):
+        TokenShift(**(CHOSEN | {"top_k": top_k}))
+    assert TokenShift(**(CHOSEN | {"top_k": 3})).top_k == 3
+
+
+def test_small_first_parts_are_called_what_they_are():
+    labels = part_labels({"first_share": 0.001, "unit": "response"})
+    assert (labels["first"], labels["last"]) == ("first 0.1%", "last 99.9%")
+    labels = part_labels({"first_share": 0.05, "unit": "response"})
+    assert (labels["first"], labels["last"]) == ("first 5%", "last 95%")
 
 
 def test_texts_can_be_matched_in_lists_only():

@@ -12,6 +12,7 @@ from heed.analysis.shift_numbers import (
     ItemShift,
     events_of,
     first_tokens,
+    loops,
     mean_of,
     parts,
     sentence_lengths,
@@ -151,6 +152,40 @@ def test_tokens_are_counted_by_category_and_ordered_by_how_often_they_shift():
         (8, "t8", 3, 3), (9, "t9", 2, 0), (7, "t7", 1, 0)
     ]  # fmt: skip
     assert found[1]["marginal"] == found[1]["unshifted"] == 1
+
+
+def said(ids: list[int], stop: str = "cap") -> ItemShift:
+    return response([0] * len(ids), stop=stop, said=ids)
+
+
+@pytest.mark.parametrize(
+    ("ids", "stop", "found"),
+    [
+        ([5, 6, 7] + [1, 2, 3] * 4, "cap", True),
+        ([5, 6, 7] + [1, 2, 3] * 4 + [9], "stop", True),  # the stop token ends the loop
+        ([5, 6, 7] + [1, 2, 3] * 4 + [9], "cap", False),
+        ([5, 6, 7] + [1, 2, 3] * 3, "cap", False),
+        ([1, 2, 3] * 4 + [1, 2], "cap", True),  # the last block may be cut
+        ([4, 4, 4, 4], "cap", False),  # too short to be told from chance
+        ([4] * 8, "cap", True),
+        (list(range(100, 125)) + [4] * 8, "cap", False),  # too small a share
+        ([9], "stop", False),
+    ],
+)
+def test_a_loop_is_a_block_that_ends_a_response_four_times(ids, stop, found):
+    assert loops(said(ids, stop)) is found
+    assert summary_of([said(ids, stop)] * 2, "response", 0.05, BOOTSTRAP)["loops"] == 2 * found
+
+
+def test_stop_tokens_are_counted_apart():
+    (token,) = tokens_of([said([7], "stop"), said([7, 7], "stop"), said([7])])
+    assert (token["count"], token["at_the_stop"]) == (4, 2)
+
+
+def test_lists_that_share_nothing_are_counted():
+    nothing = np.array([0.0, 0.0, 0.5])
+    odd = response([3, 3, 0], probability=nothing, kl_base_tuned=nothing, kl_tuned_base=nothing)
+    assert list(events_of([odd]).values()) == [2]
 
 
 def test_what_is_out_of_the_ordinary_is_counted():

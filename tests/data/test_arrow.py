@@ -37,11 +37,19 @@ def test_rows_that_changed_in_place_are_read_anew(tmp_path):
         ("a.jsonl", [{"a": 1}, {"b": 1}], r"line 2: .*same columns \(a, b\)"),
         ("a.jsonl", [], "has no rows"),
         ("a.text", [{"a": 1}], "its ending is none of"),
+        ("a.jsonl", [{"a": "x"}, {"a": None}], r"line 2: a holds nothing"),
+        ("a.jsonl", [{"a": None}, {"a": "x"}], r"line 1: a holds nothing"),
+        ("a.jsonl", [{"a": {"t": ["x", None]}}], r"line 1: a holds nothing"),
     ],
 )
 def test_what_would_be_asked_as_nothing_is_named(name, rows, said, tmp_path):
     with pytest.raises(DataError, match=said):
         local_data({"test": written(tmp_path / name, rows)})
+
+
+def test_a_column_that_no_row_uses_is_let_be(tmp_path):
+    rows = [{"a": "x", "b": None}, {"a": "y", "b": None}]
+    assert list(local_data({"test": written(tmp_path / "a.jsonl", rows)})["test"]) == rows
 
 
 def test_bars_are_as_before_outside():

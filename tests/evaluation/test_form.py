@@ -41,11 +41,12 @@ ASKED = "Write two sentences about a painted fence, and do not use any commas in
 def brute(line: str) -> bool:
     """The definition of a loop, word for word, in cubic time."""
     least = max(LOOP_CHARACTERS, LOOP_SHARE * len(line))
-    for period in range(1, len(line) // LOOP_TIMES + 1):
+    for period in range(1, (len(line) + 1) // LOOP_TIMES + 1):
         length = period
         while length < len(line) and line[-length - 1] == line[-length - 1 + period]:
             length += 1
-        if length >= LOOP_TIMES * period and length >= least:
+        blank = line[-period] == " "  # there is none behind the last block
+        if length + blank >= LOOP_TIMES * period and length >= least:
             return True
     return False
 
@@ -59,6 +60,7 @@ def brute(line: str) -> bool:
         "\n".join(f"{i}. The fence is red." for i in range(95, 105)),
         TALK + "ਕੋਲੇਜ ਦੇ " * 20,
         TALK + "* *\n\n" * 60,
+        ("Row, row, row your boat. " * LOOP_TIMES).strip(),  # exactly so often
     ],
 )
 def test_a_text_that_ends_in_repetition_is_a_loop(text):
@@ -122,6 +124,24 @@ def test_an_echo_is_the_prompt_and_hardly_more():
     assert echoes(ASKED, ASKED * 5)
     assert echoes(ASKED, " ".join(ASKED.split()[:9]))  # a part of it
     assert echoes("Say it twice.", "say it twice")
+
+
+@pytest.mark.parametrize("kind", ["combination:repeat_prompt", "repeat:repeat_simple", "copy:copy"])
+def test_where_the_prompt_asks_to_be_repeated_an_echo_is_not_judged(kind):
+    def said(what: str, text: str) -> ItemScore:
+        return score("1", text, instructions=[{"id": what, "strict": True, "loose": True}])
+
+    assert degenerate(said("a:b", ASKED))
+    assert not degenerate(said(kind, ASKED))
+    assert degenerate(said(kind, "I do not know. " * 12))
+    right = form_of(ASKED, ASKED, "stop", repeats=True)
+    assert right.echo is None
+    assert summary_of([right, form_of(ASKED, ASKED, "stop")]).judged["echo"] == 1
+
+
+def test_what_nobody_can_see_is_empty():
+    assert form_of(ASKED, "\u200b\u200b \u2060", "stop").empty
+    assert not form_of(ASKED, "!", "stop").empty
 
 
 def test_an_answer_after_the_prompt_is_no_echo():

@@ -13,7 +13,7 @@ import pytest
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, DataError, HeedError, RunError
 from heed.core.identity import short_hash
-from heed.evaluation.harness import CUT, Harness
+from heed.evaluation.harness import CUT, TIED, Harness
 from heed.evaluation.lm_eval_data import Asked
 from heed.evaluation.lm_eval_tasks import load_tasks, manager_of, own_randomness, refuse_unfit
 from heed.evaluation.prompting import Declared
@@ -235,6 +235,41 @@ def test_what_lm_eval_cuts_is_counted(harness_of, loaded, shots):
     assert not fits
 
 
+BAD_SHOTS = [
+    ([mmlu(20)], r"2 solved examples are to stand .* there are 1"),
+    ([{"question": "x", "answer": 0}] * 3, r"its rows cannot be asked as lm-eval's mmlu_anatomy"),
+    ([mmlu(20), mmlu(21) | {"answer": 9}], r"bad\.jsonl: question 2 has 4 choices"),
+    ([mmlu(20), mmlu(2), mmlu(1)], r"2 of its questions stand among the solved .*question 2 "),
+]
+
+
+@pytest.mark.parametrize(("rows", "said"), BAD_SHOTS)
+def test_bad_solved_examples_are_named_before_anything_is_asked(rows, said, harness_of, tmp_path):
+    bad = written(tmp_path / "bad.jsonl", rows)
+    with pytest.raises(DataError, match=said):
+        harness_of("mmlu_anatomy", num_fewshot=2, fewshot_file=bad).items()
+
+
+def test_choices_that_weigh_the_same_are_counted(harness_of, loaded):
+    task = harness_of("arc_easy", count=3)
+    same = arc(0) | {"choices": {"text": ["a sea"] * 3, "label": ["A", "B", "C"]}}
+    written(Path(task.file), [arc(1), same, arc(2), same])
+    events: Counter[str] = Counter()
+    assert [score.metrics["acc"].num for score in task.measure("local", loaded, events)][1] == 1
+    assert events == {f"local: {TIED}": 2}
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_task_without_a_name_is_refused(name, harness_of):
+    with pytest.raises(ConfigError, match="nothing to ask"):
+        replace(harness_of(), task=name)
+
+
+def test_a_name_is_looked_for_as_it_stands():
+    with pytest.raises(RunError, match=r"no task 'arc\*\*easy'"):
+        manager_of("arc**easy")
+
+
 def test_a_choice_that_cannot_be_weighed_is_named(harness_of, loaded):
     task = harness_of(count=3)
     long = arc(0) | {"choices": {"text": ["very " * 300, "b"], "label": ["A", "B"]}}
@@ -338,11 +373,19 @@ def test_the_fingerprint_says_in_words_how_a_task_was_asked(harness_of, loaded):
         assert word in said
 
 
+NO_TEXT = {"text": ["a", " ", "c"], "label": ["A", "B", "C"]}
 BAD_ROWS = [
     ("mmlu_anatomy", [mmlu(1), mmlu(0) | {"answer": 4}], r"question 2 has 4 choices.*number 4"),
     ("mmlu_anatomy", [mmlu(0), mmlu(1) | {"answer": -1}], r"question 2 has 4 choices"),
     ("mmlu_anatomy", [mmlu(0), mmlu(1) | {"more": 1}], r"line 2: .*same columns \(more\)"),
+    (
+        "mmlu_anatomy",
+        [mmlu(0) | {"answer": "A"}, mmlu(1) | {"answer": "sea"}],
+        r"question 2 has 4 .* to be 'sea'",
+    ),
     ("mmlu_anatomy", [], r"has no rows"),
+    ("mmlu_anatomy", [mmlu(0) | {"question": None}, mmlu(1)], r"line 1: question holds nothing"),
+    ("arc_easy", [arc(0) | {"choices": NO_TEXT}], r"question 1 has a choice without text"),
     ("mmlu_anatomy", [{"question": "Why?", "answer": 0}], r"its rows cannot be asked as lm-eval's"),
     ("arc_easy", [arc(0) | {"answerKey": "Z"}], r"its rows cannot be asked.*columns"),
     ("arc_easy", [mmlu(0)], r"its rows cannot be asked"),

@@ -68,6 +68,9 @@ class Parrot(Backend):
                 file.write(prompt + "\n")
             yield place, Answer(f"You said: {prompt}", 3, "stop")
 
+    def told(self, loaded: Any, answers: int) -> dict[str, int]:
+        return {"repeated": answers}
+
     def settings(self, loaded: Any) -> dict[str, Any]:
         return {"name": "parrot"}
 
@@ -90,6 +93,7 @@ def score_as_child(folder: str, killed_after: int) -> None:
     scores = suite.score(loaded, journal)
     assert [s.response for s in scores] == [f"You said: Q: {s.prompt}" for s in scores]
     (path / "resumed").write_text(str(journal.resumed))
+    assert journal.events == {"repeated": 10}, "of those that are kept, too"
 
 
 def test_what_is_added_is_found_again_to_the_last_digit(tmp_path: Path):

@@ -110,7 +110,7 @@ def test_names_and_identities_of_promptings_differ(shown: InContext):
 )
 def test_a_file_that_is_no_such_prompt_is_refused_by_name(text: str, shown: InContext):
     Path(shown.path).write_text(text)
-    with pytest.raises(DataError, match=r"examples.txt has .*prompting.path=<file>"):
+    with pytest.raises(DataError, match=r"examples.txt has .*suite\.prompting.path=<file>"):
         shown.prompt(TEMPLATE, "Hi")  # type: ignore[arg-type]
     with pytest.raises(DataError):
         shown.digest()
@@ -118,5 +118,5 @@ def test_a_file_that_is_no_such_prompt_is_refused_by_name(text: str, shown: InCo
 
 def test_a_file_that_is_not_there_is_one_clear_error(shown: InContext):
     Path(shown.path).unlink()
-    with pytest.raises(DataError, match=r"cannot be read.*prompting.path=<file>"):
+    with pytest.raises(DataError, match=r"cannot be read.*suite\.prompting.path=<file>"):
         shown.settings()

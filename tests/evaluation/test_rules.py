@@ -34,6 +34,13 @@ def test_rules_that_cannot_be_imported_say_what_they_lack(fake_package):
         registry("ifbench")
 
 
+def test_rules_that_cannot_write_into_their_own_folder_are_one_screen(fake_package):
+    """The authors' package makes a folder beside itself as it is imported."""
+    fake_package("ifbench", code="raise PermissionError('read-only: .nltk_data')")
+    with pytest.raises(DataError, match=r"cannot be imported.*read-only: \.nltk_data"):
+        registry("ifbench")
+
+
 def test_the_authors_own_package_goes_before_a_copy_of_its_rules(fake_package):
     fake_package("lighteval", code=REGISTRY.format("copy"), version="0.13.0")
     for name in NEEDED:

@@ -16,12 +16,10 @@ def test_settings_of_speed_are_no_settings_of_the_scores(loaded):
 
 
 def test_answers_in_a_short_type_are_told(loaded):
-    events: Counter[str] = Counter()
-    list(OWN.answers(loaded, ASKED, max_new_tokens=2, events=events))
-    assert not events
+    assert OWN.told(loaded, 3) == {}
     loaded.model.to(torch.bfloat16)
-    list(OWN.answers(loaded, ASKED, max_new_tokens=2, events=events))
-    assert events == {"answers in bfloat16, where a near tie may hang on the batch": 3}
+    assert OWN.told(loaded, 3) == {"answers in bfloat16, where a near tie may hang on the batch": 3}
+    assert OWN.told(loaded, 0) == {}
 
 
 def test_heeds_backend_is_heeds_engine(loaded):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +12,17 @@ import pytest
 from tiny import Finished, evaluation
 
 from heed.core.component import component
-from heed.core.errors import RunError
+from heed.core.errors import DataError, RunError
 from heed.core.files import read_json, read_jsonl
 from heed.core.types import Answer, Item, ItemScore, Ratio, Request
-from heed.evaluation.prompting import Declared, Plain
+from heed.evaluation.prompting import Declared, InContext, Plain
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Task
 from heed.models.backend import HeedBackend
 from heed.study import bases, run_cell, scores
 from heed.study.also import holds_beside, scored_beside, suite_beside, why_not_beside
 from heed.study.evaluation import run_evaluation
+from heed.study.ledger import latest
 from heed.training import fit as fit_module
 
 
@@ -187,3 +189,35 @@ def test_a_run_that_is_scored_plain_on_its_own_keeps_the_name_apart(
         for n in ("play@plain", "play.text@plain")
     )
     assert one == two
+
+
+@pytest.mark.slow
+def test_a_finished_cell_stays_done_if_the_prompting_beside_it_cannot_be_added(
+    finished: Finished, tmp_path: Path
+):
+    cell = finished.copy(tmp_path)
+    file = cell.directory / "scores/play/result.json"
+    was, key = file.read_bytes(), (cell.names["run"], cell.names["suite"])
+    gone = replace(cell.suite, also=InContext(path=str(tmp_path / "nothing")))  # type: ignore[type-var]
+    with pytest.raises(DataError, match="suite.also.path"):
+        run_cell.run_cell(replace(cell, suite=gone))  # type: ignore[type-var]
+    assert latest(tmp_path)[key]["event"] == "done"
+    assert file.read_bytes() == was
+    file.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        run_cell.run_cell(replace(cell, suite=gone))  # type: ignore[type-var]
+    assert latest(tmp_path)[key]["event"] == "failed", "nothing is recorded that could hold"
+
+
+@pytest.mark.slow
+def test_prompts_that_do_not_fit_beside_are_told_of_before_anything_is_tuned(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cell = finished.copy(tmp_path)
+    file = tmp_path / "examples.txt"
+    file.write_text("# Query:\n```\nA?\n```\n\n# Answer:\n```\n" + "B. " * 500 + "\n```\n")
+    shutil.rmtree(cell.directory)
+    monkeypatch.setattr(fit_module, "fit", never)
+    long = replace(cell.suite, also=InContext(path=str(file)))  # type: ignore[type-var]
+    with pytest.raises(RunError, match="prompts do not fit"):
+        run_cell.run_cell(replace(cell, suite=long))  # type: ignore[type-var]

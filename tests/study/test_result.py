@@ -1,9 +1,11 @@
 """What is said of a finished cell leaves nothing out that a reader must know."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
+from heed.core.files import write_json
 from heed.core.types import Delta
-from heed.study.result import data_note, rate_notes, reference_notes
+from heed.study.result import code_notes, data_note, rate_notes, reference_notes
 
 
 def warming_up(steps: int) -> SimpleNamespace:
@@ -34,3 +36,13 @@ def test_trivial_models_stand_beside_the_metric_that_they_belong_to():
     (said,) = reference_notes(deltas, {"books": {"unigram": 3.2, "trigram": 1.963}})
     assert said.startswith("books/bits_per_byte: before 1.880, after 2.050")
     assert "unigram 3.200, trigram 1.963" in said
+
+
+def test_students_that_two_states_of_the_code_scored_are_told(tmp_path: Path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    for scores in (before, after):
+        write_json(scores / "manifest.json", {"code": "abc"})
+    assert code_notes(before, after) == []
+    write_json(after / "manifest.json", {"code": "def+changes"})
+    (said,) = code_notes(before, after)
+    assert "before was scored by heed's code abc and after by def+changes" in said

@@ -11,7 +11,12 @@ from heed.core.types import Delta
 NOT_RECORDED = "not recorded"
 """Stands where an older result lacks what is shown today."""
 
-UNKNOWN = {"no_stop": "not known", "cut": "not known", "other_language": "not judged"}
+UNKNOWN = {
+    "no_stop": "not known",
+    "cut": "not known",
+    "other_language": "not judged",
+    "echo": "not judged",
+}
 """What is told of a kind of form if it is told of no answer."""
 
 SURE_COLUMNS = ("metric", "p", "MDE", "better / worse", "McNemar p")

@@ -85,32 +85,30 @@ class Shortlists:
     def compare(self, base: Tensor, tuned: Tensor, said: Tensor, choice: Choice) -> Compared:
         """Compare the lists; the arguments are those of `compare`."""
         chosen = said if choice == "emitted" else tuned.argmax(-1)
-        here, names = self._top(base)
-        there, others = self._top(tuned)
-        same = names[:, :, None] == others[:, None, :]
-        same &= _first(names)[:, :, None] & _first(others)[:, None, :]
-        apart = (here[:, :, None] - there[:, None, :]).masked_fill(~same, 0)
-        found = _first(names) & (names == self.spelling[chosen][:, None])
-        given = here.masked_fill(~found, -torch.inf).amax(-1)
-        rank = (here > given[:, None]).sum(-1)
+        listed, here = self._top(base)
+        _, there = self._top(tuned)
+        apart = (here - there).masked_fill(here.isinf() | there.isinf(), 0)
+        given = here.gather(-1, self.spelling[chosen][:, None])
+        rank = (listed > given).sum(-1)
         return Compared(
             choice=chosen,
-            rank=rank.where(found.any(-1), torch.full_like(rank, self.k)),
-            probability=given.exp(),
-            kl_base_tuned=(here.exp()[:, :, None] * apart).sum((1, 2)),
-            kl_tuned_base=-(there.exp()[:, None, :] * apart).sum((1, 2)),
+            rank=rank.where(given[:, 0].isfinite(), torch.full_like(rank, self.k)),
+            probability=given[:, 0].exp(),
+            kl_base_tuned=(here.exp() * apart).sum(-1),
+            kl_tuned_base=-(there.exp() * apart).sum(-1),
         )
 
     def _top(self, logs: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities within the list, [N, k], and the spelling of its tokens."""
+        """Log-probabilities within the list, [N, k], and by spelling, [N, V]; -inf if absent.
+
+        The first of several of one spelling is the likeliest of them. Memory grows with V, as that
+        of whole vocabularies, and not with the square of k.
+        """
         kept = logs.topk(min(self.k, logs.shape[-1]), dim=-1)
-        return kept.values.log_softmax(-1), self.spelling[kept.indices]
-
-
-def _first(names: Tensor) -> Tensor:
-    """Whether an entry of a list [N, k] is the first of its name."""
-    earlier = torch.ones(2 * names.shape[1:], dtype=torch.bool, device=names.device).tril(-1)
-    return ~((names[:, :, None] == names[:, None, :]) & earlier).any(-1)
+        listed = kept.values.log_softmax(-1)
+        spelt = torch.full_like(logs, -torch.inf)
+        spelt.scatter_reduce_(-1, self.spelling[kept.indices], listed, "amax")
+        return listed, spelt
 
 
 def spellings(tokenizer: Any, size: int, by_text: bool) -> Tensor:

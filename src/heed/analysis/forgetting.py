@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ class Forgetting(Analysis):
             bootstrap=studied.bootstrap,
         )
         level = float(studied.bootstrap["level"])
+        doubt = too_coarse(found, level, int(studied.bootstrap["resamples"]))
         picture = curves(found, level)
         lost = _lost(scores)
         summary = {"level": level, "curves": [*map(asdict, found)], "events": events}
@@ -105,9 +107,9 @@ class Forgetting(Analysis):
         write_jsonl(directory / "items.jsonl", _rows(scores))
         write_bytes(directory / "forgetting.png", picture)
         title = f"Forgetting: {studied.name} (run {studied.run})"
-        about = About(title, level, studied.facts, events)
+        about = About(title, level, studied.facts, events, doubt)
         write_text(directory / "report.html", forgetting_page(about, found, picture, lost))
-        return said_of(found, level)
+        return [*said_of(found, level), *([doubt] if doubt else [])]
 
 
 def curves_of(
@@ -151,6 +153,29 @@ def curves_of(
         base = interval(*sums[first, pair], **bootstrap)
         made.append(Curve(f"{task}/{metric}", less, base, tuple(points)))
     return made
+
+
+def too_coarse(found: Sequence[Curve], level: float, resamples: int) -> str | None:
+    """What to say where no p value can stand, however large the change; None where one can.
+
+    The smallest p value of a bootstrap is two over its resamples and one. Adjusted for everything
+    that a page looks at it may be too large already: then the adjusting says nothing.
+
+    Args:
+        found: All that is looked at.
+        level: Of the intervals; a p value stands below 1 - level.
+        resamples: Of the bootstrap.
+    """
+    looks = sum(len(curve.points) for curve in found)
+    least = 2 * looks / (1 + resamples)
+    if least < 1 - level:
+        return None
+    needed = math.ceil(10 * 2 * looks / (1 - level))
+    return (
+        f"{resamples} resamples are too few for {looks} changes (each kept step of each metric): "
+        f"no adjusted p value can be below {least:.2g}, so none of them stands, however large it "
+        f"is. Read the intervals, or give suite.resamples={needed} and a suite.name of its own."
+    )
 
 
 def said_of(found: Sequence[Curve], level: float) -> list[str]:

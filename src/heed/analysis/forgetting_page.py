@@ -35,12 +35,14 @@ class About:
         level: Coverage of the intervals.
         facts: Label -> text: run, suite, versions.
         events: Step -> what happened at its scoring -> how often.
+        doubt: Why no adjusted p value can be small here; None where one can.
     """
 
     title: str
     level: float
     facts: Mapping[str, str]
     events: Mapping[int, Mapping[str, int]]
+    doubt: str | None = None
 
 
 def forgetting_page(
@@ -58,6 +60,7 @@ def forgetting_page(
         tag("h1", about.title),
         tag("p", "Made by heed.", class_="quiet"),
         _answer(found, about.level),
+        *([tag("p", about.doubt, class_="warning")] if about.doubt else []),
         tag("h2", "Curves"),
         picture(png, "Each metric by optimiser step; the numbers are in the table."),
         tag("p", HOW),

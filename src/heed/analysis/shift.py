@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, PositiveInt
 
 from heed.analysis.analysis import Analysis, Studied
-from heed.analysis.shift_numbers import CATEGORIES, ItemShift, events_of, summary_of
+from heed.analysis.shift_numbers import CATEGORIES, SHIFTED_FROM, ItemShift, events_of, summary_of
 from heed.core.component import component, plain
 from heed.core.console import Answered, progress_console
 from heed.core.errors import ConfigError, Mistake, RunError
@@ -55,7 +55,8 @@ class TokenShift(Analysis):
 
     top_k: PositiveInt | None
     """Null compares whole vocabularies. A number compares the lists of the k most likely tokens of
-    each, normalised anew, as published code does: KL over what both hold, rank at most k."""
+    each, normalised anew, as published code does: KL over what both hold, rank at most k. At least
+    3: in shorter lists no rank could be that of a shifted position."""
 
     match: Literal["id", "text"]
     """Whether tokens of two lists are the same by id, or by what they decode to."""
@@ -76,6 +77,13 @@ class TokenShift(Analysis):
     """Responses that the page shows, taken evenly."""
 
     def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < SHIFTED_FROM:
+            why = (
+                f"a choice that is not in a list of {self.top_k} has rank {self.top_k}, and a "
+                f"position is shifted from rank {SHIFTED_FROM} on, so none ever would be."
+            )
+            action = "Give analysis.top_k=30, or null for whole vocabularies."
+            raise ConfigError([Mistake("top_k", str(self.top_k), why, action)])
         if self.match == "text" and self.top_k is None:
             why = "whole vocabularies are compared token by token."
             action = "Give analysis.match=id, or analysis.top_k=30."

@@ -24,6 +24,10 @@ SHIFTED_FROM, MARGINAL_FROM = 3, 1
 BINS = 20
 """Pieces of a response in the curves."""
 
+LOOP_TIMES, LOOP_TOKENS, LOOP_SHARE = 4, 8, 0.25
+"""A loop ends a response: a block of tokens that stands there so often in a row, at least, is so
+long with all its repetitions, and takes up such a share of the response."""
+
 
 @dataclass(frozen=True)
 class ItemShift:
@@ -99,6 +103,18 @@ def parts(unit: Unit, first_share: float) -> dict[str, Part]:
         "last": lambda item: ~first(item),
         "stop": lambda item: np.arange(len(item.said)) == _stop_place(item),
     }
+
+
+def loops(item: ItemShift) -> bool:
+    """Whether a response, its stop token aside, ends in a loop (see `LOOP_TIMES`)."""
+    ids = np.asarray(item.said[: len(item.said) - (item.stop == "stop")])
+    least = max(LOOP_TOKENS, LOOP_SHARE * len(ids))
+    for period in range(1, len(ids) // LOOP_TIMES + 1):
+        other = np.flatnonzero(ids[period:] != ids[:-period])
+        begins = int(other[-1]) + 1 if other.size else 0
+        if len(ids) - begins >= max(least, LOOP_TIMES * period):
+            return True
+    return False
 
 
 def _stop_place(item: ItemShift) -> int:
@@ -185,7 +201,8 @@ def summary_of(
 
     Returns:
         `parts` (all, first, last, stop): positions, and each of `MEASURES` with its interval;
-        `curves`: some measures along the response; `tokens`: every choice with its categories.
+        `curves`: some measures along the response; `tokens`: every choice with its categories;
+        `loops`: responses that end in a loop.
     """
     found = {}
     for name, part in parts(unit, first_share).items():
@@ -198,6 +215,7 @@ def summary_of(
         "parts": found,
         "curves": {name: _curve(items, MEASURES[name], bootstrap) for name in drawn},
         "tokens": tokens_of(items),
+        "loops": sum(map(loops, items)),
     }
 
 
@@ -217,21 +235,30 @@ def _plain(found: Interval | None) -> dict[str, Any] | None:
 def tokens_of(items: Sequence[ItemShift]) -> list[dict[str, Any]]:
     """How often each choice is unshifted, marginal and shifted; the most often shifted first."""
     counts: dict[int, Counter[str]] = {}
+    stops: Counter[int] = Counter()
     texts: dict[int, str] = {}
     for item in items:
         texts |= dict(zip(item.choice, item.chosen, strict=True))
         for choice, kind in zip(item.choice, item.category, strict=True):
             counts.setdefault(choice, Counter())[CATEGORIES[kind]] += 1
+        stops.update(item.choice[-1:] if item.stop == "stop" else ())
     order = sorted(counts, key=lambda i: (-counts[i]["shifted"], -counts[i]["marginal"], i))
     return [
         {
             "id": i,
             "text": texts[i],
             "count": counts[i].total(),
+            "at_the_stop": stops[i],
             **{kind: counts[i][kind] for kind in CATEGORIES},
         }
         for i in order
     ]
+
+
+def _nothing_shared(item: ItemShift) -> int:
+    """Positions of lists without a common token; over whole vocabularies there are none."""
+    apart = (item.probability == 0) & (item.kl_base_tuned == 0) & (item.kl_tuned_base == 0)
+    return int(apart.sum())
 
 
 def events_of(items: Sequence[ItemShift]) -> dict[str, int]:
@@ -246,6 +273,10 @@ def events_of(items: Sequence[ItemShift]) -> dict[str, int]:
             ),
             "positions whose most likely token is not the one that was said": sum(
                 a != b for item in items for a, b in zip(item.argmax, item.said, strict=True)
+            ),
+            "responses that end in a loop": sum(map(loops, items)),
+            "positions whose two lists share no token, so that KL is 0 there": sum(
+                map(_nothing_shared, items)
             ),
         }
     )

@@ -28,7 +28,11 @@ NAMES = {
 }
 
 MUCH = 0.25
-"""A token that is the choice at a larger share of the positions is pointed out."""
+"""A token that is the choice at a larger share of the positions is pointed out; places of the stop
+token aside, which are many where responses are short."""
+
+LOOPING = 0.2
+"""A larger share of responses that end in a loop is pointed out."""
 
 NONE = "too few"
 """Stands where fewer than two responses have a position of the part."""
@@ -70,12 +74,12 @@ def write_shift_page(
 
 def part_labels(settings: Mapping[str, Any]) -> dict[str, str]:
     """How the parts of the responses are called."""
-    share = settings["first_share"]
+    share = 100 * settings["first_share"]
     unit = "" if settings["unit"] == "response" else " of each sentence"
     return {
         "all": "all positions",
-        "first": f"first {share:.0%}{unit}",
-        "last": f"last {1 - share:.0%}{unit}",
+        "first": f"first {share:.3g}%{unit}",
+        "last": f"last {100 - share:.5g}%{unit}",
         "stop": "stop token",
     }
 
@@ -97,15 +101,21 @@ def lines_of(summary: Mapping[str, Any], level: float) -> list[str]:
 
 
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:
-    """What makes the numbers tell of something else than wording: one token all over."""
-    most = max(summary["tokens"], key=lambda token: token["count"])
-    share = most["count"] / summary["positions"]
-    if share <= MUCH:
-        return []
-    return [
-        f"{share:.0%} of the positions have one choice, {_visible(most['text'])!r}: responses that "
-        f"run in a loop decide these numbers. Look at the responses before the shares."
-    ]
+    """What makes the numbers tell of something else than wording: loops, one token all over."""
+    found, look = [], "Look at the responses before the shares."
+    if summary["loops"] > LOOPING * summary["items"]:
+        found.append(
+            f"{summary['loops']} of {summary['items']} responses end in a loop, and each time "
+            f"round is counted: these numbers tell of the loops. {look}"
+        )
+    inside = [(token["count"] - token["at_the_stop"], token["text"]) for token in summary["tokens"]]
+    times, most = max(inside)
+    if (share := times / max(1, sum(count for count, _ in inside))) > MUCH:
+        found.append(
+            f"{share:.0%} of the positions before the stop token have one choice, "
+            f"{_visible(most)!r}, which decides these numbers. {look}"
+        )
+    return found
 
 
 def shift_page(
@@ -220,7 +230,7 @@ def _how_made(summary: Mapping[str, Any], facts: Mapping[str, str], level: float
         }[chosen["choice"]],
         "vocabulary": _vocabulary(chosen),
         "rank": "number of tokens to which the base gives strictly more; ties share the best rank",
-        "first positions": f"{chosen['first_share']:.0%} of each {chosen['unit']}, rounded up",
+        "first positions": f"{part_labels(chosen)['first']}, rounded up",
     }
     lines = [[label, text] for label, text in (words | dict(facts)).items()]
     return join(tag("h2", "What was compared, and how"), table(["what", "value"], lines))

@@ -25,9 +25,9 @@ from heed.core.resample import (
     ends,
     influence,
     informative,
+    percentiles,
     resampled_sums,
     standard_error,
-    tail_p,
     with_two_more,
 )
 from heed.core.significance import counted, exchange_p, mcnemar
@@ -113,9 +113,10 @@ def compare_paired(
     Each resample draws items, and takes the difference of the two ratios over the items drawn: the
     spread between easy and hard items, which both models share, cancels. Two guards keep few items
     that change from looking sure. Where things are counted, two more items of average size are
-    drawn from, one that gained one thing and one that lost one. And where before and after swapped
-    item by item at random differ as much in more than 1 - level of all swaps, the interval is drawn
-    out to zero. The p value is the larger one of the bootstrap and of the swaps.
+    drawn from, one that gained one thing and one that lost one; of few amounts, the percentiles are
+    taken further out, as Student's t asks. And where before and after swapped item by item at
+    random differ as much in more than 1 - level of all swaps, the interval is drawn out to zero.
+    The p value is the larger one of the bootstrap and of the swaps.
 
     Args:
         before: Numerators and denominators, one per item.
@@ -147,9 +148,10 @@ def compare_paired(
     flips = _flips(table)
     exact = None if flips is None else mcnemar(*flips)
     swapped = exchange_p(table, resamples, seed) if exact is None else exact
-    p = max(tail_p(draws), swapped)
-    low, high = ends(draws, level)
-    interval = _guarded(Interval(value, low, high, table.shape[1]), p, level)
+    n = table.shape[1]
+    p, low, high = percentiles(draws, level, None if counted(table) else n)
+    p = max(p, swapped)
+    interval = _guarded(Interval(value, low, high, n), p, level)
     return Paired(interval, p, _detectable(table, flips, level), flips, exact)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from heed.core.errors import DataError
@@ -35,7 +36,8 @@ def local_data(splits: Mapping[str, str]) -> Any:
         splits: Name of the split -> path.
 
     Raises:
-        DataError: a file is missing, empty, or has rows with other columns than its first.
+        DataError: a file is missing, empty, or has rows with other columns than its first, or
+            with nothing in a column in which others have something.
     """
     from datasets import Dataset, DatasetDict
 
@@ -47,6 +49,7 @@ def local_data(splits: Mapping[str, str]) -> Any:
         rows = [(place, dict(row)) for place, row in READERS[str(kind)](path, (), raised)]
         if not rows:
             raise DataError(f"{path} has no rows, so there is nothing to ask. Give it some.")
+        _refuse_nothing(path, rows)
         first = set(rows[0][1])
         for place, row in rows:
             if set(row) != first:
@@ -57,3 +60,26 @@ def local_data(splits: Mapping[str, str]) -> Any:
                 )
         found[split] = Dataset.from_list([row for _, row in rows])
     return DatasetDict(found)
+
+
+def _refuse_nothing(path: Path, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Refuse a null where other rows have a value; it would be asked as the word `None`.
+
+    Raises:
+        DataError: naming the row and the column.
+    """
+    filled = {name for _, row in rows for name, value in row.items() if value is not None}
+    for place, row in rows:
+        for name, value in row.items():
+            if _holds_nothing(value) and name in filled:
+                raise DataError(
+                    f"{path}, {place}: {name} holds nothing (null), and other rows have something "
+                    f"there; it would be asked as the word None. Correct it."
+                )
+
+
+def _holds_nothing(value: Any) -> bool:
+    """Whether a value is null, or is a list or an object with a null in it."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_nothing, value.values()))
+    return value is None or (isinstance(value, list) and any(map(_holds_nothing, value)))

@@ -57,6 +57,8 @@ class Asking:
             return self._measured(name, task)
         items = task.items()
         answers, found = self._answers(name, items), []
+        asked = sum(not item.requests for item in items)
+        self.events.update(self.suite.backend.told(self.loaded, asked))
         for item in items:
             answer = answers[item.key]
             if not item.requests:

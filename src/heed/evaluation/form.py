@@ -41,12 +41,13 @@ DEGENERATE_SHARE = 0.2
 """A model of which more answers than this share are degenerate is flagged."""
 
 MEANINGS: Mapping[str, str] = {
-    "empty": "no response, or only blanks",
+    "empty": "no response, or nothing in it that can be seen",
     "loop": f"ends in a block that stands {LOOP_TIMES} times in a row or more, at least "
     f"{LOOP_CHARACTERS} characters and {LOOP_SHARE:.0%} of the response; blocks that differ in "
     f"digits only are the same",
     "echo": f"{ECHO_SHARE:.0%} of its words or more stand in runs of {ECHO_WORDS} words that the "
-    f"prompt has too, or all words of a shorter one",
+    f"prompt has too, or all words of a shorter one; not judged for prompts that ask to be "
+    f"repeated",
     "no_stop": "the student gave no stop token before the cap",
     "cut": "no stop token, and no loop: the answer was still under way at the cap",
     "other_language": f"the language detector is sure of the prompt's and of the response's "
@@ -56,8 +57,11 @@ MEANINGS: Mapping[str, str] = {
 }
 """What is told of a response, in the order of a table, and what it means."""
 
-ASKS_FOR_LANGUAGE = "language:"
-"""Group of IFEval's instructions that ask for a language."""
+ASKS_FOR_LANGUAGE = re.compile(r"language:")
+"""IFEval's instructions that ask for a language."""
+
+ASKS_FOR_ECHO = re.compile(r"combination:repeat_prompt|repeat:|copy:")
+"""Instructions of IFEval and IFBench that ask to repeat the prompt: an echo may be right there."""
 
 
 class Form(NamedTuple):
@@ -67,7 +71,7 @@ class Form(NamedTuple):
         words: Its number of words: what blanks separate.
         empty: It says nothing.
         loop: It ends in a loop.
-        echo: It repeats the prompt.
+        echo: It repeats the prompt; None where the prompt asks for it.
         no_stop: It ran into the cap; None where nothing is known of its end.
         other_language: It is in another language than the prompt; None where that is not judged.
     """
@@ -75,7 +79,7 @@ class Form(NamedTuple):
     words: int
     empty: bool
     loop: bool
-    echo: bool
+    echo: bool | None
     no_stop: bool | None
     other_language: bool | None
 
@@ -87,7 +91,7 @@ class Form(NamedTuple):
     @property
     def degenerate(self) -> bool:
         """Whether it is no answer in form already, whatever was asked."""
-        return self.empty or self.loop or self.echo
+        return self.empty or self.loop or bool(self.echo)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,14 @@ class FormSummary:
     judged: Mapping[str, int]
 
 
-def form_of(prompt: str, response: str | None, stop: str | None, *, judge: bool = False) -> Form:
+def form_of(
+    prompt: str,
+    response: str | None,
+    stop: str | None,
+    *,
+    judge: bool = False,
+    repeats: bool = False,
+) -> Form:
     """The form of one response.
 
     Args:
@@ -115,6 +126,7 @@ def form_of(prompt: str, response: str | None, stop: str | None, *, judge: bool 
         response: What was said; None where a response is missing, which counts as empty.
         stop: `stop`, `cap`, or None where it is not known how it ended.
         judge: Whether prompt and response may be told apart by language.
+        repeats: Whether the prompt asks to be repeated.
 
     Example:
         >>> form_of("Name a colour.", "Red.", "stop").degenerate
@@ -125,9 +137,9 @@ def form_of(prompt: str, response: str | None, stop: str | None, *, judge: bool 
     said = response or ""
     return Form(
         words=len(said.split()),
-        empty=not said.strip(),
+        empty=not any(c.isprintable() and not c.isspace() for c in said),
         loop=loops(said),
-        echo=echoes(prompt, said),
+        echo=None if repeats else echoes(prompt, said),
         no_stop=None if stop is None or response is None else stop == "cap",
         other_language=_other_language(prompt, said) if judge else None,
     )
@@ -158,10 +170,11 @@ def _repeats(line: str, *, letters: bool = False) -> bool:
     if len(line) < least or again < 0:  # any loop has its beginning once more: seldom needed
         return False
     return any(
-        matched >= (LOOP_TIMES - 1) * period
+        # behind the last block of a text there is no blank
+        matched + (backwards[period - 1] == " ") >= (LOOP_TIMES - 1) * period
         and matched + period >= least
         and (not letters or any(map(str.isalpha, backwards[:period])))
-        for period, matched in _self_matches(backwards, len(line) // LOOP_TIMES)
+        for period, matched in _self_matches(backwards, (len(line) + 1) // LOOP_TIMES)
     )
 
 
@@ -229,9 +242,8 @@ def forms_of(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, FormSummary
     found: dict[str, list[Form]] = {}
     for score in scores:
         if answered_in_text(score):
-            judge = isinstance(suite.tasks[score.task], PromptFile) and not _asks_language(score)
-            form = form_of(score.prompt, score.response, score.stop, judge=judge)
-            found.setdefault(score.task, []).append(form)
+            judge = isinstance(suite.tasks[score.task], PromptFile)
+            found.setdefault(score.task, []).append(_form(score, judge=judge))
     return {task: summary_of(forms) for task, forms in found.items()}
 
 
@@ -242,12 +254,23 @@ def answered_in_text(score: ItemScore) -> bool:
 
 def degenerate(score: ItemScore) -> bool:
     """Whether a response is degenerate."""
-    return form_of(score.prompt, score.response, score.stop).degenerate
+    return _form(score, judge=False).degenerate
 
 
-def _asks_language(score: ItemScore) -> bool:
+def _form(score: ItemScore, *, judge: bool) -> Form:
+    """The form of a response to an item, as far as its instructions let it be judged."""
+    return form_of(
+        score.prompt,
+        score.response,
+        score.stop,
+        judge=judge and not _asks(score, ASKS_FOR_LANGUAGE),
+        repeats=_asks(score, ASKS_FOR_ECHO),
+    )
+
+
+def _asks(score: ItemScore, what: re.Pattern[str]) -> bool:
     told = score.details.get("instructions", ())
-    return any(entry["id"].startswith(ASKS_FOR_LANGUAGE) for entry in told)
+    return any(what.match(entry["id"]) for entry in told)
 
 
 def plain_forms(found: Mapping[str, FormSummary]) -> dict[str, Any]:

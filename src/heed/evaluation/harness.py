@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from heed.core.component import component
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 CUT = "choice whose question was cut from its beginning, to fit the student's window"
 """lm-eval does so, and warns only; with solved examples before it, these go first."""
+
+TIED = "question whose likeliest choices weigh exactly the same, of which the first is taken"
+"""Many of them (a student to whom all choices are one unknown word) make a score of their order."""
 
 
 @component
@@ -82,6 +86,9 @@ class Harness(Measured):
 
     def _mistakes(self) -> list[Mistake]:
         found = []
+        if not self.task.strip():
+            why = "without a name there is nothing to ask."
+            found.append(Mistake("task", repr(self.task), why, "Give a task of lm-eval."))
         if not self.take:
             why = "without a metric there is no score."
             found.append(Mistake("take", "nothing", why, "Give take=[acc]."))
@@ -150,7 +157,7 @@ class Harness(Measured):
         Args:
             name: Name of the task in its suite.
             loaded: The student, on its device.
-            events: Told how many questions were cut.
+            events: Told how many questions were cut, and how many have no single likeliest choice.
 
         Raises:
             DataError: the data are missing, not those of the commit, or malformed.
@@ -160,7 +167,7 @@ class Harness(Measured):
 
         tasks = load_tasks(self.asked)
         bar = _Bar(name, sum(len(task.task_docs) for task in tasks.values()))
-        with quietly(), own_randomness(), loaded.evaluating():
+        with quietly(), own_randomness(), loaded.evaluating(), np.errstate(all="ignore"):
             model = asker(loaded, self.batch_size, bar)
             told = simple_evaluate(
                 model=model,
@@ -175,10 +182,12 @@ class Harness(Measured):
         bar.end()
         if model.cut:
             events[f"{name}: {CUT}"] += model.cut
+        samples = [(leaf, sample) for leaf in tasks for sample in told["samples"][leaf]]
+        if tied := sum(_tied(tasks[leaf], sample) for leaf, sample in samples):
+            events[f"{name}: {TIED}"] += tied
         return [
             self._score(name, _key(leaf, sample["doc_id"], tasks), tasks[leaf], sample)
-            for leaf in tasks
-            for sample in told["samples"][leaf]
+            for leaf, sample in samples
         ]
 
     def _score(self, name: str, key: str, task: Any, sample: Mapping[str, Any]) -> ItemScore:
@@ -201,6 +210,12 @@ class Harness(Measured):
         if len(parts) < 2:
             return []
         return [_stratum(task, own, self.take, level) for task, own in parts.items()]
+
+
+def _tied(task: Any, sample: Mapping[str, Any]) -> bool:
+    """Whether the likeliest choice is not one, where the likeliest is taken."""
+    weights = [weight for weight, _ in sample["filtered_resps"]]
+    return task.config.process_results is None and weights.count(max(weights)) > 1
 
 
 def _refuse_weightless(

@@ -5,6 +5,7 @@ Nothing of a dataset's own code is run: `datasets` no longer can.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,20 +69,53 @@ class Asked:
 
 
 def check_data(asked: Asked, leaf: str, task: Any) -> None:
-    """Refuse data of another commit, and questions whose right answer is no choice of theirs."""
+    """Refuse what would end in a number that means nothing, or in the middle of a scoring.
+
+    Raises:
+        DataError: data of another commit; too few solved examples, or some that are asked too; a
+            question with an empty choice, or whose right answer is no choice of its own.
+    """
+    solved = (task.fewshot_docs() or ()) if asked.num_fewshot else ()
+    where = (asked.file or f"lm-eval's {leaf}").replace(SUBTASK, leaf)
+    if len(solved) < asked.num_fewshot:
+        raise DataError(
+            f"{(asked.fewshot_file or where).replace(SUBTASK, leaf)}: {asked.num_fewshot} solved examples are to stand before each question, and "
+            f"there are {len(solved)}. Give more rows, or a smaller num_fewshot."
+        )
     if asked.file is None:
         _check_commit(asked, leaf, task.dataset)
         return
-    for place, doc in enumerate(task.task_docs, start=1):
-        task.doc_to_text(doc)
-        choices, right = task.doc_to_choice(doc), task.doc_to_target(doc)
+    questions = _checked(where, task, task.task_docs)
+    shown = _checked((asked.fewshot_file or "").replace(SUBTASK, leaf), task, solved)
+    if both := questions.keys() & shown.keys():
+        place = min(questions[question] for question in both)
+        raise DataError(
+            f"{where}: {len(both)} of its questions stand among the solved examples too, question "
+            f"{place} for one, so their answers could be read there. Give other solved examples."
+        )
+
+
+def _checked(where: str, task: Any, docs: Iterable[Mapping[str, Any]]) -> dict[Any, int]:
+    """Questions with their choices -> the place of each row, once every row was found fit."""
+    found = {}
+    for place, doc in enumerate(docs, start=1):
+        text, choices = task.doc_to_text(doc), task.doc_to_choice(doc)
+        right = text if task.multiple_input else task.doc_to_target(doc)
         places = right if isinstance(right, list) else [right]
-        if any(isinstance(p, int) and not 0 <= p < len(choices) for p in places):
+        if not all(p in choices if isinstance(p, str) else 0 <= p < len(choices) for p in places):
             raise DataError(
-                f"{asked.file.replace(SUBTASK, leaf)}: question {place} has {len(choices)} "
-                f"choices, and the right one is said to be number {right}, counted from 0. It "
-                f"could only be answered wrongly. Correct the row."
+                f"{where}: question {place} has {len(choices)} choices, and the right one is said "
+                f"to be {'' if isinstance(right, str) else 'number '}{right!r:.60}, which is none "
+                f"of them (numbers count from 0). It could only be answered wrongly. Correct the "
+                f"row."
             )
+        if not all(map(str.strip, choices)):
+            raise DataError(
+                f"{where}: question {place} has a choice without text. Such a choice has no length "
+                f"to weigh it by, and is no answer. Correct the row."
+            )
+        found[text, tuple(choices)] = place
+    return found
 
 
 def _check_commit(asked: Asked, leaf: str, splits: Any) -> None:

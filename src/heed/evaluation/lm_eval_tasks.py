@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def manager_of(task: str) -> Any:
     from lm_eval.tasks import TaskManager
 
     home = Path(lm_eval.tasks.__file__).parent
-    for file in sorted(home.rglob(f"*{task}.yaml")):
+    for file in sorted(home.rglob(f"*{escape(task)}.yaml")):
         near = TaskManager(include_defaults=False, include_path=file.parent)
         with contextlib.suppress(KeyError):
             leaves_of(near.task_index, task)

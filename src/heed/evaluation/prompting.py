@@ -147,7 +147,10 @@ class InContext(Prompting):
             DataError: there is no such file, or it is no such prompt.
         """
         why = "so the instruction would be asked without its examples"
-        action = "Give prompting.path=<file> with blocks of '# Query:' and '# Answer:'"
+        action = (
+            "Give suite.prompting.path=<file> (of the prompting beside it: suite.also.path) with "
+            "blocks of '# Query:' and '# Answer:'"
+        )
         try:
             text = Path(self.path).read_text(encoding="utf-8").rstrip()
         except (OSError, ValueError) as error:

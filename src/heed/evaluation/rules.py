@@ -94,7 +94,7 @@ def registry(rules: RulesName = "ifeval") -> Mapping[str, Any]:
         ):
             found = importlib.import_module(chosen.module)
             _set(chosen)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, OSError) as error:
         raise DataError(
             f"The verifiers of rules={rules} are installed and cannot be imported ({error}), so no "
             f"response can be scored. Install them with what they need: {chosen.install}"

@@ -48,6 +48,17 @@ class Backend(ABC):
             DataError: a prompt without any token.
         """
 
+    def told(self, loaded: Loaded, answers: int) -> dict[str, int]:
+        """What is to be known of answers of this student: name -> count; nothing unless it says.
+
+        Unlike the events of `answers` it is told of those too that an interrupted scoring kept.
+
+        Args:
+            loaded: The student.
+            answers: How many are scored.
+        """
+        return {}
+
     @abstractmethod
     def settings(self, loaded: Loaded) -> dict[str, Any]:
         """What of the backend may change a text of this student; part of the fingerprint."""
@@ -72,15 +83,9 @@ class HeedBackend(Backend):
         events: Counter[str],
         last_line: str | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """In float32 the texts are those of one prompt at a time, but for ties within rounding.
-
-        In shorter types a near tie may hang on what is decoded beside it; such answers are told.
-        """
+        """In float32 the texts are those of one prompt at a time, but for ties within rounding."""
         from heed.models.generate import generate
 
-        kind = str(loaded.model.dtype).removeprefix("torch.")
-        if kind != "float32" and prompts:
-            events[f"answers in {kind}, where a near tie may hang on the batch"] += len(prompts)
         return generate(
             loaded,
             prompts,
@@ -89,6 +94,13 @@ class HeedBackend(Backend):
             max_rows=self.rows,
             last_line=last_line,
         )
+
+    def told(self, loaded: Loaded, answers: int) -> dict[str, int]:
+        """In shorter types than float32 a near tie may hang on what is decoded beside it."""
+        kind = str(loaded.model.dtype).removeprefix("torch.")
+        if kind == "float32" or not answers:
+            return {}
+        return {f"answers in {kind}, where a near tie may hang on the batch": answers}
 
     def settings(self, loaded: Loaded) -> dict[str, Any]:
         """Nothing else: the rest is memory and speed."""

@@ -109,8 +109,10 @@ def _common(kept: Kept, suite: Suite) -> dict[str, Any]:
 
 def _form_of_best(controls: Mapping[str, Any] | None) -> dict[str, Any]:
     """The form of the best input-blind control's answers, under its name."""
-    rows = controls["rows"] if controls else []
-    return {f"control {r['control']}": r["form"] for r in rows if r["control"] == controls["best"]}
+    if controls is None:
+        return {}
+    best = controls["best"]
+    return {f"control {best}": r["form"] for r in controls["rows"] if r["control"] == best}
 
 
 def controls_of(before: Kept, after: Kept) -> dict[str, Any] | None:

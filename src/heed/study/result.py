@@ -60,6 +60,7 @@ def result_of(
             data_note(cell.teacher.name, fit),
             *overlap_notes(fit, cell.suite),
             *rate_notes(cell, fit["optimiser_steps"]),
+            *code_notes(before.directory, after.directory),
         ],
         "fit": fit,
         "code": manifest()["code"],
@@ -100,4 +101,21 @@ def rate_notes(cell: Cell, steps: int) -> list[str]:
     return [
         f"the learning rate never reached its peak: lr.warmup_steps is {cell.lr.warmup_steps}, and "
         f"there were {steps} optimiser steps"
+    ]
+
+
+def code_notes(before: Path, after: Path) -> list[str]:
+    """A line if base and tuned student were scored by two states of this code.
+
+    Args:
+        before: Directory of the scores before tuning, which earlier runs may have made.
+        after: That of the scores after.
+    """
+    one, two = (read_json(scores / "manifest.json")["code"] for scores in (before, after))
+    if one == two:
+        return []
+    return [
+        f"before was scored by heed's code {one} and after by {two}: if scoring changed between "
+        f"the two, the delta holds that too. To score both again, move {before.name} and "
+        f"{after.name} out of the way and give this command again"
     ]

@@ -24,6 +24,7 @@ from heed.study.result import result_of, show_result
 from heed.study.runs import TrainedRun, read_run, run_lock
 from heed.study.scores import (
     SAY,
+    Kept,
     kept_scores,
     refuse_other_suite,
     say_other_code,
@@ -35,6 +36,7 @@ from heed.study.steps import not_kept
 from heed.study.subjects import Tuned
 
 if TYPE_CHECKING:
+    from heed.evaluation.suite import Suite
     from heed.training.fit import Surroundings
 
 SUMMARY = ("before", "after", "delta", "low", "high", "verdict")
@@ -60,8 +62,9 @@ def run_cell(cell: Cell) -> None:
                 result = _mirrored(cell, directory)
                 write_json(result_file, result)
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
-            record(cell.root, "failed", cell.names | {"reason": reason})
+            if not (result_file.is_file() and _entered(cell)):
+                reason = f"{type(error).__name__}: {error}"
+                record(cell.root, "failed", cell.names | {"reason": reason})
             raise
         _keep(cell, result)
     if lacking := not_kept(directory, cell.callbacks):
@@ -114,6 +117,13 @@ def _keep(cell: Cell, result: dict[str, Any]) -> None:
         record(cell.root, "done", result)
 
 
+def _entered(cell: Cell) -> bool:
+    """Whether the ledger has a result of this cell; it holds if what more was wanted fails."""
+    names = cell.names
+    entry = latest(cell.root).get((names["run"], names["suite"]))
+    return entry is not None and entry["event"] == "done"
+
+
 def surroundings(cell: Cell) -> Surroundings:
     """The part of a cell that does not decide its result."""
     from heed.training.fit import Surroundings
@@ -128,6 +138,9 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     around = surroundings(cell)
     base = Untuned(cell.model, around, cell.root)
     before = with_controls(base, scores_of(base, cell.suite), cell.suite, cell.root)
+    other = suite_beside(cell.suite)
+    # before tuning, so that prompts that do not fit are told of in time
+    before_beside = None if other is None else scores_of(base, other)
     if not (directory / "manifest.json").is_file():
         _fit(cell, directory)
     tuned = Tuned(read_run(directory), cell.trainer.device)
@@ -136,20 +149,18 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     after = with_controls(tuned, after, cell.suite, cell.root)
     refuse_unequal(before.fingerprint, after.fingerprint)
     deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
-    also = _beside(cell, base, tuned, deltas)
+    also = _beside(other, before_beside, tuned, deltas)
     result = result_of(cell, deltas, before, after, also)
     why = [] if also else [why_not_beside(cell.suite)]
     return result | {"notes": [*result["notes"], *why]}
 
 
 def _beside(
-    cell: Cell, base: Untuned, tuned: Tuned, declared: Sequence[Delta]
+    suite: Suite | None, before: Kept | None, tuned: Tuned, declared: Sequence[Delta]
 ) -> dict[str, Any] | None:
     """Both students under the suite's second prompting; the caller holds the lock of the run."""
-    suite = suite_beside(cell.suite)
-    if suite is None:
+    if suite is None or before is None:
         return None
-    before = scores_of(base, suite)
     refuse_other_base(before.directory, tuned.run)
     return scored_beside(suite, before, kept_scores(tuned, suite), declared)
 
