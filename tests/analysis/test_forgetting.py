@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from heed.analysis.analysis import Analysis
 from heed.analysis.curves import curves
 from heed.analysis.forgetting import Forgetting, curves_of, said_of, too_coarse
+from heed.analysis.forgetting_page import SHOWN, About, forgetting_page
 from heed.analysis.page import page, picture
 from heed.core.files import read_json, read_jsonl
 from heed.core.stats import compare_paired
@@ -176,6 +177,19 @@ def test_the_page_shows_lost_items_and_events_and_no_markup_of_others(made):
 def test_a_run_without_kept_steps_says_how_to_keep_some(tmp_path):
     Forgetting().make(Run(made=((0, 0, 2.0), (4, 30, 3.0))), tmp_path)
     assert "callbacks.keep.steps" in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_says_how_many_lost_items_it_leaves_to_the_file_and_what_is_in_doubt():
+    lost = [score(i, False, 2.0) for i in range(SHOWN + 3)]
+    about = About("t", 0.95, {}, {}, "few & <far>")
+    text = forgetting_page(about, found_in(Run()), b"png", lost)
+    assert f"wrong at the end: {SHOWN + 3}" in text
+    assert "3 more are in items.jsonl." in text
+    assert text.count("<code>k") == SHOWN
+    assert "few &amp; &lt;far&gt;" in text
+    plain = forgetting_page(About("t", 0.95, {}, {}), found_in(Run()), b"png", lost[:SHOWN])
+    assert 'class="warning"' not in plain
+    assert "more are in items.jsonl" not in plain
 
 
 def test_the_same_curves_are_the_same_picture():

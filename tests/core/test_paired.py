@@ -165,3 +165,24 @@ def test_what_is_no_p_value_is_refused(p: float):
 )
 def test_the_same_is_what_lies_within_the_margin_as_a_whole(low: float, high: float, inside: bool):
     assert equivalent(low, high, 0.02) is inside
+
+
+def test_of_few_amounts_the_interval_is_as_wide_as_students_t_asks():
+    draw, ones, ratios = np.random.default_rng(0), np.ones(10), []
+    for seed in range(60):
+        before = draw.random(10)
+        change = 1 + draw.normal(0, 0.3, 10)
+        found = compare_paired((before, ones), (before + change, ones), **QUICK | {"seed": seed})
+        half = 2.262 * change.std(ddof=1) / np.sqrt(10)  # t of 9 degrees of freedom
+        ratios.append((found.interval.high - found.interval.low) / 2 / half)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.07)  # 0.82 without
+
+
+@given(st.integers(2, 40), st.floats(0, 1), st.integers(0, 99))
+def test_of_amounts_too_the_interval_and_the_p_value_agree(n: int, shift: float, seed: int):
+    draw, ones = np.random.default_rng(seed), np.ones(n)
+    before, after = draw.random(n), draw.random(n) + shift
+    found = compare_paired((before, ones), (after, ones), **QUICK)
+    sure = found.interval.low > 0 or found.interval.high < 0
+    assert sure == (found.p < 0.05)
+    assert found.interval.low <= found.interval.value <= found.interval.high

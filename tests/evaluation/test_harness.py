@@ -252,7 +252,7 @@ def test_bad_solved_examples_are_named_before_anything_is_asked(rows, said, harn
 
 def test_choices_that_weigh_the_same_are_counted(harness_of, loaded):
     task = harness_of("arc_easy", count=3)
-    same = arc(0) | {"choices": {"text": ["a sea"] * 3, "label": ["A", "B", "C"]}}
+    same = arc(0) | {"choices": {"text": ["a sea"] * 2, "label": ["A", "B"]}}
     written(Path(task.file), [arc(1), same, arc(2), same])
     events: Counter[str] = Counter()
     assert [score.metrics["acc"].num for score in task.measure("local", loaded, events)][1] == 1

@@ -199,7 +199,7 @@ def test_a_finished_cell_stays_done_if_the_prompting_beside_it_cannot_be_added(
     file = cell.directory / "scores/play/result.json"
     was, key = file.read_bytes(), (cell.names["run"], cell.names["suite"])
     gone = replace(cell.suite, also=InContext(path=str(tmp_path / "nothing")))  # type: ignore[type-var]
-    with pytest.raises(DataError, match="suite.also.path"):
+    with pytest.raises(DataError, match=r"suite\.also\.path"):
         run_cell.run_cell(replace(cell, suite=gone))  # type: ignore[type-var]
     assert latest(tmp_path)[key]["event"] == "done"
     assert file.read_bytes() == was

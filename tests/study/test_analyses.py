@@ -40,7 +40,7 @@ class Told(Analysis):
         if self.word == "fail":
             raise RunError("no more")
         found = {
-            "steps": [step for step, _ in studied.steps()],
+            "steps": [] if self.word == "alone" else [step for step, _ in studied.steps()],
             "items": len(studied.items),
             "cap": studied.max_new_tokens,
             "facts": dict(studied.facts),
@@ -148,6 +148,15 @@ def test_another_analysis_suite_or_training_has_another_place(copied: StudiedRun
         ]
     ]  # fmt: skip
     assert len(set(places)) == 4
+
+
+@pytest.mark.slow
+def test_a_kept_step_that_is_gone_stops_only_what_needs_it(copied: StudiedRun):
+    fit = {**copied.of.manifest["fit"], "kept_steps": [1]}
+    lacking = replace(copied, of=replace(copied.of, manifest={**copied.of.manifest, "fit": fit}))
+    with pytest.raises(RunError, match="is gone"):
+        analyse(Told(word="one"), lacking)
+    assert analyse(Told(word="alone"), lacking)[1] == ["alone [bold]"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from tiny import cell
 from heed.core.errors import RunError
 from heed.core.files import write_yaml
 from heed.study.runs import TrainedRun, read_run
-from heed.study.steps import KeptStep, kept_steps, last_step, not_kept
+from heed.study.steps import KeptStep, kept_steps, last_step, not_kept, recorded_steps
 from heed.training.callbacks import KeepSteps, step_directory
 
 
@@ -37,6 +37,7 @@ def test_a_kept_step_that_is_gone_is_said_so(run: TrainedRun):
     step_directory(run.directory, 9).rmdir()
     with pytest.raises(RunError, match=r"at step 9, but .*model is gone"):
         kept_steps(run)
+    assert recorded_steps(run) == [2, 9]
 
 
 def test_a_run_of_before_kept_none(tmp_path: Path):

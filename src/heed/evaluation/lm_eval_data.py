@@ -77,16 +77,17 @@ def check_data(asked: Asked, leaf: str, task: Any) -> None:
     """
     solved = (task.fewshot_docs() or ()) if asked.num_fewshot else ()
     where = (asked.file or f"lm-eval's {leaf}").replace(SUBTASK, leaf)
+    examples = (asked.fewshot_file or "").replace(SUBTASK, leaf)
     if len(solved) < asked.num_fewshot:
         raise DataError(
-            f"{(asked.fewshot_file or where).replace(SUBTASK, leaf)}: {asked.num_fewshot} solved examples are to stand before each question, and "
-            f"there are {len(solved)}. Give more rows, or a smaller num_fewshot."
+            f"{examples or where}: {asked.num_fewshot} solved examples are to stand before each "
+            f"question, and there are {len(solved)}. Give more rows, or a smaller num_fewshot."
         )
     if asked.file is None:
         _check_commit(asked, leaf, task.dataset)
         return
     questions = _checked(where, task, task.task_docs)
-    shown = _checked((asked.fewshot_file or "").replace(SUBTASK, leaf), task, solved)
+    shown = _checked(examples, task, solved)
     if both := questions.keys() & shown.keys():
         place = min(questions[question] for question in both)
         raise DataError(

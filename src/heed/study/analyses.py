@@ -20,7 +20,7 @@ from heed.study.bases import Untuned
 from heed.study.run_cell import refuse_other_base
 from heed.study.runs import TrainedRun, run_lock
 from heed.study.scores import SAY, Kept, kept_scores, say_other_code, say_waiting, scores_of
-from heed.study.steps import KeptStep, kept_steps, last_step
+from heed.study.steps import KeptStep, kept_steps, last_step, recorded_steps
 from heed.study.subjects import Tuned
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def analyse(analysis: Analysis, studied: StudiedRun) -> tuple[Path, list[str]]:
         "suite": studied.suite,
         "versions": versions(),
         "trained": run.manifest["time"],
-        "steps": kept_steps(run),
+        "steps": recorded_steps(run),
     }
     name = f"{analysis.name}--{short_hash(decides)}"
     directory = run.directory / "analysis" / name

@@ -26,13 +26,18 @@ def last_step(run: TrainedRun) -> int:
     return int(_fitted(run, "optimiser_steps"))
 
 
+def recorded_steps(run: TrainedRun) -> list[int]:
+    """The steps before the last that a run kept, whether or not they are still there."""
+    return [int(step) for step in _fitted(run, "kept_steps", [])]
+
+
 def kept_steps(run: TrainedRun) -> list[int]:
     """The steps before the last at which a run's student was written, in order.
 
     Raises:
         RunError: the manifest does not say, or names a step whose student is gone.
     """
-    steps = [int(step) for step in _fitted(run, "kept_steps", [])]
+    steps = recorded_steps(run)
     for step in steps:
         where = step_directory(run.directory, step)
         if not where.is_dir():
