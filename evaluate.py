@@ -1,4 +1,4 @@
-"""One suite over one subject: an untuned student, a run, a file of responses, a control; a chat; or more.
+"""One suite over one subject: a student, a run, responses, a control; two compared; a chat.
 
 python evaluate.py model=nano suite=play
 python evaluate.py run=<id, name or directory> suite=ifeval

@@ -39,7 +39,7 @@ class Said(NamedTuple):
 
 
 def answers(
-    tuned: Loaded, items: Sequence[Item], told: Callable[[int, int], None], **engine: int
+    tuned: Loaded, items: Sequence[Item], told: Callable[[int, int], None], **engine: Any
 ) -> list[Said]:
     """Greedy responses of the tuned student under its own template.
 
