@@ -1,8 +1,10 @@
 """Win rates: the published ones from the published judgements, to the precision of the table."""
 
 import csv
-import json
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,6 @@ from hypothesis import strategies as st
 
 from heed.data.tables import open_text
 from heed.evaluation import win_rates as module
-from heed.evaluation.judge import outputs_of, read_preferences
 from heed.evaluation.win_rates import (
     BASELINE,
     INSTRUCTIONS,
@@ -99,7 +100,7 @@ def test_the_length_controlled_rate_is_skipped_where_it_is_not_defined():
 def test_without_alpaca_eval_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     said = length_controlled([], BASELINE, INSTRUCTIONS)
-    assert "not installed (pip install 'heed[judge]')" in said
+    assert "not installed (pip install -e '.[judge]')" in said
 
 
 def test_a_failure_of_alpaca_eval_is_told_and_no_number(monkeypatch):
@@ -112,34 +113,24 @@ def test_a_failure_of_alpaca_eval_is_told_and_no_number(monkeypatch):
     assert "skipped: alpaca_eval failed (OSError: no such file on the hub)" in said
 
 
-@pytest.mark.shared
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_alpaca_eval_s_own_model_is_fed_with_the_judgements(folder: Path, tmp_path, monkeypatch):
-    """With made-up difficulties: those of AlpacaEval are on the hub."""
-    glm = pytest.importorskip("alpaca_eval.metrics.glm_winrate")
-    rows = ["model,index,preference,std_delta_len,instruction_difficulty,not_gamed_baseline"]
-    for preference, longer in ((0.3, 1.0), (0.7, -1.0)):
-        rows += [
-            f"x,{i},{preference},{longer},{(i % 7 - 3) / 2},False" for i in range(INSTRUCTIONS)
-        ]
-    (tmp_path / "df_gamed.csv").write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(glm, "hf_hub_download", lambda **_: str(tmp_path / "df_gamed.csv"))
-    outputs = folder / "outputs"
-    asked = [json.loads(line)["instruction"] for line in
-             open_text(folder / "instructions.jsonl.gz").splitlines()]  # fmt: skip
-    reference = outputs_of(outputs / f"{BASELINE}.jsonl.gz")
-    columns = read_preferences(folder / "ae2_preference_matrix.csv.gz", "0 to 1")
+def test_alpaca_eval_is_given_each_judgement_once_and_its_number_is_told(monkeypatch):
+    """A stand-in for its package, whose difficulties are on the hub; preferences are 1 to 2."""
+    seen: list[dict[str, Any]] = []
 
-    def rate(model: str) -> float:
-        said = outputs_of(outputs / f"{model}.jsonl.gz")
-        judged = [
-            Judged(i, preference, reference[text], said[text])
-            for i, text in enumerate(asked)
-            if (preference := columns[model][str(i)]) is not None
-        ]
-        line = length_controlled(judged, BASELINE, INSTRUCTIONS)
-        return float(line.removeprefix("length-controlled win rate ").split(" %")[0])
+    def fit(rows: list[dict[str, Any]], save_weights_dir: None) -> dict[str, float]:
+        seen.extend(rows)
+        return {"length_controlled_winrate": 12.345, "lc_standard_error": 0.5}
 
-    assert rate("alpaca-7b") > win_rates(list(columns["alpaca-7b"].values())).win_rate
-    assert rate("gpt-3.5-turbo-1106") > rate("gemma-2b-it")
+    package = ModuleType("alpaca_eval.metrics")
+    package.get_length_controlled_winrate = fit
+    monkeypatch.setitem(sys.modules, "alpaca_eval", ModuleType("alpaca_eval"))
+    monkeypatch.setitem(sys.modules, "alpaca_eval.metrics", package)
+    monkeypatch.setattr(module, "find_spec", lambda _: True)
+    judged = [Judged(3, 0.25, "theirs", "ours"), Judged(5, 1.0, "a", "b")]
+    said = length_controlled(judged, BASELINE, INSTRUCTIONS)
+    assert said.startswith("length-controlled win rate 12.3")
+    assert "(standard error 0.50)" in said
+    assert "from 2 judgements" in said
+    found = [(r["index"], r["preference"], r["output_1"], r["output_2"]) for r in seen]
+    assert found == [(3, 1.25, "theirs", "ours"), (5, 2.0, "a", "b")]
+    assert {(r["generator_1"], r["generator_2"]) for r in seen} == {(BASELINE, "model")}

@@ -122,7 +122,7 @@ def length_controlled(judged: Sequence[Judged], baseline: str, items: int) -> st
         known = f"AlpacaEval's {INSTRUCTIONS} instructions against {BASELINE}"
         return f"{name} skipped: it is defined for {known}, and this is {items} against {baseline}."
     if find_spec("alpaca_eval") is None:
-        return f"{name} skipped: alpaca_eval is not installed (pip install 'heed[judge]')."
+        return f"{name} skipped: alpaca_eval is not installed (pip install -e '.[judge]')."
     try:
         found = _fitted(judged, baseline)
     except FAILURES as error:

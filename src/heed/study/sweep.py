@@ -87,7 +87,7 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
         "flags",
     )
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "interval")
     done = [known[c.key] for c in cells if c.key in known and known[c.key]["event"] == "done"]
     table.caption = holm_line([row_of(entry) for entry in done])
     for entry in done:
