@@ -121,6 +121,16 @@ def test_two_that_were_made_alike_bring_no_warning():
     assert comparison_page(comparison()).count('class="warning"') == 2
 
 
+def test_the_flags_of_a_side_stand_on_the_page_and_in_the_terminal_as_text():
+    flagged = Side("two", "/b", {}, {}, [{"kind": "degenerate", "text": f"Loops. {HOSTILE}"}])
+    made = comparison(second=flagged)
+    assert f"B: Loops. {HOSTILE}" in Reader(comparison_page(made)).text
+    assert "<script>" not in comparison_page(made)
+    console = Console(width=110, file=io.StringIO(), highlight=False)
+    show_comparison(console, made)
+    assert "⚑ B: Loops. <script>" in console.file.getvalue()
+
+
 def test_the_terminal_shows_the_table_within_its_width():
     console = Console(width=110, file=io.StringIO(), highlight=False)
     show_comparison(console, comparison())

@@ -270,6 +270,33 @@ def test_a_missing_key_is_named_before_anything_is_sent(server, tmp_path, monkey
     assert "authorization" not in {name.lower() for name in server.asked[0][1]}
 
 
+@pytest.mark.parametrize("length", range(270, 302))
+def test_no_part_of_a_key_is_left_where_a_long_error_is_cut(server, tmp_path, length):
+    server.script = [(401, "x" * length + KEY)]
+    with pytest.raises(RunError) as caught:
+        judge(server.url, tmp_path).judge(PAIR)
+    assert "sk-" not in str(caught.value)
+
+
+def test_a_key_that_the_judge_repeats_is_not_kept(server, tmp_path):
+    server.script = [(200, reply(f"I see {KEY}\n1", model=KEY))]
+    one = judge(server.url, tmp_path)
+    found = one.judge(PAIR)
+    assert found.preference is not None
+    assert KEY not in one.journal_file.read_text() + repr(found)
+
+
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-é", "sk one", "sk-\x7f"])
+def test_a_key_that_no_header_may_hold_is_refused_and_not_shown(
+    server, tmp_path, monkeypatch, waits, key
+):
+    monkeypatch.setenv("THE_KEY", key)
+    with pytest.raises(RunError, match="THE_KEY holds spaces, line ends") as caught:
+        judge(server.url, tmp_path).judge(PAIR)
+    assert "sk" not in str(caught.value).partition("asked")[0]
+    assert not server.asked
+
+
 def test_what_decides_a_judgement_is_in_the_identity_and_nothing_else(tmp_path):
     one = judge("http://x/v1", tmp_path)
     for change in ({"order": "both"}, {"seed": 1}, {"question": QUESTION + "."}, {"model": "x"}):
@@ -284,6 +311,12 @@ def test_what_decides_a_judgement_is_in_the_identity_and_nothing_else(tmp_path):
     [
         ({"base_url": "ftp://x/v1"}, "base_url"),
         ({"base_url": f"https://me:{KEY}@x/v1"}, "base_url"),
+        ({"base_url": f"https://x/v1?api-key={KEY}"}, "base_url"),
+        ({"base_url": f"https://x/v1#{KEY}"}, "base_url"),
+        ({"base_url": "http://[x/v1"}, "base_url"),
+        ({"base_url": "http://x:port/v1"}, "base_url"),
+        ({"key_variable": KEY}, "key_variable"),
+        ({"arguments": {"api_key": KEY}}, "arguments"),
         ({"question": "{first} or {second}?"}, "question"),
         ({"arguments": {"stream": True}}, "arguments"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from heed.core.component import component
-from heed.core.errors import DataError
+from heed.core.errors import DataError, RunError
 from heed.core.types import Answer, Ratio
 from heed.evaluation.judge import UNREAD, Judge, Judgement, Pairwise
 from heed.evaluation.judged import LOST, JudgedPairs
@@ -75,6 +75,13 @@ def test_what_cannot_be_read_is_counted_and_in_no_rate(tmp_path):
     assert suite.events(found)[UNREAD] == 2
     assert suite.notes(found)[0].startswith("judged: length-controlled win rate skipped")
     assert suite.in_text() is None  # no control is sent to a judge that is paid
+
+
+def test_where_nothing_was_judged_the_reason_is_told(tmp_path):
+    made = task(tmp_path)
+    with pytest.raises(RunError, match=rf"1 of 4 responses .*3 times: {UNREAD}.*no win rate"):
+        made.notes(scores(made, "longer", "?", "?", "?"))
+    assert made.notes(scores(made, "longer", "x", "?", "?"))
 
 
 def test_no_response_is_lost_without_asking(tmp_path):

@@ -153,6 +153,50 @@ def test_scores_of_another_suite_are_refused_with_the_first_difference(poor, goo
         compared(summary["a"]["directory"], good, *words)
 
 
+LOOP = '"no no no" ' * 40
+"""Follows every instruction of `ROWS`, and says nothing."""
+
+
+def test_a_side_whose_answers_loop_is_flagged_on_the_page_and_in_the_terminal(
+    poor, asked, tmp_path, capsys
+):
+    better = said(tmp_path / "loops.jsonl", lambda i: LOOP)
+    made = compared(poor, better, *asked)
+    summary, out = read_json(made / "summary.json"), " ".join(capsys.readouterr().out.split())
+    assert "B is better" in out
+    assert [flag["kind"] for flag in summary["b"]["flags"]] == ["degenerate"]
+    assert [flag["kind"] for flag in summary["a"]["flags"]] == ["controls"]
+    assert summary["form"]["tasks"]["ifeval"]["B"]["counts"]["loop"] == 30
+    for text in (out, (made / "report.html").read_text()):
+        assert "⚑" in text
+        assert "B: This model is degenerate on ifeval: 30 of 30 answers" in text
+        assert "A: This model does not surely beat the control" in text
+
+
+def test_recorded_scores_without_a_record_of_controls_and_form_are_flagged_too(
+    poor, asked, tmp_path
+):
+    loops = said(tmp_path / "loops.jsonl", lambda i: LOOP)
+    first = read_json(compared(poor, loops, *asked) / "summary.json")
+    kept = Path(first["b"]["directory"])
+    for name in ("form.json", "controls.json"):
+        (kept / name).unlink()
+    shutil.rmtree(tmp_path / "out/comparisons")
+    again = read_json(compared(poor, kept, *asked) / "summary.json")
+    texts = [flag["text"] for flag in again["b"]["flags"]]
+    assert "not recorded" in texts[0]
+    assert "degenerate on ifeval: 30 of 30" in texts[1]
+    assert not (kept / "form.json").exists()  # nothing is written into what is only read
+
+
+@pytest.mark.parametrize(("name", "text"), [("form.json", "{"), ("controls.json", "[1]")])
+def test_a_damaged_record_of_controls_or_form_is_named(name, text, poor, good, asked):
+    kept = Path(read_json(compared(poor, good, *asked) / "summary.json")["a"]["directory"])
+    (kept / name).write_text(text)
+    with pytest.raises(RunError, match=name):
+        compared(kept, good, *asked)
+
+
 def test_a_side_that_is_not_there_is_named(good, asked):
     with pytest.raises(RunError, match="There is no run 'nowhere'"):
         compared("nowhere", good, *asked)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.analysis.beside import flag_texts
 from heed.analysis.deltas import signed
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.page import page
 from heed.analysis.paired import Flips, Pair, change_of
+from heed.analysis.sections import flags_box, form_section
 from heed.core.files import write_text
 from heed.core.types import Delta, ItemScore, StratumDelta
 
@@ -51,12 +53,14 @@ class Side:
         directory: Where its scores are.
         facts: Label -> text: what it is and how it was made.
         events: Everything out of the ordinary in its scores -> how often.
+        flags: `kind` and `text` of what a reader of its scores must know.
     """
 
     title: str
     directory: str
     facts: Mapping[str, str]
     events: Mapping[str, int]
+    flags: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Comparison:
         changes: The items that change most.
         unlike: Setting -> what it is for A and for B, where the two were not made alike.
         left_out: What was left out of the pairs -> how often.
+        form: The form of the answers of A and B (`heed.evaluation.form.form_record`).
     """
 
     suite: str
@@ -90,6 +95,13 @@ class Comparison:
     changes: Sequence[Pair]
     unlike: Mapping[str, tuple[str, str]]
     left_out: Mapping[str, int]
+    form: Mapping[str, Any] | None = None
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of both sides as sentences, each with the name of its side."""
+        sides = (("A", self.first), ("B", self.second))
+        return [f"{name}: {text}" for name, side in sides for text in flag_texts(side.flags)]
 
 
 def write_comparison_page(path: Path, comparison: Comparison) -> Path:
@@ -106,10 +118,12 @@ def comparison_page(comparison: Comparison) -> str:
         tag("p", tag("span", "A ", class_="label"), comparison.first.title),
         tag("p", tag("span", "B ", class_="label"), comparison.second.title),
         _answer(comparison),
+        flags_box(comparison.flags),
         _warnings(comparison),
         _metrics(comparison),
         _flips(comparison),
         _types(comparison),
+        form_section(comparison.form),
         _changes(comparison),
         _facts(comparison),
     ]

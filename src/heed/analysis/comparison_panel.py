@@ -26,6 +26,8 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     for name, side in (("A", comparison.first), ("B", comparison.second)):
         console.print(f"{name}: {visible(side.title)}", markup=False)
     console.print(metrics_table(comparison))
+    for text in comparison.flags:
+        console.print(Text(f"⚑ {visible(text)}", "yellow"))
     for metric, flips in comparison.flips.items():
         said = f"{metric}: {flips.gained} items better, {flips.lost} worse"
         console.print(f"{said}, {flips.both + flips.neither} as before", markup=False)

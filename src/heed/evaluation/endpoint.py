@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import NonNegativeInt, PositiveFloat
 
@@ -28,6 +27,15 @@ LONGEST_WAIT = 60.0
 
 AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """HTTP statuses after which another attempt may do."""
+
+PLAIN_ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[\w.~%/-]*)?")
+"""An address without a user, a password or a query, any of which may hold a key."""
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""What an environment variable may be called."""
+
+NOT_HERE = frozenset(("model", "messages", "stream", "api_key", "api-key", "key", "authorization"))
+"""What is no further field of a request: it stands elsewhere, or is a key."""
 
 REPLIES = {"1": 0.0, "2": 1.0, "tie": 0.5}
 """What a judge may reply -> preference for the response that stands second."""
@@ -78,17 +86,19 @@ class Endpoint(Judge):
 
     def __post_init__(self) -> None:
         found = []
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        if not PLAIN_ADDRESS.fullmatch(self.base_url):
             why = "this is no plain address of an endpoint; a key or password never stands in it."
             action = "Give https://<host>/v1, and the key in the variable that key_variable names."
-            shown = self.base_url.replace(parts.netloc, parts.hostname or "")
+            shown = f"{self.base_url.partition('://')[0]:.8}..."
             found.append(Mistake("base_url", shown, why, action))
+        if self.key_variable is not None and not VARIABLE.fullmatch(self.key_variable):
+            why = "this is no name of an environment variable; a key never stands in a command."
+            found.append(Mistake("key_variable", "...", why, "Give a name such as OPENAI_API_KEY."))
         if missing := [place for place in PLACES if f"{{{place}}}" not in self.question]:
             why = f"it does not show the judge {', '.join(missing)}."
             action = "Name {instruction}, {first} and {second} in it."
             found.append(Mistake("question", f"{self.question:.40}", why, action))
-        if taken := {"model", "messages", "stream"} & set(self.arguments):
+        if taken := NOT_HERE & {name.lower() for name in self.arguments}:
             why = f"{', '.join(sorted(taken))} is not given here."
             found.append(Mistake("arguments", ", ".join(self.arguments), why, "Leave it out."))
         if found:
@@ -183,14 +193,14 @@ class Endpoint(Judge):
             )
         except httpx.HTTPError as error:
             return _without(key, f"{type(error).__name__}: {error}"), True, 0.0
+        text = _without(key, said.text)  # before it is cut, so that no part of the key is left
         if said.status_code != 200:
-            why = _without(key, f"status {said.status_code}: {said.text:.300}")
+            why = f"status {said.status_code}: {text:.300}"
             return why, said.status_code in AGAIN, _asked_wait(said.headers.get("retry-after"))
         try:
-            return _content(said.json()), False, 0.0
+            return _content(json.loads(text)), False, 0.0
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            why = f"no chat completion ({type(error).__name__}): {said.text:.200}"
-            return _without(key, why), True, 0.0
+            return f"no chat completion ({type(error).__name__}): {text:.200}", True, 0.0
 
     @cached_property
     def _trusted(self) -> Any:
@@ -208,6 +218,12 @@ class Endpoint(Judge):
                 f"The environment variable {self.key_variable} is not set, so the judge "
                 f"{self.model} cannot be asked. Set it to the key, or give key_variable=null for "
                 f"an endpoint that wants none."
+            )
+        if not re.fullmatch(r"[!-~]+", key):  # else an error would quote it in another spelling
+            raise RunError(
+                f"The environment variable {self.key_variable} holds spaces, line ends or other "
+                f"signs that no key has, so the judge {self.model} cannot be asked. Set it to the "
+                f"key alone."
             )
         return key
 

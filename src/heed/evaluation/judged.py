@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from heed.core.component import component
-from heed.core.errors import DataError
+from heed.core.errors import DataError, RunError
 from heed.core.identity import Incidental, canonical, short_hash
 from heed.core.types import Answer, Item, ItemScore, Ratio
 from heed.data.tables import json_lines, need_file
@@ -95,7 +95,12 @@ class JudgedPairs(Task):
         return {what: times for what, times in found.items() if times}
 
     def notes(self, scores: Sequence[ItemScore]) -> list[str]:
-        """The length-controlled win rate, or why there is none."""
+        """The length-controlled win rate, or why there is none.
+
+        Raises:
+            RunError: too few responses have a judgement for any win rate.
+        """
+        _refuse_unjudged(scores)
         items = {item.key: item for item in self.items()}
         told = [
             Judged(
@@ -113,6 +118,20 @@ class JudgedPairs(Task):
         """Hash of the instructions, of the reference's responses, and of the judge."""
         rows = [[item.key, item.prompt, item.row["reference"]] for item in self.items()]
         return short_hash([rows, self.reference, canonical(self.judge)])
+
+
+def _refuse_unjudged(scores: Sequence[ItemScore]) -> None:
+    """Say why there is no win rate, where an interval would only find nothing to score."""
+    found = sum(score.metrics["win_rate"].den > 0 for score in scores)
+    why = Counter(s.details["missing"] for s in scores if "missing" in s.details)
+    if found < 2 and why:
+        told = "; ".join(f"{times} times: {what}" for what, times in why.items())
+        raise RunError(
+            f"{found} of {len(scores)} responses have a judgement ({told}), so there is no win "
+            f"rate. Recorded judgements are of the very texts that were judged: give the file of "
+            f"that model's responses, or choose a judge that can be asked. If one was asked, its "
+            f"replies have to end in 1, 2 or tie: they are in its journal."
+        )
 
 
 def _ratios(preference: float | None) -> dict[str, Ratio]:

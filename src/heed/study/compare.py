@@ -19,8 +19,10 @@ from heed.core.manifest import manifest
 from heed.core.types import ItemScore, Ratio
 from heed.evaluation.controls import CONTROLS
 from heed.evaluation.deltas import refuse_unequal, stratum_deltas
+from heed.evaluation.form import form_record
 from heed.evaluation.record import read_scores
 from heed.evaluation.suite import Suite
+from heed.study.controls import beside_of, with_controls
 from heed.study.scores import say_waiting, scores_of
 
 if TYPE_CHECKING:
@@ -45,12 +47,14 @@ class Scored:
         side: What is shown of it.
         scores: One per item.
         fingerprint: How they were made.
+        form: The form of its answers, task -> summary.
     """
 
     given: str
     side: Side
     scores: Sequence[ItemScore]
     fingerprint: Mapping[str, Any]
+    form: Mapping[str, Any]
 
 
 def compare(given: Sequence[str], command: Evaluation) -> None:
@@ -94,11 +98,13 @@ def scored(word: str, command: Evaluation, suite: Suite) -> Scored:
     from heed.study.evaluation import SUBJECTS, subject_of
 
     only: dict[str, Any] = dict.fromkeys(SUBJECTS) | {_kind(word): word}
-    kept = scores_of(subject_of(replace(command, **only)), suite)
+    subject = subject_of(replace(command, **only))
+    kept = with_controls(subject, scores_of(subject, suite), suite, command.root)
     sheet = kept.sheet
+    form, flags = beside_of(kept.directory, suite, sheet.items)
     title = sheet.title.removesuffix(f" on suite {suite.name}")
-    side = Side(title, str(kept.directory), sheet.facts, sheet.events)
-    return Scored(word, side, sheet.items, kept.fingerprint)
+    side = Side(title, str(kept.directory), sheet.facts, sheet.events, flags)
+    return Scored(word, side, sheet.items, kept.fingerprint, form)
 
 
 def recorded(word: str, suite: Suite) -> Scored:
@@ -129,8 +135,9 @@ def recorded(word: str, suite: Suite) -> Scored:
         if not own or any(set(score.metrics) != set(kind.metrics) for score in own):
             raise _damaged(directory, f"metrics or items of {task} are lost")
     facts["made"] = f"{about.get('time')} by code {about.get('code')}"
-    side = Side(title, str(directory), facts, events)
-    return Scored(word, side, scores, fingerprint)
+    form, flags = beside_of(directory, suite, scores)
+    side = Side(title, str(directory), facts, events, flags)
+    return Scored(word, side, scores, fingerprint, form)
 
 
 def compared(suite: Suite, first: Scored, second: Scored) -> Comparison:
@@ -168,6 +175,7 @@ def compared(suite: Suite, first: Scored, second: Scored) -> Comparison:
         changes=largest_changes(own, metric),
         unlike=unlike,
         left_out=left_out,
+        form=form_record({"A": first.form, "B": second.form}),
     )
 
 
@@ -304,4 +312,5 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         "changes": [pair.first.key for pair in comparison.changes],
         "unlike": {key: list(two) for key, two in comparison.unlike.items()},
         "left_out": dict(comparison.left_out),
+        "form": comparison.form,
     }

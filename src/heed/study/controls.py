@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from heed.evaluation.controls import CONTROLS, beside_controls, merged
 from heed.evaluation.deltas import primary_delta, refuse_unequal, sums_of
 from heed.evaluation.form import MEANINGS, form_record, forms_of, plain_forms, sound_items
 from heed.evaluation.suite import Suite
-from heed.study.flags import control_flags, form_flags
+from heed.study.flags import Flag, control_flags, form_flags
 from heed.study.scores import SAY, Kept, Subject, scores_of
 from heed.study.subjects import Controlled
 
@@ -25,6 +25,14 @@ ALONE = "this"
 
 FILES = ("form.json", "controls.json")
 """What is recorded beside scores; the last one is there when all of it is."""
+
+
+NO_CONTROLS: Flag = {
+    "kind": "controls",
+    "text": "The controls beside these scores are not recorded, so it is not known whether they "
+    "are beaten: score it with evaluate.py to have them.",
+}
+"""The flag of scores that were never set beside the controls."""
 
 
 def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kept:
@@ -54,6 +62,38 @@ def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kep
             write_json(kept.directory / name, value)
         return found
     return _shown(kept, *known)
+
+
+def beside_of(
+    directory: Path, suite: Suite, scores: Sequence[ItemScore]
+) -> tuple[dict[str, Any], list[Flag]]:
+    """The form of recorded answers, task -> summary, and their flags; nothing is written.
+
+    Where the form is not recorded it is found in the scores; controls that are not recorded are
+    flagged as such.
+
+    Args:
+        directory: Of the scores.
+        suite: What made them.
+        scores: What it holds.
+
+    Raises:
+        RunError: what is recorded is damaged.
+    """
+    known = _recorded(directory)
+    if known is None:
+        tasks = plain_forms(forms_of(suite, scores))
+        flags = [] if suite.in_text() is None else [dict(NO_CONTROLS)]
+        return tasks, [*flags, *form_flags(form_record({ALONE: tasks}), ALONE)]
+    form, controls = known
+    try:
+        record = form_record({ALONE: form["tasks"]})
+        return form["tasks"], [*control_flags(controls, ALONE), *form_flags(record, ALONE)]
+    except (KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise RunError(
+            f"{directory}: {' or '.join(FILES)} does not read as what is recorded beside scores "
+            f"({type(error).__name__}: {error}). Remove both, and score it again with evaluate.py."
+        ) from error
 
 
 def _recorded(directory: Path) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
