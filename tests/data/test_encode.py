@@ -1,5 +1,6 @@
 """Properties of encoding: no row vanishes unseen, and each is treated as told."""
 
+from collections import Counter, namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from heed.core.component import component
 from heed.core.errors import DataError
 from heed.core.types import Example, Message
-from heed.data.encode import encode_all
+from heed.data.chunk import NOTHING
+from heed.data.encode import UNSPELT, encode_all, refuse_nothing
 from heed.data.teacher import Teacher
 from heed.data.treatment import Treatment
 
@@ -205,7 +207,7 @@ def test_rows_behind_the_limit_count_for_nothing(teacher_of, tokenizer, template
 
 
 def test_a_source_without_anything_to_learn_is_refused(teacher_of, tokenizer, template):
-    with pytest.raises(DataError, match=r"teacher 'mute': no example is left .*'rows read': 2"):
+    with pytest.raises(DataError, match=r"teacher 'mute': no example is left .*2 rows read"):
         encoded(teacher_of(rows("", " "), name="mute"), tokenizer, template)
 
 
@@ -305,3 +307,12 @@ def test_a_row_that_cannot_be_read_behind_the_limit_ends_nothing(
     assert len(found.examples) == 3
     with pytest.raises(DataError, match="row 7"):
         encoded(source, tokenizer, template, workers, limit=7)
+
+
+@pytest.mark.parametrize(
+    ("what", "advice"), [(UNSPELT, "Take a student whose tokenizer"), (NOTHING, "Raise data.max_t")]
+)
+def test_the_advice_fits_what_left_no_example(what: str, advice: str):
+    source = namedtuple("Source", "name")("mine")
+    with pytest.raises(DataError, match=rf"1,000 rows read, 1,000 {what}\). {advice}"):
+        refuse_nothing(source, 0, Counter({"rows read": 1000, what: 1000}))

@@ -259,9 +259,12 @@ def refuse_nothing(source: RowSource, examples: int, events: Counter[str]) -> No
         DataError: with everything that happened to its rows.
     """
     if examples == events[HELD_OUT]:
+        way = "Raise data.max_tokens, or choose another data.over_long or data.validation_share."
+        if 2 * events[UNSPELT] > events["rows read"]:
+            way = "Take a student whose tokenizer knows this text."
+        happened = ", ".join(f"{count:,} {what}" for what, count in events.items())
         raise DataError(
-            f"teacher {source.name!r}: no example is left to train on ({dict(events)}). "
-            f"Raise data.max_tokens, or choose another data.over_long or data.validation_share."
+            f"teacher {source.name!r}: no example is left to train on ({happened}). {way}"
         )
 
 

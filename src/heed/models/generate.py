@@ -124,12 +124,14 @@ def encoded_prompts(
         )
     context = loaded.context
     too_long = [len(ids) for ids in encoded if context and len(ids) + max_new_tokens > context]
-    if too_long:
+    if context and too_long:
+        room = context - max(too_long)
+        way = f"Lower suite.max_new_tokens to {room} or less, or take" if room > 0 else "Take"
         raise RunError(
             f"{len(too_long)} of {len(encoded)} prompts do not fit: the longest has "
             f"{max(too_long)} tokens, and with max_new_tokens={max_new_tokens} it needs more than "
             f"the {context} positions of student {loaded.name!r}. Cutting prompts would score "
-            f"another task. Lower suite.max_new_tokens, or take a student with a longer context."
+            f"another task. {way} a student with a longer context."
         )
     return encoded
 

@@ -198,7 +198,7 @@ def run_evaluation(command: Evaluation) -> None:
         SAY.print("Already scored; these are the recorded scores.")
     console = result_console()
     show_scores(console, kept.sheet)
-    console.print(str(kept.directory), soft_wrap=True, markup=False)
+    console.print(str(kept.directory / "report.html"), soft_wrap=True, markup=False)
 
 
 def _analyse(command: Evaluation, analysis: Analysis) -> None:

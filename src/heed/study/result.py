@@ -75,6 +75,8 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
     for line in result["notes"]:
         console.print(line, markup=False)
     console.print(f"run {result['run']}  {directory}", soft_wrap=True)
+    page = directory / "scores" / result["suite_name"] / "report.html"
+    console.print(f"after tuning, every item: {page}", soft_wrap=True, markup=False)
 
 
 def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> list[str]:
