@@ -5,7 +5,7 @@ READY := .venv/.ready
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test check lint types lock clean
+.PHONY: help setup demo real bench test check lint types lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -24,6 +24,9 @@ demo: $(READY) ## 12 small runs and a page with verdicts; no download, no accoun
 
 real: $(READY) ## a small student on real books, a real teacher and IFEval (needs the data folder)
 	$(BIN)/python train.py experiment=real_small
+
+bench: $(READY) ## training: heed beside TRL and plain loops (about an hour; more: bench/train.py --help)
+	$(BIN)/python bench/train.py
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest

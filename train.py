@@ -1,6 +1,6 @@
 """One run: compose, check, score before, tune, score after, record.
 
-python train.py model=nano teacher=play_clear method=lora lr=reference
+python train.py model=nano teacher=play_clear method=lora lr=play_reference
 python train.py --help
 """
 

@@ -23,12 +23,15 @@ from heed.data.template import Template
 from heed.data.treatment import Treatment
 from heed.methods.adapters import Full
 from heed.methods.method import Method
+from heed.methods.weights import Plain
 from heed.models.architectures import Llama
 from heed.models.student import Scratch
 from heed.models.tokenizer import TrainedBPE
 from heed.tracking.tracker import LocalOnly
-from heed.training.callbacks import Metrics, Progress
+from heed.training.callbacks import Metrics
 from heed.training.optim import AdamW, LearningRate
+from heed.training.progress import Progress
+from heed.training.rule import Last
 from heed.training.run import Recipe
 from heed.training.trainer import TrainerSettings
 
@@ -77,6 +80,7 @@ def student() -> Scratch:
     )
     return Scratch(
         name="bench",
+        precision="bf16-mixed",
         architecture=shape,
         tokenizer=TrainedBPE(corpus=teacher, vocabulary=4096, end_of_text=END, pad="<|pad|>"),
         template=TEMPLATE,
@@ -90,7 +94,7 @@ def recipe(teacher: Responses) -> Recipe:
     """How it is trained: all weights; 31 minutes of one core on a busy machine."""
     return Recipe(
         teacher=teacher,
-        method=Method(name="full", adapter=Full()),
+        method=Method(name="full", weights=Plain(), noise=None, adapter=Full()),
         lr=LearningRate(name="bench", peak=1e-3, schedule="cosine", warmup_steps=30, final=0.0),
         data=Treatment(
             max_tokens=1024,
@@ -107,7 +111,10 @@ def recipe(teacher: Responses) -> Recipe:
             steps=1200,
             micro_tokens=4096,
         ),
-        optim=AdamW(beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0),
+        optim=AdamW(
+            beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0, on_non_finite="stop"
+        ),
+        checkpoint=Last(),
         precision="bf16-mixed",
         seed=0,
     )
@@ -125,7 +132,13 @@ def made(outputs: Path) -> Path:
         (directory / "metrics.jsonl").unlink(missing_ok=True)
         watchers = {"metrics": Metrics(every_steps=1), "progress": Progress(every_seconds=20.0)}
         cpu = TrainerSettings(
-            accelerator="cpu", devices=1, threads=1, deterministic=False, arguments={}
+            accelerator="cpu",
+            devices=1,
+            threads=1,
+            deterministic=False,
+            activation_checkpointing=False,
+            compile=False,
+            arguments={},
         )
         found = fit(it.pretraining, it.fresh(), Surroundings(cpu, watchers, LocalOnly()), directory)
         write_json(directory / "fit.json", found)

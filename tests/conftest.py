@@ -38,6 +38,17 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick training is not read back by a process of its own: three seconds each.
+
+    `training/test_reload.py` tests that, and every slow test trains with it.
+    """
+    trains = request.path.parent.name in {"training", "methods", "invariants"}
+    if trains and "slow" not in request.keywords:
+        monkeypatch.setattr("heed.training.fit.check_fresh", lambda *_: 0.0)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the project; tests that ask for it skip without it."""
@@ -105,6 +116,7 @@ def student(template, teacher_of) -> Scratch:
     """A Llama of two layers with grouped-query attention, over a byte-level BPE of 300 tokens."""
     return Scratch(
         name="tiny",
+        precision="32-true",
         architecture=Llama(
             hidden=32, layers=2, heads=4, kv_heads=2, ffn=64, context=256,
             rope_theta=10000.0, tied=True, init_std=0.1,
@@ -139,7 +151,9 @@ def recipe_of(toy) -> Callable[..., Any]:
         from heed.data.treatment import Treatment
         from heed.methods.adapters import Full
         from heed.methods.method import Method
+        from heed.methods.weights import Plain
         from heed.training.optim import AdamW, LearningRate
+        from heed.training.rule import Last
         from heed.training.run import Recipe
 
         data = {
@@ -150,11 +164,12 @@ def recipe_of(toy) -> Callable[..., Any]:
         }  # fmt: skip
         lr = {"peak": 1e-3, "schedule": "constant", "warmup_steps": 0, "final": 0.0}
         optim = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "clip_norm": 1.0}
+        optim["on_non_finite"] = "stop"
         for part in (data, lr, optim):
             part |= {key: changes.pop(key) for key in list(changes) if key in part}
         rest = {
-            "teacher": toy, "method": Method(name="full", adapter=Full()),
-            "precision": "32-true", "seed": 1,
+            "teacher": toy, "precision": "32-true", "seed": 1, "checkpoint": Last(),
+            "method": Method(name="full", weights=Plain(), adapter=Full(), noise=None),
         }  # fmt: skip
         return Recipe(
             data=Treatment(**data), lr=LearningRate(name="toy", **lr), optim=AdamW(**optim),
@@ -185,8 +200,9 @@ def around() -> Any:
     from heed.training.trainer import TrainerSettings
 
     settings = TrainerSettings(
-        accelerator="cpu", devices=1, threads=1, deterministic=True, arguments={}
-    )
+        accelerator="cpu", devices=1, threads=1, deterministic=True,
+        activation_checkpointing=False, compile=False, arguments={},
+    )  # fmt: skip
     return Surroundings(settings, {"metrics": Metrics(every_steps=1)}, LocalOnly())
 
 

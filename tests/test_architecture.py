@@ -41,7 +41,7 @@ HOME = {  # a heavy library is imported in these parts only
     "omegaconf": {"core"},
     "peft": {"methods"},
     "tokenizers": {"models", "playground"},  # where tokenizers are made
-    "transformers": {"data", "models", "methods", "playground"},
+    "transformers": {"data", "models", "methods", "playground", "training"},
     "wandb": {"tracking"},
 }
 SLOW_TO_IMPORT = {"torch", "transformers", "peft", "lightning"}
@@ -58,7 +58,6 @@ TESTED_BY = {  # what no test of its part imports by name -> the test that runs 
     "core/manifest.py": "study/test_run_cell.py",
     "core/overrides.py": "core/test_check.py",
     "core/types.py": "evaluation/test_suite.py",
-    "methods/method.py": "test_configs.py",
     "models/architectures.py": "models/test_student.py",
     "study/command.py": "study/test_evaluation.py",
     "study/show.py": "study/test_run_cell.py",

@@ -25,12 +25,22 @@ COMMANDS = ("train", "evaluate", "sweep")
 HEAVY = {"torch", "transformers", "peft", "lightning", "wandb", "datasets", "lm_eval", "matplotlib"}
 ON_THE_HUB = {"alpaca", "openorca", "orca_dpo", "slimorca", "tulu3", "ultrachat"}
 COMMIT = f"teacher.source.revision={40 * 'a'}"
+PUBLISHED = (  # at a commit that the user names
+    "1b", "3b", "Llama-2-7b", "Llama-3.1-Minitron-4B-Width-Base", "Llama-3.2-3B", "Mistral-7B-v0.1",
+    "Qwen2-1.5B", "Qwen2.5-0.5B", "Qwen2.5-3B", "SmolLM2-135M", "gemma-2-2b", "phi-1_5",
+    "pythia-410m",
+)  # fmt: skip
+TEXTS = ("model.tokenizer.corpus.path=a.txt", "model.pretraining.teacher.path=b.txt")
 REQUIRED = {  # what a user must say, as an example; every other option builds as it is
     "model=hub": (
         "model.path=organisation/student",
         f"model.revision={40 * 'a'}",
         "model.template.end_of_turn='</s>'",
     ),
+    **{f"model={name}": (f"model.revision={40 * 'a'}",) for name in PUBLISHED},
+    "model=2b": ("model.path=organisation/student", f"model.revision={40 * 'a'}"),
+    **{f"model={size}b_scratch": TEXTS for size in (1, 2, 3)},
+    "checkpoint=at_step": ("checkpoint.step=2",),
     "teacher=file": ("teacher.source.path=rows.jsonl",),
     **{
         f"teacher={name}": ("teacher.source.id=organisation/rows", COMMIT)
@@ -41,6 +51,10 @@ REQUIRED = {  # what a user must say, as an example; every other option builds a
         for name in option_names(CONF, "teacher")
         if name in ON_THE_HUB or name.startswith("generator_zoo/")
     },
+}
+FITTING = {  # what an option goes with, where the defaults do not fit
+    "checkpoint=best": ("data.validation_share=0.02",),
+    "precision=bf16-true": ("model=hub", *REQUIRED["model=hub"], "model.dtype=bfloat16"),
 }
 NEEDED = {"train": [], "evaluate": ["model=nano"], "sweep": []}
 """What a command cannot do without."""
@@ -53,6 +67,7 @@ LABELS = {  # values of a run that its id leaves out: names, places, and how a s
     "recipe.teacher.path",
     "recipe.teacher.source.path",
     "student.name",
+    "student.precision",
     "student.pretraining.data.micro_tokens",
     "student.pretraining.lr.name",
     "student.pretraining.method.name",
@@ -75,7 +90,7 @@ def command_of(option: str) -> tuple[str, list[str]]:
     group, _, name = option.partition("=")
     if group == "study":
         return "sweep", [option]
-    needed = ["data_dir=/nowhere", *REQUIRED.get(option, ())]
+    needed = ["data_dir=/nowhere", *REQUIRED.get(option, ()), *FITTING.get(option, ())]
     if group == "analysis":  # of a run
         return "evaluate", [option, "run=abc", *needed]
     if group == "task":
@@ -84,6 +99,8 @@ def command_of(option: str) -> tuple[str, list[str]]:
     if group == "judge":  # stands inside a task
         more = ["+task@suite.tasks.more=alpaca_eval", "+suite.margin.more=0.02"]
         return "train", [*more, f"judge@suite.tasks.more.judge={name}", *needed]
+    if group == "precision":  # one of them is for students of that number format only
+        return "train", [option, "model=hub", *REQUIRED["model=hub"], "model.dtype=bfloat16"]
     if group == "template":  # stands inside a student
         return "train", ["model=books", f"template@model.template={name}", *needed]
     if group == "layout":  # stands inside a teacher, as does a source
@@ -215,7 +232,7 @@ def leaves(node: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-@pytest.mark.parametrize("overrides", [(), ("method=full", "lr=harsh")])
+@pytest.mark.parametrize("overrides", [(), ("method=full", "lr=play_harsh")])
 def test_every_value_of_a_run_is_in_its_id_but_for_labels(overrides: tuple[str, ...]):
     run = cell(*overrides).run
     left_out = set(leaves(plain(run))) - set(leaves(canonical(run)))

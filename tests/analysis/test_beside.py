@@ -8,11 +8,19 @@ import zlib
 import pytest
 from rich.console import Console
 
-from heed.analysis.beside import also_line, control_lines, form_lines, sound_line
+from heed.analysis.beside import (
+    also_line,
+    control_lines,
+    form_lines,
+    sound_line,
+    stratum_columns,
+    stratum_values,
+)
 from heed.analysis.deltas import adjusted_of, delta_of, holm_line, row_of, rows_of, to_csv
 from heed.analysis.panel import show_deltas
 from heed.analysis.report import write_report
 from heed.analysis.sections import controls_section, flags_box, form_section
+from heed.analysis.verdict_page import verdict_page
 
 METRIC = "follow/acc"
 KINDS = ("empty", "loop", "echo", "no_stop", "cut", "other_language", "degenerate")
@@ -37,6 +45,21 @@ def controls(*who: str, best="sure") -> dict:
     ]  # fmt: skip
     beaten = dict.fromkeys(who, True)
     return {"metric": METRIC, "best": best, "beaten": beaten, "note": "of 2", "rows": rows}
+
+
+def every(*who: str) -> dict:
+    """The same record with every metric, and what is reached on two types."""
+    found = controls(*who)
+    values = {"echo": 0.361, "sure": 0.231, "empty": 0.012}
+    names = (METRIC, "follow/a_long_name_of_a_metric_acc")
+    metrics = [
+        {"metric": name, "best": "sure", "values": values,
+         "deltas": {one: delta(0.3 + place / 10, name) for place, one in enumerate(who)}}
+        for name in names
+    ]  # fmt: skip
+    parts = {"sure": {"acc": 0.777}, "echo": {"acc": 0.888}}
+    strata = {"follow": [{"group": "size", "name": "size:small", "values": parts}]}
+    return found | {"metrics": metrics, "strata": strata}
 
 
 def summary(**counts: int) -> dict:
@@ -131,6 +154,54 @@ def test_the_tables_beside_a_verdict_fit_80_columns():
     lines = printed(result(), width=80).splitlines()
     start = next(i for i, line in enumerate(lines) if "how sure" in line)
     assert not [line for line in lines[start:] if "…" in line]
+
+
+def test_every_metric_has_the_best_control_of_its_own_and_the_echo():
+    said = words(controls_section(every("before", "after")))
+    assert "metric best echo before - best after - best" in said
+    line = "sure 0.231 0.361 +0.300 (+0.280 to +0.320) +0.400 (+0.380 to +0.420)"
+    assert f"{METRIC} {line}" in said
+    assert f"follow/a_long_name_of_a_metric_acc {line}" in said
+    assert "Every metric" not in words(controls_section(controls("this")))
+
+
+def test_in_the_terminal_every_metric_fits_80_columns_with_the_last_models_difference():
+    lines = printed(result(controls=every("before", "after")), width=80).splitlines()
+    start = next(i for i, line in enumerate(lines) if "every metric, beside" in line)
+    table = "\n".join(lines[start : start + 8])
+    assert "…" not in table
+    assert "after - best" in table
+    assert "before - best" not in table
+    assert "+0.400 (+0.380 to +0.420)" in table
+    assert "0.231" in table
+    assert "0.361" in table
+
+
+def test_types_stand_beside_the_controls_where_these_are_recorded():
+    assert stratum_columns(every("this"), "follow", "acc") == ["sure", "echo"]
+    here = ("size", "size:small")
+    assert stratum_values(every("this"), "follow", here, "acc") == ["0.777", "0.888"]
+    other = stratum_values(every("this"), "follow", ("size", "size:new"), "acc")
+    assert other == ["not recorded", "not recorded"]
+    for lacking in (None, controls("this")):
+        assert stratum_columns(lacking, "follow", "acc") == []
+        assert stratum_values(lacking, "follow", here, "acc") == []
+    assert stratum_columns(every("this"), "follow", "other") == []
+
+
+def test_a_studys_tables_of_metrics_have_their_controls(tmp_path):
+    cells = [result(1, controls=every("before", "after")), result(2)]
+    said = words(page(tmp_path, *cells))
+    assert "best control that reads nothing echo" in said
+    assert f"{METRIC} 0.250 sure 0.231 0.361" in said
+    assert said.count("sure: +0.400 (+0.380 to +0.420)") == 1
+
+
+def test_another_prompting_stands_beside_its_controls_on_a_studys_page(tmp_path):
+    also = result()["also"]
+    assert "controls not recorded" in words(page(tmp_path, result(also=also)))
+    also = also | {"controls": controls("before", "after")}
+    assert "; after - sure +0.372" in words(page(tmp_path, result(also=also)))
 
 
 def test_a_result_without_flags_says_so():
@@ -230,6 +301,31 @@ def test_cells_that_differ_in_their_seed_have_a_line_together(tmp_path):
     assert "is lost." in said
     assert "not known" in said
     assert "<script" not in said
+
+
+def test_a_run_leaves_a_page_with_its_verdict_and_all_that_stands_beside_it():
+    one = result(controls=every("before", "after"), before="baselines/b", notes=["a <note>"])
+    made = verdict_page(one)
+    said = words(made)
+    assert "nano taught by clear, lora, hot (1e-2), seed 1: ▲ helped on follow/acc" in said
+    assert "from 0.2500 to 0.3500, +0.100 [+0.080, +0.120] (95% paired interval" in said
+    assert "⚑ Flags The tuned student" in said
+    assert "another sign than the declared one" in said
+    assert "before - control after - control" in said
+    assert "300 of 400 items have no degenerate answer" in said
+    assert "100 (25.0%)" in said
+    assert "seed 1" in said
+    assert "a &lt;note&gt;" in made
+    assert "<script" not in made
+    assert 'href="../../../../baselines/b/report.html"' in made
+    assert 'href="report.html"' in made
+
+
+def test_the_page_of_an_older_result_says_what_it_lacks():
+    made = words(verdict_page(old()))
+    assert "Flags: not recorded." in made
+    assert "Another prompting: not recorded." in made
+    assert "No flags." in words(verdict_page(result(flags=[])))
 
 
 def test_no_name_or_text_becomes_markup(tmp_path):

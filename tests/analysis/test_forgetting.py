@@ -46,6 +46,7 @@ class Run:
     margin: dict = field(default_factory=lambda: {"t": 0.02})
     less_is_better: frozenset = frozenset({"t/bits"})
     made: tuple = ((0, 0, 2.0), (2, 2, 2.0), (4, 30, 3.0))
+    beside: dict | None = None
 
     def steps(self):
         return [(step, None) for step, *_ in self.made]
@@ -55,6 +56,9 @@ class Run:
 
     def events(self, step: int) -> dict[str, int]:
         return {"<left> out": step}
+
+    def controls(self) -> dict | None:
+        return self.beside
 
 
 def found_in(run: Run):
@@ -73,6 +77,31 @@ def test_each_metric_has_a_point_a_step_with_the_paired_change_to_the_first():
     assert acc.last.change.value == pytest.approx(-0.5)
     sums = [([s.metrics["bits"].num for s in Run().scored(n)], [4] * ITEMS) for n in (0, 4)]
     assert bits.last.change == compare_paired(*sums, **BOOTSTRAP).interval
+
+
+def test_every_step_stands_beside_the_controls_where_something_is_answered_in_text(tmp_path):
+    delta = {"delta": 0.1, "low": 0.05, "high": 0.15}
+    deltas = {"step 0": delta, "step 2": delta, "step 4": delta}
+    rows = [
+        {"control": name, "what": "<i>", "input_blind": name == "sure", "value": 0.2,
+         "deltas": deltas}
+        for name in ("sure", "echo")
+    ]  # fmt: skip
+    beaten = {"step 0": False, "step 2": True, "step 4": False}
+    values = {"sure": 0.2, "echo": 0.9}
+    every = [{"metric": "t/acc", "best": "sure", "values": values, "deltas": deltas}]
+    beside = {"metric": "t/acc", "best": "sure", "note": "", "beaten": beaten, "rows": rows}
+    said = Forgetting().make(Run(beside=beside | {"metrics": every}), tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert said[-1] == "Not surely above the control sure (t/acc 0.200): step 0, step 4."
+    assert said[-1] in page
+    assert "<th>step 4 - control</th>" in page
+    assert "<th>step 4 - best</th>" in page
+    assert read_json(tmp_path / "summary.json")["controls"]["beaten"] == beaten
+    other = tmp_path / "weighed"
+    other.mkdir()
+    assert "Not surely" not in " ".join(Forgetting().make(Run(), other))
+    assert "Beside the controls" not in (other / "report.html").read_text()
 
 
 def test_items_that_are_lost_are_counted_where_items_are_right_or_wrong():

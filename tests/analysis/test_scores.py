@@ -137,6 +137,30 @@ def test_the_tables_are_whole_on_80_columns():
     assert row.split()[1:] == ["155", "157", "0.250", "0.12-0.62", "0.500", "0.25-0.75"]
 
 
+def beside_prose() -> dict:
+    """A record of controls, as far as the table of types reads it."""
+    reached = {"inst_level_strict_acc": 0.123}
+    values = {"prose20": reached, "echo": {"inst_level_strict_acc": 0.987}}
+    names = ("", LONGEST)
+    strata = [{"group": "detectable_format", "name": n, "values": values} for n in names]
+    blind = {"what": "", "input_blind": True, "value": 0.2, "form": {}, "deltas": {}}
+    rows = [{"control": "prose20", **blind}, {"control": "echo", **blind, "input_blind": False}]
+    told = {"metric": "m", "best": "prose20", "beaten": {}, "note": "", "rows": rows}
+    return told | {"strata": {"ifeval": strata}}
+
+
+def test_the_types_stand_beside_the_controls_on_80_columns_and_on_the_page():
+    of = sheet(title="short", events={"a": 1}, notes=[], controls=beside_prose())
+    lines = shown(80, of)
+    assert not [line for line in lines if "…" in line or len(line.rstrip()) > 80]
+    (row,) = [line for line in lines if "number_highlighted_sections" in line]
+    assert row.split()[1:] == ["155", "157", "0.250", "0.12-0.62", "0.500", "0.123", "0.987"]
+    page = scores_page(of)
+    Reader(page)
+    assert "<th>prose20: strict</th><th>echo: strict</th>" in page
+    assert "0.987" in page
+
+
 def test_nothing_that_is_shown_steers_a_terminal():
     odd = "\x1b[31m"
     of = sheet(

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Annotated, Literal
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from pydantic import Field
 from rich.console import Console
 
 from heed.core import component as components
@@ -30,6 +32,7 @@ CONF = {
         _target_: {targets}.Run
         seed: 0
         outputs: outputs
+        order: up
         """,
     "required": """
         defaults:
@@ -44,6 +47,18 @@ CONF = {
     "teacher/alpaca/claude": "label: claude",
     "lr/reference": "_target_: {targets}.Rate\npeak: 1e-3\nwarmup: 0.1",
     "lr/gentle": "_target_: {targets}.Rate\npeak: 1e-4\nwarmup: 0.1",
+    "style/bare": "{{}}",
+    "style/tall": "size: 9",
+    "coat/red": "colour: red",
+    "evaluate": "defaults:\n  - train\n  - topic: first\n  - _self_",
+    "topic/first": "label: first",
+    "model/dressed": """
+        defaults:
+          - /coat@coat: red
+          - _self_
+        width: 32
+        style: {{}}
+        """,
     "experiment/small": "# @package _global_\nseed: 5",
     "study/first": "label: first",
 }
@@ -52,16 +67,17 @@ CONF = {
 @component
 class Rate:
     peak: float
-    warmup: float
+    warmup: Annotated[float, Field(le=1)]
 
 
 @component
 class Run:
-    model: dict[str, int]
+    model: dict[str, object]
     teacher: dict[str, str]
     lr: Rate
     seed: int
     outputs: str
+    order: Literal["up", "down"] = "up"
     study: object = None
     extra: object = None
 
@@ -85,6 +101,7 @@ def found(tmp_path, monkeypatch):
     """The mistakes of a command as {key: action}."""
     monkeypatch.setattr(components, "TRUSTED", (__name__,))
     conf = plant(tmp_path, __name__)
+    (tmp_path / "evaluate.py").touch()
 
     def run(typed: str, config_name: str = "train", **more) -> dict[str, str]:
         command = Command(conf, config_name, tuple(typed.split()), **more)
@@ -118,6 +135,17 @@ def test_three_mistakes_of_three_kinds_are_named_together_with_what_was_meant(fo
         ("+experiment=smal", "experiment", "Did you mean 'small'?"),
         ("+experiment=small", "+experiment", "Write experiment=small"),
         ("lr=null", "lr", "Options: gentle, reference."),
+        ("lr=1e-3", "lr", "A number goes to a key: lr.peak=1e-3. Options"),
+        ("lr=high", "lr", "Options: gentle, reference."),
+        ("model=dressed coat=red", "coat", "Write coat@model.coat=red."),
+        ("model=dressed style=tall", "style", "Write +style@model.style=tall."),
+        ("coat=red", "coat", "write +coat=red"),
+        ("model=dressed +coat=red", "+coat", "Write coat@model.coat=red."),
+        ("+topic=first", "+topic", "another command: python evaluate.py topic=first."),
+        ("topic=first", "topic", "another command: python evaluate.py topic=first."),
+        ("model=dressed model.style.size=1", "model.style.size", "or choose another model. Opt"),
+        ("lr.warmup=2", "lr.warmup", "Give lr.warmup a value less than or equal to 1."),
+        ("order=low", "order", "Give order one of these: 'up' or 'down'."),
         ("model=[nano,macro]", "model", "Did you mean 'micro'?"),
         ("lr.peak", "lr.peak", "Write 'lr.peak=<value>'"),
         ("lr.peak=[1", "lr.peak=[1", "Write 'lr.peak=<value>'"),
@@ -213,7 +241,8 @@ def command(tmp_path):
     plant(tmp_path, "toy")
     source = Path(__file__).read_text()
     parts = re.findall(r"@component\nclass .*?\n\n\n", source, re.S)
-    head = "from heed.core.component import component\n"
+    head = "from typing import Annotated, Literal\n\nfrom pydantic import Field\n"
+    head += "from heed.core.component import component\n"
     (tmp_path / "toy.py").write_text(head + "\n".join(parts))
     (tmp_path / "train.py").write_text(SCRIPT)
 
@@ -230,6 +259,22 @@ def test_a_wrong_command_is_one_screen_and_exit_code_2(command):
     assert "Traceback" not in done.stderr
     assert "ran" not in done.stdout
     assert [w in done.stderr for w in ("teacher=cleer", "lr.peek=1", "seed='eight'")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seed=2",), "Write seed=2."),
+        (("--seed", "2"), "Write seed=<value>."),
+        (("lr=gentle", "--cfg", "job", "seed=2"), "Move it to the front."),
+    ],
+)
+def test_an_option_that_is_none_is_one_screen(command, words, said):
+    done = command(*words)
+    assert done.returncode == 2
+    assert "ran" not in done.stdout
+    assert said in done.stderr
+    assert "usage:" not in done.stderr
 
 
 def test_every_run_of_a_multirun_gets_its_component_and_a_failed_one_stops_no_other(command):

@@ -8,7 +8,11 @@ from heed.core.component import build, component, is_component, plain
 from heed.core.errors import ConfigError, Mistake
 
 LR = "heed.training.optim.LearningRate"
-METHOD = "heed.methods.method.Method"
+METHOD = {
+    "_target_": "heed.methods.method.Method",
+    "weights": {"_target_": "heed.methods.weights.Plain"},
+    "noise": None,
+}
 LORA = {
     "_target_": "heed.methods.adapters.LoRA",
     "rank": 8,
@@ -56,7 +60,7 @@ def test_a_mistyped_key_is_answered_with_the_nearest_one_and_all_valid_ones():
 def test_all_mistakes_of_a_config_are_told_at_once():
     node = {
         "lr": RATE | {"peak": "big", "schedule": "cosin", "wramup": 3},
-        "method": {"_target_": METHOD, "name": 3, "adapter": LORA | {"rank": "eight"}},
+        "method": METHOD | {"name": 3, "adapter": LORA | {"rank": "eight"}},
         "evil": [{"_target_": "os.system", "command": "true"}],
         "seed": "???",
     }
@@ -64,8 +68,15 @@ def test_all_mistakes_of_a_config_are_told_at_once():
     assert set(mistakes(node)) == expected | {"evil[0]._target_", "seed"}
 
 
+def test_a_number_out_of_its_range_is_answered_by_the_range():
+    found = mistakes(RATE | {"peak": -1.0, "warmup_steps": "many", "schedule": "cosin"}, "lr")
+    assert found["lr.peak"].action == "Give lr.peak a value greater than 0."
+    assert found["lr.warmup_steps"].action == "Give lr.warmup_steps a value of the right kind."
+    assert "one of these: 'cosine', 'linear'" in found["lr.schedule"].action
+
+
 def test_a_missing_and_a_broken_field_beside_each_other_are_both_told():
-    node = {"_target_": METHOD, "adapter": LORA | {"alpha": "x"}}
+    node = METHOD | {"adapter": LORA | {"alpha": "x"}}
     assert set(mistakes(node, "method")) == {"method.name", "method.adapter.alpha"}
 
 
@@ -162,7 +173,7 @@ def test_a_component_of_any_plain_values_gives_back_the_node_it_was_built_from(v
     assert node == {"_target_": f"{__name__}.Holder", "value": value}
 
 
-@pytest.mark.parametrize("node", [LORA, RATE, {"_target_": METHOD, "name": "l", "adapter": LORA}])
+@pytest.mark.parametrize("node", [LORA, RATE, METHOD | {"name": "l", "adapter": LORA}])
 def test_plain_undoes_build_and_build_undoes_plain(node: dict):
     made = build(node)
     assert is_component(made)

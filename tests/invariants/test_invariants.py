@@ -15,14 +15,20 @@ from heed.core.files import read_jsonl
 from heed.core.types import Request
 from heed.data.encode import encode_all
 from heed.data.plan import step_indices
-from heed.methods.adapters import LoRA
+from heed.methods.adapters import Group, LoRA
 from heed.methods.method import Method
+from heed.methods.weights import Plain
 from heed.models.generate import generate
 from heed.models.likelihood import continuation_nats
 from heed.models.student import load
 from heed.training.fit import fit
 
-LORA = Method(name="lora", adapter=LoRA(rank=4, alpha=8.0, dropout=0.0, layers="all-linear"))
+LORA = Method(
+    name="lora",
+    weights=Plain(),
+    noise=None,
+    adapter=LoRA(rank=4, alpha=8.0, dropout=0.0, layers="all-linear"),
+)
 SMOOTH = {"eps": 1.0, "peak": 3.0, "clip_norm": None, "epochs": 3}
 """With eps = 1 AdamW does not blow up the last bits of a gradient that is nearly zero."""
 
@@ -59,7 +65,10 @@ def test_packed_is_unpacked(recipe_of, tune, student):
     packed, losses = tune(recipe)
     alone = student.fresh()
     examples = encode_all(recipe.teacher, alone.template, alone.tokenizer, recipe.data).examples
-    optimizer, expected = recipe.optim.build(alone.model.parameters(), recipe.lr), []
+    optimizer, expected = (
+        recipe.optim.build([Group(list(alone.model.parameters()), 1.0)], recipe.lr),
+        [],
+    )
     for chosen in step_indices(len(examples), recipe.data, seed=recipe.seed):
         tokens = sum(examples[i].supervised for i in chosen)
         expected.append(0.0)

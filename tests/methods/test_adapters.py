@@ -8,8 +8,10 @@ import torch
 
 from heed.core.errors import RunError
 from heed.core.files import read_json
-from heed.methods.adapters import ATTENTION, MLP, Full, LoRA, attach_saved
+from heed.methods.adapters import Full, LoRA, attach_saved
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
 

@@ -20,8 +20,8 @@ def saved(loaded, tmp_path: Path) -> Path:
 def published(path: Path, student, **changes) -> Published:
     settings = {"template": student.template, "new_tokens": "refuse"} | changes
     return Published(
-        name="p", path=str(path), revision=None, dtype="float32", pretraining=None,
-        trust_remote_code=False, **settings,
+        name="p", path=str(path), revision=None, dtype="float32", precision="32-true",
+        pretraining=None, trust_remote_code=False, **settings,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ def saved(loaded, tmp_path) -> str:
 def published(path: str, student, **changes) -> Published:
     rest = {
         "name": "p", "path": path, "revision": None, "dtype": "float32", "pretraining": None,
+        "precision": "32-true",
         "trust_remote_code": False, "template": student.template, "new_tokens": "refuse",
     }  # fmt: skip
     return Published(**(rest | changes))

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from tiny import Finished, evaluation
 
+from heed.analysis.beside import also_line
 from heed.core.component import component
 from heed.core.errors import DataError, RunError
 from heed.core.files import read_json, read_jsonl
 from heed.core.types import Answer, Item, ItemScore, Ratio, Request
+from heed.evaluation.controls import CONTROLS
 from heed.evaluation.prompting import Declared, InContext, Plain
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Task
@@ -22,6 +24,7 @@ from heed.models.backend import HeedBackend
 from heed.study import bases, run_cell, scores
 from heed.study.also import holds_beside, scored_beside, suite_beside, why_not_beside
 from heed.study.evaluation import run_evaluation
+from heed.study.flags import prompting_flags
 from heed.study.ledger import latest
 from heed.training import fit as fit_module
 
@@ -61,7 +64,19 @@ def kept(right: str, how: str = "same", tasks: tuple[str, ...] = ("said",)) -> A
         for task in tasks
         for i, found in enumerate(metrics)
     ]
-    return SimpleNamespace(sheet=SimpleNamespace(items=items), fingerprint={"how": how})
+    sheet = SimpleNamespace(items=items, controls=beside_sure(right), form=None)
+    return SimpleNamespace(sheet=sheet, fingerprint={"how": how})
+
+
+def beside_sure(right: str) -> dict[str, Any]:
+    """The record of a model that has a delta to one control, beaten from two right items on."""
+    value = right.count("1") / len(right)
+    delta = {"metric": "said/acc", "before": 0.25, "after": value, "delta": value - 0.25}
+    delta |= {"low": value - 0.5, "high": value}
+    row = {"control": "sure", "what": '"Sure"', "input_blind": True, "value": 0.25}
+    row |= {"form": {}, "deltas": {"this": delta}}
+    told = {"metric": "said/acc", "best": "sure", "note": "", "rows": [row]}
+    return told | {"beaten": {"this": value > 0.25}}
 
 
 def record(declared: tuple[str, str], beside: tuple[str, str], primary: str) -> dict[str, Any]:
@@ -90,6 +105,29 @@ def test_it_differs_where_the_primary_delta_has_another_sign(declared, beside, d
     assert [delta["metric"] for delta in found["deltas"]] == ["said/acc", "said/loose"]
     assert found["deltas"][0]["delta"] == (beside[1].count("1") - beside[0].count("1")) / 4
     json.dumps(found)
+
+
+@pytest.mark.parametrize(("after", "flagged"), [("0111", False), ("0001", True)])
+def test_controls_stand_beside_the_second_prompting_too(after: str, flagged: bool):
+    found = record(("0011", "0111"), ("0011", after), "said/acc")
+    assert found["controls"]["beaten"] == {"before": True, "after": not flagged}
+    assert found["form"] is None
+    flags = prompting_flags(found, found["deltas"][0])
+    assert [flag["kind"] for flag in flags if flag["kind"] != "prompting"] == (
+        ["controls@plain"] if flagged else []
+    )
+    if flagged:
+        said = flags[-1]["text"]
+        assert said.startswith("Asked with prompting=plain: The tuned student does not surely beat")
+
+
+def test_a_record_of_a_second_prompting_without_controls_is_shown():
+    found = record(("0011", "0111"), ("0111", "0001"), "said/acc")
+    old = {key: found[key] for key in ("prompting", "settings", "suite", "deltas", "differs")}
+    assert [flag["kind"] for flag in prompting_flags(old, old["deltas"][0])] == ["prompting"]
+    shown = {"also": old, "primary": "said/acc"}
+    assert also_line(shown).endswith("Its controls: not recorded.")
+    assert "after minus the best control (sure 0.250): 0.000" in also_line(shown | {"also": found})
 
 
 def test_a_verdict_that_no_prompting_changes_never_differs():
@@ -149,6 +187,14 @@ def test_both_students_are_scored_plain_too_and_kept_apart(finished: Finished):
     said = [read_json(p / "fingerprint.json") for p in (finished.run / "scores").iterdir()]
     assert {s["prompting"]["name"] for s in said} == {"template", "plain"}
     assert len({s["template"] for s in said}) == 1
+    assert list(also["controls"]["beaten"]) == ["before", "after"]
+    assert also["controls"]["metrics"][0]["metric"] == also["deltas"][0]["metric"]
+    assert (
+        "Beside the controls"
+        in (finished.run / "scores" / also["suite"] / "report.html").read_text()
+    )
+    kinds = [path.name.partition("--")[0] for path in (finished.root / "controls").glob("*--*")]
+    assert sorted(kinds) == sorted(CONTROLS), "once for both promptings"
 
 
 @pytest.mark.slow

@@ -240,6 +240,18 @@ def test_forgetting_scores_each_kept_step_once_and_the_end_as_train_did(
     shutil.rmtree(directory)
     run_evaluation(line)  # from the scores that are kept
     assert capsys.readouterr().out == shown
+    monkeypatch.undo()
+
+    run_evaluation(evaluation(tmp_path, f"run={here.run.id}", "analysis=forgetting"))
+    text = here.directory / "steps/1/scores/play"
+    assert read_json(text / "controls.json")["metrics"][0]["metric"].startswith("play_follow/")
+    assert "Beside the controls" in (text / "report.html").read_text()
+    page = next(
+        page
+        for page in (path.read_text() for path in here.directory.glob("analysis/*/report.html"))
+        if "play_follow" in page
+    )
+    assert all(f"step {step} - best" in page for step in (0, 1, 2, 3))
 
 
 @pytest.mark.slow

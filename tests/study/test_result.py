@@ -1,15 +1,11 @@
 """What is said of a finished cell leaves nothing out that a reader must know."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 from heed.core.files import write_json
 from heed.core.types import Delta
-from heed.study.result import code_notes, data_note, rate_notes, reference_notes
-
-
-def warming_up(steps: int) -> SimpleNamespace:
-    return SimpleNamespace(lr=SimpleNamespace(warmup_steps=steps))
+from heed.study.flags import training_flags
+from heed.study.result import code_notes, data_note, life_notes, reference_notes
 
 
 def test_every_drop_is_said():
@@ -21,11 +17,25 @@ def test_every_drop_is_said():
 
 
 def test_a_rate_that_never_reaches_its_peak_is_said():
-    assert rate_notes(warming_up(10), steps=10) == []
-    (said,) = rate_notes(warming_up(10), steps=9)
-    assert "never reached its peak" in said
-    assert "10" in said
-    assert "9" in said
+    def flags(warmup: int, steps: int, examples: int = 1000) -> list[dict[str, str]]:
+        return training_flags(warmup, {"optimiser_steps": steps, "examples": examples})
+
+    assert flags(29, 30) == flags(0, 30) == []
+    assert [flag["kind"] for flag in flags(30, 30)] == ["warm-up"]
+    assert "in the last step only" in flags(30, 30)[0]["text"]
+    (flag,) = flags(31, 30)
+    assert "never reached its peak: lr.warmup_steps is 31, and there were 30" in flag["text"]
+
+
+def test_a_short_training_is_flagged_with_its_steps_and_examples():
+    def kinds(steps: int, examples: int) -> list[str]:
+        found = training_flags(1, {"optimiser_steps": steps, "examples": examples})
+        return [flag["kind"] for flag in found]
+
+    assert kinds(20, 100) == []
+    assert kinds(19, 10_000) == kinds(10_000, 99) == ["short"]
+    (flag,) = training_flags(1, {"optimiser_steps": 3, "examples": 64})
+    assert "3 optimiser steps on 64 examples" in flag["text"]
 
 
 def test_trivial_models_stand_beside_the_metric_that_they_belong_to():
@@ -46,3 +56,21 @@ def test_students_that_two_states_of_the_code_scored_are_told(tmp_path: Path):
     write_json(after / "manifest.json", {"code": "def+changes"})
     (said,) = code_notes(before, after)
     assert "before was scored by heed's code abc and after by def+changes" in said
+
+
+def test_a_reader_is_told_which_step_the_student_is_and_what_was_broken_off():
+    taken = {
+        "why": "lowest validation loss", "step": 30, "steps_done": 50, "steps_planned": 60,
+        "validation_loss": 1.25,
+    }  # fmt: skip
+    fit = {"taken": taken, "resumed": [12, 40], "resumed_by_code": ["aaa", "bbb"]}
+    one, two, three = life_notes(fit)
+    assert one == (
+        "the student is that of step 30 (lowest validation loss, 1.250 nats/token on the examples "
+        "kept apart); 50 of 60 planned steps were done"
+    )
+    assert two == "broken off, and gone on after step 12, 40"
+    assert three.endswith("heed's code aaa, bbb")
+    last = taken | {"step": 60, "steps_done": 60}
+    assert life_notes({"taken": last, "resumed": [], "resumed_by_code": []}) == []
+    assert life_notes({}) == []

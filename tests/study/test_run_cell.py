@@ -1,5 +1,6 @@
 """One cell from start to end: what it leaves on disk, and that no finished stage is done twice."""
 
+import html
 import json
 import re
 import shutil
@@ -29,7 +30,7 @@ from heed.tracking.tracker import Tracker
 from heed.training import fit as fit_module
 from heed.training.run import base_run
 
-STEPS = 3  # of debug=quick
+STEPS = 3  # of debug=fast
 FILES = """\
 config.yaml
 manifest.json
@@ -40,6 +41,7 @@ model/README.md
 model/adapter_config.json
 model/adapter_model.safetensors
 model/chat_template.jinja
+model/generation_config.json
 model/tokenizer.json
 scores/play/events.json
 scores/play/fingerprint.json
@@ -48,7 +50,8 @@ scores/play/manifest.json
 scores/play/report.html
 scores/play/result.json
 scores/play/strata.json
-scores/play/summary.json"""
+scores/play/summary.json
+scores/play/verdict.html"""
 
 
 @component
@@ -100,6 +103,23 @@ def test_a_finished_run_holds_what_the_design_says(finished: Finished):
     assert (finished.run / "DONE").read_text().strip() == finished.cell.run.id
     assert (finished.root / finished.result["before"] / "summary.json").is_file()
     assert not [path for path in finished.root.rglob(".*")], "half-written files are left"
+
+
+@pytest.mark.slow
+def test_the_page_of_the_verdict_has_what_the_terminal_has_and_comes_back(
+    finished: Finished, tmp_path: Path
+):
+    here = finished.copy(tmp_path)
+    page = here.directory / "scores/play/verdict.html"
+    text = page.read_text()
+    assert finished.result["deltas"][0]["verdict"] in text
+    assert {"short", "warm-up"} <= {flag["kind"] for flag in finished.result["flags"]}
+    assert all(html.escape(flag["text"]) in text for flag in finished.result["flags"])
+    for href in re.findall(r'href="([^"]+)"', text):
+        assert (page.parent / href).resolve().is_file(), href
+    page.unlink()
+    run_cell(here)
+    assert page.read_text() == text
 
 
 @pytest.mark.slow

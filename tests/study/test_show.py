@@ -18,7 +18,7 @@ EFFECTS = r"a delta of ([\d.]+) / ([\d.]+) / ([\d.]+) points"
 
 
 def suite() -> Suite:
-    found: Suite = compose_component(CONF, "train", ("debug=quick",)).suite
+    found: Suite = compose_component(CONF, "train", ("debug=fast",)).suite
     return found
 
 
@@ -57,7 +57,7 @@ def test_items_that_cannot_be_made_are_told_with_their_reason(monkeypatch):
 
 
 def test_the_plan_of_a_run_has_that_line():
-    table = plan_table(compose_component(CONF, "train", ("debug=quick",)))
+    table = plan_table(compose_component(CONF, "train", ("debug=fast",)))
     lines = dict(zip(*(column.cells for column in table.columns), strict=True))
     assert effects(lines["detectable"]) == effects(detectable_line(suite()))
 

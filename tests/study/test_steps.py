@@ -33,6 +33,14 @@ def test_kept_steps_are_those_of_the_record_and_not_what_lies_about(run: Trained
     assert (kept_steps(run), last_step(run)) == ([2, 9], 12)
 
 
+def test_the_last_step_is_that_of_the_student_that_was_taken(tmp_path: Path):
+    """What was kept of later steps is no part of the way to it."""
+    for step in (2, 9):
+        step_directory(tmp_path, step).mkdir(parents=True)
+    fit = {"optimiser_steps": 12, "kept_steps": [2, 9], "taken": {"step": 9}}
+    assert (kept_steps(run_at(tmp_path, fit)), last_step(run_at(tmp_path, fit))) == ([2], 9)
+
+
 def test_a_kept_step_that_is_gone_is_said_so(run: TrainedRun):
     step_directory(run.directory, 9).rmdir()
     with pytest.raises(RunError, match=r"at step 9, but .*model is gone"):

@@ -20,7 +20,7 @@ def study(**changed: object) -> Study:
     settings = {
         "name": "small",
         "question": "Does it?",
-        "axes": {"lr": ("gentle", "harsh"), "teacher": ("play_clear", "play_sloppy")},
+        "axes": {"lr": ("play_gentle", "play_harsh"), "teacher": ("play_clear", "play_sloppy")},
         "fixed": {},
         "seeds": (1,),
     }
@@ -30,7 +30,7 @@ def study(**changed: object) -> Study:
 def test_cells_are_the_product_of_axes_and_seeds_each_once():
     cells = study(seeds=(1, 2, 3)).cells()
     assert len(cells) == len(set(map(tuple, cells))) == 2 * 2 * 3
-    assert ["lr=harsh", "teacher=play_clear", "seed=3"] in cells
+    assert ["lr=play_harsh", "teacher=play_clear", "seed=3"] in cells
 
 
 def test_what_is_fixed_is_said_in_every_cell_as_it_would_be_typed():
@@ -47,17 +47,17 @@ def test_values_on_an_axis_and_fixed_values_reach_the_cells(tmp_path: Path):
 
 
 def test_cells_of_one_student_share_a_baseline_and_no_others(tmp_path: Path):
-    axes = {"model": ("nano", "micro"), "lr": ("gentle", "harsh")}
+    axes = {"model": ("nano", "micro"), "lr": ("play_gentle", "play_harsh")}
     first, second, third, fourth = plan_study(study(axes=axes), CONF, str(tmp_path))
     assert first.baseline == second.baseline != third.baseline == fourth.baseline
     assert len({p.key for p in (first, second, third, fourth)}) == 4
 
 
 def test_mistakes_of_all_cells_come_together_and_each_once(tmp_path: Path):
-    axes = {"lr": ("gentel", "harsh"), "teacher": ("play_slopy",)}
+    axes = {"lr": ("play_gentel", "play_harsh"), "teacher": ("play_slopy",)}
     with pytest.raises(ConfigError) as caught:
         plan_study(study(axes=axes), CONF, str(tmp_path))
-    assert [mistake.found for mistake in caught.value.mistakes] == ["gentel", "play_slopy"]
+    assert [mistake.found for mistake in caught.value.mistakes] == ["play_gentel", "play_slopy"]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_the_last_word_of_the_ledger_is_a_cells_state(planned: list[PlannedCell]
 
 
 def test_a_result_without_the_prompting_that_is_wanted_beside_is_missing(tmp_path: Path):
-    (wanted,) = plan_study(study(axes={"lr": ("gentle",)}), CONF, str(tmp_path))
+    (wanted,) = plan_study(study(axes={"lr": ("play_gentle",)}), CONF, str(tmp_path))
     (alone,) = plan_study(
-        study(axes={"lr": ("gentle",)}, fixed={"also": "none"}), CONF, str(tmp_path)
+        study(axes={"lr": ("play_gentle",)}, fixed={"also": "none"}), CONF, str(tmp_path)
     )
     assert wanted.key == alone.key
     for lacks in ({}, {"also": None}, {"also": {"settings": {"name": "urial"}}}):

@@ -280,8 +280,8 @@ def adapter_run(saved_base, template, tmp_path) -> Callable[[], TrainedRun]:
     base = tmp_path / "base"
     shutil.copytree(saved_base, base)
     student = Published(
-        name="mine", path=str(base), revision=None, dtype="float32", trust_remote_code=False,
-        template=template, new_tokens="refuse", pretraining=None,
+        name="mine", path=str(base), revision=None, dtype="float32", precision="32-true",
+        trust_remote_code=False, template=template, new_tokens="refuse", pretraining=None,
     )  # fmt: skip
     trained = load(str(base), **student.loading)
     adapter = LoRA(rank=2, alpha=4.0, dropout=0.0, layers="attention")

@@ -8,15 +8,15 @@ import pytest
 from heed.core.component import component
 from heed.core.errors import RunError
 from heed.core.files import read_json, write_json
-from heed.core.types import Answer, Item, ItemScore, Ratio
+from heed.core.types import Answer, Interval, Item, ItemScore, Ratio, Stratum
 from heed.evaluation.controls import CONTROLS, beside_controls, merged
-from heed.evaluation.prompting import Declared
+from heed.evaluation.prompting import Declared, Plain
 from heed.evaluation.responses import Given
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Task
 from heed.models.backend import HeedBackend
 from heed.study import controls as module
-from heed.study.controls import controls_of, form_of_both, with_controls
+from heed.study.controls import beside_of, controls_of, form_of_both, with_controls
 from heed.study.flags import control_flags, form_flags, prompting_flags
 from heed.study.scores import scores_of
 from heed.study.subjects import Controlled, GivenSubject
@@ -49,6 +49,27 @@ class Falling(Short):
     """The same, scored by what is wrong."""
 
     lower_is_better = frozenset({"right"})
+
+
+@component
+class Both(Short):
+    """The same with a metric that prose is best at, and two types of prompts."""
+
+    def score(self, name: str, item: Item, answer: Answer) -> ItemScore:
+        found = super().score(name, item, answer)
+        prose = Ratio(int(len((answer.text or "").split()) > 30), 1)
+        return replace(found, metrics={**found.metrics, "other": prose})
+
+    def strata(self, scores, level: float) -> list[Stratum]:
+        return [
+            Stratum("size", name, 20, 20, {"right": share(part), "other": share(part, "other")})
+            for name, part in (("size:small", scores[:20]), ("size:large", scores[20:]))
+        ]
+
+
+def share(scores, metric: str = "right") -> Interval:
+    value = sum(score.metrics[metric].num for score in scores) / len(scores)
+    return Interval(value, value, value, len(scores))
 
 
 def suite_of(task: Task) -> Suite:
@@ -128,6 +149,64 @@ def test_controls_are_scored_once_for_all_models(suite, tmp_path, monkeypatch):
     assert beside(Says(tmp_path, 12), suite).sheet.controls["rows"]
 
 
+def test_controls_are_scored_once_whatever_the_prompting(suite, tmp_path, monkeypatch):
+    first = beside(Says(tmp_path, 30), suite)
+    monkeypatch.setattr(Controlled, "given", None)
+    plain = replace(suite, prompting=Plain())
+    assert plain.name == "toy@plain"
+    assert beside(Says(tmp_path, 30), plain).sheet.controls == first.sheet.controls
+
+
+def test_controls_of_other_items_are_refused_under_any_prompting(suite, tmp_path):
+    beside(Says(tmp_path, 30), suite)
+    (control,) = (tmp_path / "controls").glob("sure--*")
+    told = read_json(control / "fingerprint.json")
+    write_json(control / "fingerprint.json", told | {"tasks": {"short": "others"}})
+    with pytest.raises(RunError, match="others"):
+        beside(Says(tmp_path, 12), replace(suite, prompting=Plain()))
+
+
+def test_every_metric_stands_beside_the_best_control_of_its_own(tmp_path):
+    found = beside(Says(tmp_path, 30), suite_of(Both())).sheet.controls
+    right, other = found["metrics"]
+    assert [row["metric"] for row in (right, other)] == ["short/right", "short/other"]
+    assert [row["best"] for row in (right, other)] == ["sure", "prose50"]
+    assert found["best"] == "sure"
+    assert list(other["values"]) == list(CONTROLS)
+    assert (other["values"]["prose50"], right["values"]["echo"]) == (1, 1)
+    assert right["deltas"]["this"] == found["rows"][0]["deltas"]["this"]
+    delta = other["deltas"]["this"]
+    assert (delta["before"], delta["after"], delta["verdict"]) == (1, 0, "hurt")
+    assert found["beaten"] == {"this": True}, "only the primary metric raises a flag"
+
+
+def test_where_less_is_better_the_best_control_of_a_metric_is_the_lowest(tmp_path):
+    right, other = beside(Says(tmp_path, 0), suite_of(Falling())).sheet.controls["metrics"]
+    assert right["best"] == "prose20"
+    assert other["best"] == "sure", "of equals the first"
+
+
+def test_each_type_of_prompt_has_what_the_best_control_and_the_echo_reach(tmp_path):
+    kept = beside(Says(tmp_path, 30), suite_of(Both()))
+    small, large = kept.sheet.controls["strata"]["short"]
+    assert (small["group"], small["name"], large["name"]) == ("size", "size:small", "size:large")
+    assert {who: found["right"] for who, found in small["values"].items()} == {
+        "sure": 0.25, "echo": 1,
+    }  # fmt: skip
+    page = (kept.directory / "report.html").read_text()
+    assert "<th>sure: right</th><th>echo: right</th>" in page
+
+
+def test_a_record_that_has_the_primary_metric_only_is_read_and_made_whole(suite, tmp_path):
+    kept = beside(Says(tmp_path, 30), suite)
+    old = {k: v for k, v in kept.sheet.controls.items() if k not in ("metrics", "strata")}
+    write_json(kept.directory / "controls.json", old)
+    assert beside_of(kept.directory, suite, kept.sheet.items).controls == old
+    bare = replace(kept, sheet=replace(kept.sheet, controls=old))
+    assert "metrics" not in controls_of(bare, kept)
+    assert beside(Says(tmp_path, 30), suite).sheet.controls == kept.sheet.controls
+
+
 def test_what_was_recorded_is_read_and_not_made_again(suite, tmp_path, monkeypatch):
     first = beside(Says(tmp_path, 30), suite)
     page = (first.directory / "report.html").read_text()
@@ -191,6 +270,8 @@ def test_two_models_stand_beside_the_same_controls(suite, tmp_path):
     row = found["rows"][0]
     assert [row["deltas"][who]["after"] for who in ("before", "after")] == [0.25, 0.75]
     assert "this" not in row["deltas"]
+    deltas = found["metrics"][0]["deltas"]
+    assert [deltas[who]["after"] for who in ("before", "after")] == [0.25, 0.75]
     bare = replace(after, sheet=replace(after.sheet, controls=None))
     assert controls_of(before, bare) is None
 

@@ -25,7 +25,7 @@ STUDENT = (
     "suite.resamples=100",
     "trainer.threads=1",
 )
-TINY = (*STUDENT, "debug=quick")
+TINY = (*STUDENT, "debug=fast")
 
 
 def cell(root: Path, *more: str) -> Cell:

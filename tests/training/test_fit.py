@@ -11,11 +11,17 @@ from heed.data.encode import encode_all
 from heed.data.plan import plan
 from heed.methods.adapters import Full, LoRA
 from heed.methods.method import Method
+from heed.methods.weights import Plain
 from heed.models.student import load
 from heed.training.fit import fit
 
-LORA = Method(name="lora", adapter=LoRA(rank=4, alpha=8.0, dropout=0.1, layers="all-linear"))
-FULL = Method(name="full", adapter=Full())
+LORA = Method(
+    name="lora",
+    weights=Plain(),
+    noise=None,
+    adapter=LoRA(rank=4, alpha=8.0, dropout=0.1, layers="all-linear"),
+)
+FULL = Method(name="full", weights=Plain(), noise=None, adapter=Full())
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
 

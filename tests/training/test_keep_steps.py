@@ -10,13 +10,19 @@ from heed.core.errors import ConfigError
 from heed.core.files import read_jsonl
 from heed.methods.adapters import Full, LoRA
 from heed.methods.method import Method
+from heed.methods.weights import Plain
 from heed.models.student import load
 from heed.training.callbacks import KeepSteps, kept_on_disk, step_directory
 from heed.training.checkpoint import load_student
 from heed.training.fit import fit
 
-LORA = Method(name="lora", adapter=LoRA(rank=4, alpha=8.0, dropout=0.1, layers="all-linear"))
-FULL = Method(name="full", adapter=Full())
+LORA = Method(
+    name="lora",
+    weights=Plain(),
+    noise=None,
+    adapter=LoRA(rank=4, alpha=8.0, dropout=0.1, layers="all-linear"),
+)
+FULL = Method(name="full", weights=Plain(), noise=None, adapter=Full())
 STEPS = 6  # 24 examples, 8 a step, 2 epochs
 
 

@@ -12,6 +12,7 @@ from heed.data.encode import encode_all
 from heed.data.pack import flat_row
 from heed.data.plan import number_of_steps, plan, step_indices
 from heed.models.likelihood import StudentLoss
+from heed.training.callbacks import Watched
 from heed.training.datamodule import PlannedData
 from heed.training.module import Tuning
 
@@ -58,7 +59,9 @@ def by_hand(student, recipe) -> tuple[torch.Tensor, list[float]]:
     """The same training as a plain loop over whole steps, each the mean over its tokens."""
     loaded = student.fresh()
     examples = encode_all(recipe.teacher, loaded.template, loaded.tokenizer, recipe.data).examples
-    optimizer = recipe.optim.build(loaded.model.parameters(), recipe.lr)
+    optimizer = recipe.optim.build(
+        recipe.method.adapter.groups(loaded.model.named_parameters()), recipe.lr
+    )
     losses, loss_of = [], StudentLoss(loaded.model.train())
     for chosen in step_indices(len(examples), recipe.data, seed=recipe.seed):
         nats, tokens = loss_of(flat_row([examples[i] for i in chosen], pad=1))
@@ -95,7 +98,7 @@ def test_a_batch_is_really_cut_in_the_test_above(recipe_of, loaded, toy):
 def test_many_ranks_make_the_step_of_one(recipe_of, train, around, ranks: int, tmp_path):
     recipe = recipe_of(steps=2, epochs=None, micro_tokens=64, **PLAIN)
     alone, rows = train(recipe)
-    watchers = [w.build(tmp_path, around.tracker) for w in around.callbacks.values()]
+    watchers = [w.build(Watched(tmp_path, around.tracker)) for w in around.callbacks.values()]
     forked = {"strategy": "ddp_fork"}
     together, _ = train(recipe, devices=ranks, arguments=forked, watchers=watchers)
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)

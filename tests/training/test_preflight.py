@@ -9,16 +9,18 @@ from heed.core.errors import RunError
 from heed.data.encode import Encoded, encode_all
 from heed.methods.adapters import Full, LoRA
 from heed.methods.method import Method
+from heed.methods.weights import Plain
 from heed.models import attention, likelihood
 from heed.models.head import logits_of
-from heed.training import preflight as preflight_module
-from heed.training.preflight import TOLERANCE, both_losses, neighbour_effect, preflight
+from heed.training import own_loss
+from heed.training.own_loss import TOLERANCE, both_losses, neighbour_effect
+from heed.training.preflight import preflight
 
 LORA = LoRA(rank=4, alpha=8.0, dropout=0.0, layers="all-linear")
 
 
 def by(adapter) -> Method:
-    return Method(name="some", adapter=adapter)
+    return Method(name="some", weights=Plain(), noise=None, adapter=adapter)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ class AsOne(attention.Documents):
 def test_documents_that_see_each_other_are_noticed(loaded, examples, monkeypatch, recipe_of):
     monkeypatch.setattr(likelihood, "Documents", AsOne)
     with pytest.raises(RunError, match=r"'tiny': the packed loss is .*Give data\.packing=none"):
-        preflight(loaded, examples, recipe_of(method=by(Full())))
+        preflight(loaded, examples, recipe_of(method=by(Full()))).settle("block")
 
 
 @pytest.mark.parametrize("strength", [1e-3, 1e-2])
@@ -62,7 +64,7 @@ def test_documents_that_hardly_see_each_other_are_noticed_too(
     packed, own = both_losses(loaded, few)
     assert float(packed.sum()) == pytest.approx(float(own.sum()), rel=1e-3)
     with pytest.raises(RunError, match=r"change by up to .* nats with its neighbours"):
-        preflight(loaded, examples, recipe_of(method=by(Full())))
+        preflight(loaded, examples, recipe_of(method=by(Full()))).settle("block")
 
 
 def test_a_neighbour_before_and_one_behind_are_both_looked_at(loaded, examples, monkeypatch):
@@ -85,10 +87,8 @@ def test_the_longest_example_is_among_those_that_are_compared(
 ):
     """A window that only the longest example reaches beyond would not be noticed without it."""
     seen = []
-    row_of = preflight_module.flat_row
-    monkeypatch.setattr(
-        preflight_module, "flat_row", lambda e, pad: seen.extend(e) or row_of(e, pad=pad)
-    )
+    row_of = own_loss.flat_row
+    monkeypatch.setattr(own_loss, "flat_row", lambda e, pad: seen.extend(e) or row_of(e, pad=pad))
     long = examples[0]._replace(
         ids=[7] * 100 + examples[0].ids, mask=[False] * 100 + examples[0].mask
     )
@@ -115,7 +115,7 @@ def test_one_token_of_many_whose_loss_is_not_the_models_own_is_enough(
     if dtype == torch.float32:
         assert float(packed.sum()) == pytest.approx(float(own.sum()), rel=1e-3)
     with pytest.raises(RunError, match=r"one token's differs by up to"):
-        preflight(loaded, examples, recipe_of(method=by(Full())))
+        preflight(loaded, examples, recipe_of(method=by(Full()))).settle("block")
 
 
 @pytest.mark.parametrize("packing", ["best_fit", "none"])
@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_the_models_own_is_refused(
 ):
     monkeypatch.setattr(likelihood, "logits_of", lambda m, o, h: logits_of(m, o, h) * 1.1)
     with pytest.raises(RunError, match=r"but the model's own is .*Choose another model"):
-        preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing))
+        preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing)).settle("block")
 
 
 def test_packing_none_is_advised_only_where_it_mends_the_loss(
@@ -136,7 +136,7 @@ def test_packing_none_is_advised_only_where_it_mends_the_loss(
 
     monkeypatch.setattr(likelihood, "logits_of", off_if_packed)
     with pytest.raises(RunError, match=r"but the model's own is .*Give data.packing=none\."):
-        preflight(loaded, examples, recipe_of(method=by(Full())))
+        preflight(loaded, examples, recipe_of(method=by(Full()))).settle("block")
     assert preflight(loaded, examples, recipe_of(method=by(Full()), packing="none")).alone
 
 
@@ -146,14 +146,16 @@ def test_a_model_that_sees_what_it_is_to_predict_is_refused_however_it_is_packed
 ):
     for layer in loaded.model.model.layers:
         layer.self_attn.is_causal = False
-    with pytest.raises(RunError, match=r"LlamaForCausalLM\) is not causal.*Choose another model"):
-        preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing))
+    with pytest.raises(
+        RunError, match=r"LlamaForCausalLM\) is not causal[^\n]*Choose another model"
+    ):
+        preflight(loaded, examples, recipe_of(method=by(Full()), packing=packing)).settle("block")
 
 
 def test_a_loss_that_is_no_number_is_refused(loaded, examples, recipe_of):
     loaded.model.lm_head.register_forward_hook(lambda module, given, out: out * float("nan"))
     with pytest.raises(RunError, match="the model's own is nan"):
-        preflight(loaded, examples, recipe_of(method=by(Full())))
+        preflight(loaded, examples, recipe_of(method=by(Full()))).settle("block")
 
 
 def test_what_a_model_does_after_its_head_is_trained_as_it_is(loaded, examples, recipe_of):
@@ -201,7 +203,7 @@ def test_a_stop_token_that_cannot_be_learned_is_refused(student, examples, recip
     with pytest.raises(
         RunError, match=r"never have seen 1 .*'<\|pad\|>'.*LoRA.*embeddings.*method=full"
     ):
-        preflight(foreign, examples, recipe_of(method=by(LORA)))
+        preflight(foreign, examples, recipe_of(method=by(LORA))).settle("block")
     assert (
         preflight(foreign, examples, recipe_of(method=by(Full()))).ends_supervised == 1
     )  # the end of text counts too
@@ -215,7 +217,7 @@ def cut(example: Encoded) -> Encoded:
 def test_examples_without_a_supervised_end_are_refused(loaded, examples, recipe_of, over_long):
     recipe = recipe_of(method=by(Full()), over_long=over_long)
     with pytest.raises(RunError, match=r"only 75\.0% of the examples end with a supervised stop"):
-        preflight(loaded, [cut(e) for e in examples[:6]] + examples[6:], recipe)
+        preflight(loaded, [cut(e) for e in examples[:6]] + examples[6:], recipe).settle("block")
 
 
 def test_windows_of_a_text_need_no_supervised_end(loaded, examples, recipe_of):

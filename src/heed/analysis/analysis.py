@@ -80,6 +80,13 @@ class Studied(Protocol):
         """What happened at that scoring: drops, cuts, blanks -> how often."""
         ...
 
+    def controls(self) -> Mapping[str, Any] | None:
+        """Every step, named `step <n>`, beside the controls (`heed.evaluation.controls.merged`).
+
+        None where nothing of the suite is answered in text.
+        """
+        ...
+
 
 class Analysis(ABC):
     """Why a run came out as it did; a component, chosen by `conf/analysis/<name>.yaml`."""

@@ -93,6 +93,57 @@ def control_lines(controls: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def metric_columns(controls: Mapping[str, Any]) -> list[str]:
+    """The heads of the table of every metric beside the controls; `metric_lines` fills it."""
+    reading = [row["control"] for row in controls["rows"] if not row["input_blind"]]
+    who = ["this - best" if name == "this" else f"{name} - best" for name in controls["beaten"]]
+    return ["metric", "best", *reading, *who]
+
+
+def metric_lines(controls: Mapping[str, Any]) -> list[list[str]]:
+    """For each metric: the best control that reads nothing, the echo, the models minus the best.
+
+    Empty for older records, which have the primary metric only.
+    """
+    reading = [row["control"] for row in controls["rows"] if not row["input_blind"]]
+    return [
+        [
+            row["metric"],
+            f"{row['best']} {row['values'][row['best']]:.3f}",
+            *(f"{row['values'][name]:.3f}" for name in reading),
+            *(recorded_interval(row["deltas"][who]) for who in controls["beaten"]),
+        ]
+        for row in controls.get("metrics", ())
+    ]
+
+
+def stratum_columns(controls: Mapping[str, Any] | None, task: str, metric: str) -> list[str]:
+    """The controls that stand beside a task's groups and types; those whose values are recorded."""
+    strata = controls.get("strata", {}).get(task) if controls else None
+    if not strata:
+        return []
+    return [name for name, found in strata[0]["values"].items() if metric in found]
+
+
+def stratum_values(
+    controls: Mapping[str, Any] | None, task: str, name: tuple[str, str], metric: str
+) -> list[str]:
+    """What the controls of `stratum_columns` reach on one group or type.
+
+    Args:
+        controls: The record, if there is one.
+        task: Whose strata are shown.
+        name: Group and type.
+        metric: Of the task.
+    """
+    columns = stratum_columns(controls, task, metric)
+    if not controls or not columns:
+        return []
+    strata = {(s["group"], s["name"]): s["values"] for s in controls["strata"][task]}
+    found = strata.get(name)
+    return [NOT_RECORDED if found is None else f"{found[c][metric]:.3f}" for c in columns]
+
+
 def form_lines(models: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """A line per kind of form: its name, and its count and share for each model of a task."""
     length = ["median words", *(f"{summary['median_words']:g}" for summary in models.values())]
@@ -141,7 +192,19 @@ def also_line(result: Mapping[str, Any]) -> str:
         beside = f"no prompting changes {result['primary']}, which decides the verdict"
     return (
         f"Asked with prompting={also['prompting']}: delta of {delta['metric']} "
-        f"{recorded_interval(delta)}, {delta['verdict']}; {beside}."
+        f"{recorded_interval(delta)}, {delta['verdict']}; {beside}. {_also_controls(also)}"
+    )
+
+
+def _also_controls(also: Mapping[str, Any]) -> str:
+    """How the tuned student stands to the best control under another prompting."""
+    controls = also.get("controls")
+    if controls is None:
+        return f"Its controls: {NOT_RECORDED}."
+    best = next(row for row in controls["rows"] if row["control"] == controls["best"])
+    return (
+        f"There, after minus the best control ({best['control']} {best['value']:.3f}): "
+        f"{recorded_interval(best['deltas']['after'])}."
     )
 
 

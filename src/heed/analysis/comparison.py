@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.analysis.beside import flag_texts
+from heed.analysis.beside import flag_texts, stratum_columns, stratum_values
 from heed.analysis.deltas import signed
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.page import page
 from heed.analysis.paired import Flips, Pair, change_of
-from heed.analysis.sections import flags_box, form_section
+from heed.analysis.sections import controls_section, flags_box, form_section
 from heed.core.files import write_text
 from heed.core.types import Delta, ItemScore, StratumDelta
 
@@ -81,6 +81,7 @@ class Comparison:
         unlike: Setting -> what it is for A and for B, where the two were not made alike.
         left_out: What was left out of the pairs -> how often.
         form: The form of the answers of A and B (`heed.evaluation.form.form_record`).
+        controls: A and B beside the controls, those of them that are recorded and no control.
     """
 
     suite: str
@@ -96,6 +97,7 @@ class Comparison:
     unlike: Mapping[str, tuple[str, str]]
     left_out: Mapping[str, int]
     form: Mapping[str, Any] | None = None
+    controls: Mapping[str, Any] | None = None
 
     @property
     def flags(self) -> list[str]:
@@ -123,6 +125,7 @@ def comparison_page(comparison: Comparison) -> str:
         _metrics(comparison),
         _flips(comparison),
         _types(comparison),
+        controls_section(comparison.controls),
         form_section(comparison.form),
         _changes(comparison),
         _facts(comparison),
@@ -231,11 +234,14 @@ def _flips(comparison: Comparison) -> Markup:
 def _types(comparison: Comparison) -> Markup:
     if not comparison.types:
         return join()
+    task, _, metric = comparison.types[0].metric.partition("/")
+    controls = comparison.controls
     lines = [
         [
             tag("code", row.name, class_="whole"),
             *map(_number, (row.items, f"{row.before:.3f}", f"{row.after:.3f}", signed(row.delta))),
             *map(_number, (interval_text(row), p_text(row.p), p_text(row.adjusted))),
+            *map(_number, stratum_values(controls, task, _part(row.name), metric)),
         ]
         for row in comparison.types
     ]
@@ -245,8 +251,14 @@ def _types(comparison: Comparison) -> Markup:
         f"{len(comparison.types)} types may well leave zero out by chance alone: the last column "
         f"holds p after Holm's correction for their number."
     )
-    rows = table([*columns, "p", "p (Holm)"], lines, id="types")
+    columns += ["p", "p (Holm)", *stratum_columns(controls, task, metric)]
+    rows = table(columns, lines, id="types")
     return join(tag("h2", "Types of instruction"), tag("p", note, class_="quiet"), rows)
+
+
+def _part(name: str) -> tuple[str, str]:
+    """Group and name of a type."""
+    return name.partition(":")[0], name
 
 
 def _changes(comparison: Comparison) -> Markup:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from heed.analysis.comparison import WORDS, Comparison, interval_text, p_text
 from heed.analysis.deltas import signed
+from heed.analysis.panel import show_beside
 from heed.core.console import visible
 
 COLUMNS = (
@@ -28,6 +29,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print(metrics_table(comparison))
     for text in comparison.flags:
         console.print(Text(f"⚑ {visible(text)}", "yellow"))
+    show_beside(console, comparison.controls, None)
     for metric, flips in comparison.flips.items():
         said = f"{metric}: {flips.gained} items better, {flips.lost} worse"
         console.print(f"{said}, {flips.both + flips.neither} as before", markup=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 from heed.analysis.analysis import Analysis, Studied
 from heed.analysis.curves import curves
-from heed.analysis.forgetting_page import About, forgetting_page
+from heed.analysis.forgetting_page import About, forgetting_page, unbeaten
 from heed.core.component import component
 from heed.core.files import write_bytes, write_json, write_jsonl, write_text
 from heed.core.stats import compare_paired, holm, interval, verdict_of
@@ -101,15 +101,17 @@ class Forgetting(Analysis):
         doubt = too_coarse(found, level, int(studied.bootstrap["resamples"]))
         picture = curves(found, level)
         lost = _lost(scores)
+        controls = studied.controls()
         summary = {"level": level, "curves": [*map(asdict, found)], "events": events}
+        summary |= {"controls": controls}
         write_json(directory / "summary.json", summary)
         write_text(directory / "curve.csv", _csv(found))
         write_jsonl(directory / "items.jsonl", _rows(scores))
         write_bytes(directory / "forgetting.png", picture)
         title = f"Forgetting: {studied.name} (run {studied.run})"
-        about = About(title, level, studied.facts, events, doubt)
+        about = About(title, level, studied.facts, events, doubt, controls)
         write_text(directory / "report.html", forgetting_page(about, found, picture, lost))
-        return [*said_of(found, level), *([doubt] if doubt else [])]
+        return [*said_of(found, level), *filter(None, (doubt, unbeaten(controls)))]
 
 
 def curves_of(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.page import page, picture
+from heed.analysis.sections import controls_section, flags_box
 from heed.core.types import Interval, ItemScore
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class About:
         facts: Label -> text: run, suite, versions.
         events: Step -> what happened at its scoring -> how often.
         doubt: Why no adjusted p value can be small here; None where one can.
+        controls: Every step beside the controls; None where nothing is answered in text.
     """
 
     title: str
@@ -43,6 +45,7 @@ class About:
     facts: Mapping[str, str]
     events: Mapping[int, Mapping[str, int]]
     doubt: str | None = None
+    controls: Mapping[str, Any] | None = None
 
 
 def forgetting_page(
@@ -60,16 +63,30 @@ def forgetting_page(
         tag("h1", about.title),
         tag("p", "Made by heed.", class_="quiet"),
         _answer(found, about.level),
+        flags_box([text for text in (unbeaten(about.controls),) if text]),
         *([tag("p", about.doubt, class_="warning")] if about.doubt else []),
         tag("h2", "Curves"),
         picture(png, "Each metric by optimiser step; the numbers are in the table."),
         tag("p", HOW),
         _table(found, about.level),
+        *([controls_section(about.controls)] if about.controls else []),
         _lost(lost),
         _events(about.events),
         _facts(about.facts),
     ]
     return page(about.title, *sections)
+
+
+def unbeaten(controls: Mapping[str, Any] | None) -> str:
+    """Which steps do not surely beat the best control that reads nothing; may be empty."""
+    beaten = controls["beaten"] if controls else {}
+    if all(beaten.values()) or not controls:
+        return ""
+    best = next(row for row in controls["rows"] if row["control"] == controls["best"])
+    return (
+        f"Not surely above the control {best['control']} ({controls['metric']} "
+        f"{best['value']:.3f}): {', '.join(who for who in beaten if not beaten[who])}."
+    )
 
 
 def _answer(found: Sequence[Curve], level: float) -> Markup:

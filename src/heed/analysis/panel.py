@@ -19,6 +19,8 @@ from heed.analysis.beside import (
     control_lines,
     flag_texts,
     form_lines,
+    metric_columns,
+    metric_lines,
     sound_line,
     sure_line,
 )
@@ -106,6 +108,9 @@ def show_beside(
         console.print(controls_table(controls))
         console.print(f"* the best of those that read nothing. {controls['note']}")
         console.print()
+        if metric_lines(controls):
+            console.print(every_metric_table(controls))
+            console.print()
     for table in form_tables(form):
         console.print(table)
         console.print()
@@ -131,6 +136,21 @@ def controls_table(controls: Mapping[str, Any]) -> Table:
     for place, (kind, entries) in enumerate(lines):
         ends = place + 1 < len(lines) and lines[place + 1][0] != kind
         table.add_row(*map(Text, entries), end_section=ends)
+    return table
+
+
+def every_metric_table(controls: Mapping[str, Any]) -> Table:
+    """Every metric beside the best control of its own; of two models the last one's difference.
+
+    The page has the others: two intervals a line do not fit into 80 columns.
+    """
+    table = _small("every metric, beside the best control that reads nothing, and the echo")
+    *columns, last = metric_columns(controls)
+    kept = len(columns) - len(controls["beaten"]) + 1
+    for place, name in enumerate((*columns[:kept], last)):
+        table.add_column(name, justify="right" if place else "left", overflow="fold")
+    for line in metric_lines(controls):
+        table.add_row(*map(Text, (*line[:kept], line[-1])))
     return table
 
 

@@ -210,7 +210,10 @@ def _how_to_read(rows: Sequence[Row]) -> Markup:
     flags = (
         "A flag changes no verdict: controls (the tuned student does not surely beat one answer "
         "given to every prompt), degenerate (too many answers are empty, a loop, or an echo), "
-        "prompting (asked in another way, the delta has another sign)."
+        "prompting (asked in another way, the delta has another sign), short (few steps or "
+        "examples), warm-up (the learning rate hardly reached its peak, or never), debug (made to look "
+        "for mistakes), preflight (a proof before the training failed); what is marked "
+        "@ a prompting is said of that one."
     )
     said = [tag("p", intro), tag("ul", *items), tag("p", chance), tag("p", flags)]
     return join(tag("h2", "How to read a verdict"), *said)

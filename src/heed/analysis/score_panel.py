@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from heed.analysis.beside import stratum_columns, stratum_values
 from heed.analysis.panel import show_beside, show_flags
 from heed.analysis.scores import Sheet, short_metric
 from heed.core.console import visible
-from heed.core.types import Interval, Stratum
+from heed.core.types import Interval
 
 
 def show_scores(console: Console, sheet: Sheet) -> None:
@@ -22,8 +21,8 @@ def show_scores(console: Console, sheet: Sheet) -> None:
     if sheet.flags:
         show_flags(console, sheet.flags)
     show_beside(console, sheet.controls, sheet.form)
-    for task, strata in sheet.strata.items():
-        console.print(strata_table(task, strata, sheet.level))
+    for task in sheet.strata:
+        console.print(strata_table(task, sheet))
     if sheet.events:
         console.print(events_table(sheet))
     for note in sheet.notes:
@@ -46,18 +45,33 @@ def metrics_table(sheet: Sheet) -> Table:
     return table
 
 
-def strata_table(task: str, strata: Sequence[Stratum], level: float) -> Table:
-    """A line per group, followed by its types without the group's name."""
+def strata_table(task: str, sheet: Sheet) -> Table:
+    """A line per group, followed by its types without the group's name.
+
+    The last columns are what the controls reach on the first metric. Beside them only that metric
+    has its interval here, so that a line fits into 80 columns; the page has all.
+    """
+    strata = sheet.strata[task]
+    first = next(iter(strata[0].metrics))
     told = "instructions followed" if "inst_level_strict_acc" in strata[0].metrics else "its parts"
-    table = _table(f"{task}: {told}, {level:.0%} interval over prompts")
+    table = _table(f"{task}: {told}, {sheet.level:.0%} interval over prompts")
     table.add_column("group, type", no_wrap=True)
-    for name in ("prompts", "asked", *map(short_metric, strata[0].metrics)):
+    controls = stratum_columns(sheet.controls, task, first)
+    heads = ("n" if controls else "prompts", "asked", *map(short_metric, strata[0].metrics))
+    for name in (*heads, *controls):
         table.add_column(name, justify="right", no_wrap=True)
     for stratum in strata:
         short = visible(stratum.name.removeprefix(f"{stratum.group}:"))
-        title = Text(f"  {short}") if stratum.name else Text(visible(stratum.group), "bold")
+        indent = " " if controls else "  "
+        title = Text(indent + short) if stratum.name else Text(visible(stratum.group), "bold")
         counts = (str(stratum.items), str(stratum.asked))
-        table.add_row(title, *counts, *map(_share, stratum.metrics.values()))
+        beside = stratum_values(sheet.controls, task, (stratum.group, stratum.name), first)
+        one, *others = stratum.metrics.values()
+        rest = [f"{found.value:.3f}" if controls else _share(found) for found in others]
+        table.add_row(title, *counts, _share(one), *rest, *beside)
+    if controls:
+        table.caption = f"n: prompts; {', '.join(controls)}: what these controls reach on {first}"
+        table.caption_justify = "left"
     return table
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.analysis.beside import stratum_columns, stratum_values
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.sections import controls_section, flags_box, form_section
 from heed.analysis.style import CSS
@@ -82,7 +83,7 @@ def scores_page(sheet: Sheet) -> str:
         controls_section(sheet.controls),
         form_section(sheet.form),
         _events(sheet),
-        *(_strata(task, strata, sheet.level) for task, strata in sheet.strata.items()),
+        *(_strata(task, sheet) for task in sheet.strata),
         _facts(sheet),
         *(_items(task, sheet.items) for task in sheet.summary),
     ]
@@ -140,9 +141,11 @@ def _events(sheet: Sheet) -> Markup:
     return join(title, table(["what", "times"], lines, id="events"), notes)
 
 
-def _strata(task: str, strata: Sequence[Stratum], level: float) -> Markup:
-    """A line per group, followed by its types."""
+def _strata(task: str, sheet: Sheet) -> Markup:
+    """A line per group, followed by its types, beside what the controls reach there."""
+    strata = sheet.strata[task]
     names = list(strata[0].metrics)
+    controls = stratum_columns(sheet.controls, task, names[0])
     lines = []
     for stratum in strata:
         whole = not stratum.name
@@ -153,14 +156,22 @@ def _strata(task: str, strata: Sequence[Stratum], level: float) -> Markup:
             found = stratum.metrics[name]
             line += [_number(f"{found.value:.3f}"), _number(f"{found.low:.3f} to {found.high:.3f}")]
             line.append(_bar(found))
+        which = (stratum.group, stratum.name)
+        line += map(_number, stratum_values(sheet.controls, task, which, names[0]))
         lines.append(line)
     columns = ["group, type", "prompts", "instructions"]
     for name in names:
-        columns += [short_metric(name), f"{level:.0%} interval", ""]
+        columns += [short_metric(name), f"{sheet.level:.0%} interval", ""]
+    columns += [f"{control}: {short_metric(names[0])}" for control in controls]
     note = (
         "Share of instructions followed. Wilson score intervals that count prompts, not "
         "instructions: those of one prompt are not independent."
     )
+    if controls:
+        note += (
+            f" {' and '.join(controls)}: what that control reaches there. It is the best of all "
+            f"items, not of each type; the echo reads the prompt."
+        )
     return join(tag("h2", f"Groups and types of {task}"), tag("p", note), table(columns, lines))
 
 

@@ -12,6 +12,8 @@ from heed.analysis.beside import (
     control_columns,
     control_lines,
     form_lines,
+    metric_columns,
+    metric_lines,
 )
 from heed.analysis.markup import Markup, join, table, tag
 
@@ -44,7 +46,21 @@ def controls_section(controls: Mapping[str, Any] | None) -> Markup:
         f"nothing has shown nothing. The echo stands apart, because it reads the prompt."
     )
     note = tag("p", f"* the best of those that read nothing. {controls['note']}", class_="quiet")
-    return join(title, tag("p", intro), table(columns, lines, id="controls"), note)
+    rows = table(columns, lines, id="controls")
+    return join(title, tag("p", intro), rows, note, every_metric(controls))
+
+
+def every_metric(controls: Mapping[str, Any]) -> Markup:
+    """Each metric beside the best control of its own; nothing for older records."""
+    found = metric_lines(controls)
+    if not found:
+        return join()
+    lines = [[name, best, *map(number, rest)] for name, best, *rest in found]
+    note = (
+        "Every metric, beside the control that is best on it among those that read nothing. Only "
+        "the first metric raises a flag: of many, one may well lie above or below by chance."
+    )
+    return join(tag("p", note), table(metric_columns(controls), lines, id="controls-metrics"))
 
 
 def form_section(form: Mapping[str, Any] | None) -> Markup:

@@ -143,7 +143,12 @@ def _also(row: Row) -> str:
         return "none" if "also" in row.beside else NOT_RECORDED
     delta = next((d for d in also["deltas"] if d["metric"] == row.primary), also["deltas"][0])
     other = "" if delta["metric"] == row.primary else f", {delta['metric']}"
-    return f"{also['prompting']}{other}: {recorded_interval(delta)}"
+    controls = also.get("controls")
+    beside = "; controls " + NOT_RECORDED
+    if controls is not None:
+        best = next(r for r in controls["rows"] if r["control"] == controls["best"])
+        beside = f"; after - {best['control']} {recorded_interval(best['deltas']['after'])}"
+    return f"{also['prompting']}{other}: {recorded_interval(delta)}{beside}"
 
 
 def _form(row: Row) -> tuple[str, str]:
@@ -201,13 +206,29 @@ def bases_table(rows: Sequence[Row]) -> Markup:
         befores[row.student, values] = befores.get((row.student, values), 0) + 1
     students = [student for student, _ in befores]
     columns = [values for _, values in befores]
+    beside = _best_of_metrics(rows)
     lines = [
-        [metric, *(_number(values[place]) for values in columns)]
+        [metric, *(_number(v[place]) for v in columns), *map(_number, beside.get(metric, ("", "")))]
         for place, metric in enumerate(metrics)
     ]
-    lines.append(["cells", *map(_number, befores.values())])
+    lines.append(["cells", *map(_number, befores.values()), "", ""])
     head = tag("h2", "Before tuning")
-    return join(head, table(["metric", *students], lines)) if rows else join()
+    heads = ["metric", *students, "best control that reads nothing", "echo"]
+    return join(head, table(heads, lines)) if rows else join()
+
+
+def _best_of_metrics(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """What controls reach on each metric that is answered in text, the echo apart.
+
+    The same for all students of a suite; cells of several suites show what each of them has.
+    """
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for row in rows:
+        for one in (row.beside.get("controls") or {}).get("metrics", ()):
+            best, echo = found.setdefault(one["metric"], ({}, {}))
+            best[f"{one['best']} {one['values'][one['best']]:.3f}"] = None
+            echo[f"{one['values']['echo']:.3f}"] = None
+    return {metric: (shared(best), shared(echo)) for metric, (best, echo) in found.items()}
 
 
 def controls_of_bases(rows: Sequence[Row]) -> Markup:
@@ -219,12 +240,16 @@ def controls_of_bases(rows: Sequence[Row]) -> Markup:
     first = next(iter(found.values()), None)
     if first is None or any(record["metric"] != first["metric"] for record in found.values()):
         return join()
-    lines = [
-        line | {"deltas": {who: r["rows"][i]["deltas"]["before"] for who, r in found.items()}}
-        for i, line in enumerate(first["rows"])
-    ]
+    every = all("metrics" in record for record in found.values())
+    tables = {
+        key: [
+            line | {"deltas": {who: r[key][i]["deltas"]["before"] for who, r in found.items()}}
+            for i, line in enumerate(first[key])
+        ]
+        for key in ("rows", *(["metrics"] if every else []))
+    }
     beaten = {who: record["beaten"]["before"] for who, record in found.items()}
-    return controls_section({**first, "beaten": beaten, "rows": lines})
+    return controls_section({**first, "metrics": (), "beaten": beaten, **tables})
 
 
 def all_metrics_table(rows: Sequence[Row]) -> Markup:
@@ -233,15 +258,22 @@ def all_metrics_table(rows: Sequence[Row]) -> Markup:
         [
             *(row.student, row.teacher, row.method, rate(row), _number(row.seed), d.metric),
             *(_number(f"{d.before:.3f}"), _number(f"{d.after:.3f}"), _number(interval(d))),
-            *(_number(d.items), pill(d.verdict)),
+            *(_number(d.items), pill(d.verdict), _number(_best_on(row, d.metric))),
         ]
         for row in rows
         for d in row.deltas
     ]
     columns = ["student", "teacher", "method", "learning rate", "seed", "metric"]
-    columns += ["before", "after", "delta [interval]", "items", "verdict"]
+    columns += ["before", "after", "delta [interval]", "items", "verdict", "after - best control"]
     summary = tag("summary", "Every metric of every cell")
     return tag("details", summary, table(list(columns), lines)) if rows else join()
+
+
+def _best_on(row: Row, metric: str) -> str:
+    """The tuned student minus the best control on one metric; empty where none is recorded."""
+    metrics = (row.beside.get("controls") or {}).get("metrics", ())
+    one = next((m for m in metrics if m["metric"] == metric), None)
+    return f"{one['best']}: {recorded_interval(one['deltas']['after'])}" if one else ""
 
 
 def rate(row: Row) -> str:

@@ -21,7 +21,7 @@ from rich.text import Text
 from heed.core.command import Command, mistakes_of
 from heed.core.config import LIBRARY_ERRORS, build_config
 from heed.core.console import visible
-from heed.core.errors import ConfigError, HeedError, Mistake
+from heed.core.errors import ConfigError, HeedError, Mistake, StoppedError
 
 EXIT_CODE = 2
 """Exit code of a command that the user can put right."""
@@ -33,8 +33,8 @@ def main(
     """Make a command of a function: compose, check, build, call.
 
     The function receives the root component that the config builds. A command with mistakes prints
-    all of them and exits with code 2; so does a `HeedError` raised by the function. Any other
-    exception keeps its traceback.
+    all of them and exits with code 2; so does a `HeedError` raised by the function (`StoppedError`:
+    with a code of its own). Any other exception keeps its traceback.
 
     Args:
         config_name: The primary config without `.yaml`.
@@ -61,7 +61,9 @@ def main(
 
 def _run(function: Callable[[Any], None], name: str, conf: Path, config_name: str) -> int:
     """Check and run one command; the number of its runs that ended in a user's error."""
-    asked = get_args_parser().parse_args()
+    asked, unread = get_args_parser().parse_known_args()
+    if unread:
+        raise ConfigError([_unread(text) for text in unread])
     if _checkable(asked):
         mistakes = mistakes_of(
             Command(
@@ -80,6 +82,9 @@ def _run(function: Callable[[Any], None], name: str, conf: Path, config_name: st
     def task(config: DictConfig) -> None:
         try:
             function(build_config(config))
+        except StoppedError as error:  # the other runs of a sweep do not begin
+            show(error)
+            sys.exit(error.exit_code)
         except HeedError as error:  # the other runs of a sweep go on
             show(error)
             failures.append(error)
@@ -87,6 +92,16 @@ def _run(function: Callable[[Any], None], name: str, conf: Path, config_name: st
     task.__module__ = name  # Hydra names the command after it
     hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
     return len(failures)
+
+
+def _unread(text: str) -> Mistake:
+    """What is wrong with a word that is neither an option of Hydra nor stands where settings do."""
+    if not text.startswith("-"):
+        why = "settings stand before all options that begin with dashes."
+        return Mistake(text, text, why, "Move it to the front.")
+    key, equals, value = text.lstrip("-").partition("=")
+    why = "no option is called so; settings have no dashes."
+    return Mistake(text, text, why, f"Write {key}={value if equals else '<value>'}.")
 
 
 def _checkable(asked: argparse.Namespace) -> bool:
@@ -114,7 +129,8 @@ def screen(error: Exception) -> Group:
     """One error for the eye: the mistakes numbered, or the message as it is."""
     if not isinstance(error, ConfigError):
         message = visible(str(error)) or type(error).__name__
-        return Group(Text("Cannot go on", "bold red"), Text(message.strip()))
+        title = getattr(error, "title", HeedError.title)
+        return Group(Text(title, "bold red"), Text(message.strip()))
     many = len(error.mistakes)
     parts: list[RenderableType] = [
         Text(f"{many} mistake{'s' if many > 1 else ''}; nothing was run.", "bold red")

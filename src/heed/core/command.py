@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from heed.core.errors import ConfigError, Mistake
 from heed.core.overrides import (
     choices,
     firsts,
+    number_hint,
     options_hint,
+    places_of,
     unknown_key,
     value_text,
     variants,
@@ -131,6 +133,7 @@ class _Check:
         if self.command.building:
             for overrides in variants(good):
                 self._built(overrides)
+        self._place_added(groups)
         return self._distinct()
 
     def _distinct(self) -> list[Mistake]:
@@ -154,6 +157,18 @@ class _Check:
     def _is_group(self, override: Override) -> bool:
         return override.key_or_group in self.options and not isinstance(override.value(), dict)
 
+    def _place_added(self, chosen: list[Override]) -> None:
+        """Of a choice added at the top that does not fit there, say only where it belongs."""
+        for override in (o for o in chosen if o.is_add() and not o.package):
+            others = firsts(o for o in chosen if o is not override)
+            group = override.key_or_group
+            wrong = [m for m in self.found if m.where.partition(".")[0] == group]
+            advice = self._elsewhere(group, value_text(override), others) if wrong else ""
+            if advice:
+                why = "this command has no such choice at its top."
+                self.found = [m for m in self.found if m not in wrong]
+                self.found.append(Mistake(f"+{group}", value_text(override), why, advice))
+
     def _wrong_option(self, override: Override) -> bool:
         """Note each choice that its group does not have."""
         if override.is_delete():
@@ -165,7 +180,9 @@ class _Check:
             wrong = [value_text(override)]
         for name in wrong:
             why = f"the group '{group}' has no such option."
-            self.found.append(Mistake(group, name, why, options_hint(name, self.options[group])))
+            hint = options_hint(name, self.options[group])
+            number = number_hint(value_text(override), group, self._plain([]))
+            self.found.append(Mistake(group, name, why, f"{number} {hint}".strip()))
         return bool(wrong)
 
     def _unknown_key(self, override: Override, config: Any) -> bool:
@@ -193,19 +210,38 @@ class _Check:
         for override in overrides:
             key = override.get_key_element()
             before = len(self.found)
-            with _refusals(self.found, key, value_text(override), self._remedy(override)):
-                self._raw(firsts([*given, *kept, override]))
+            before_it = firsts([*given, *kept])
+            with _refusals(self.found, key, value_text(override), ""):
+                self._raw([*before_it, *firsts([override])])
+            self.found[before:] = [
+                replace(mistake, action=mistake.action or self._remedy(override, before_it))
+                for mistake in self.found[before:]
+            ]
             if len(self.found) == before:
                 kept.append(override)
         return kept
 
     def _tries(self, overrides: list[Override]) -> bool:
+        return self._composes(firsts(overrides))
+
+    def _composes(self, overrides: list[str]) -> bool:
         probe: list[Mistake] = []
         with _refusals(probe, "", "", ""):
-            self._raw(firsts(overrides))
+            self._raw(overrides)
         return not probe
 
-    def _remedy(self, override: Override) -> str:
+    def _plain(self, overrides: list[str]) -> Any:
+        """The composed config as plain data, only to look at: nothing is noted."""
+        found, filled = list(self.found), list(self.filled)
+        try:
+            return OmegaConf.to_container(_without_hydra(self._raw(overrides)), resolve=False)
+        except REFUSALS:
+            return {}
+        finally:
+            self.found[:], self.filled[:] = found, filled
+
+    def _remedy(self, override: Override, given: list[str]) -> str:
+        """What to write instead of an override that does not compose with those before it."""
         key, value = override.key_or_group, value_text(override)
         parent, _, folder = key.rpartition("/")
         at = f"@{override.package}" if override.package else ""
@@ -214,8 +250,22 @@ class _Check:
         if key in self.options and override.is_add():
             return f"Write {key}{at}={value}, if this command has that choice already."
         if key in self.options and override.type == OverrideType.CHANGE:
-            return f"This command has no such choice by default: write +{key}{at}={value}."
+            plus = f"This command has no such choice by default: write +{key}{at}={value}."
+            return (not at and self._elsewhere(key, value, given)) or plus
         return f"Compare with `--cfg job`, and give {key} a value that fits there."
+
+    def _elsewhere(self, group: str, value: str, given: list[str]) -> str:
+        """Where a choice belongs that this command does not have at its top; may be empty."""
+        for place in places_of(group, self._plain(given)):
+            for text in (f"{group}@{place}={value}", f"+{group}@{place}={value}"):
+                if self._composes([*given, text]):
+                    return f"Write {text}."
+        for other in sorted(self.command.conf.glob("*.yaml")):
+            script = f"{other.stem}.py"
+            chosen = re.search(rf"^\s*- {re.escape(group)}: ", other.read_text("utf-8"), re.M)
+            if chosen and (self.command.conf.parent / script).is_file():
+                return f"That is a choice of another command: python {script} {group}={value}."
+        return ""
 
     def _compose(self, overrides: list[str]) -> DictConfig | None:
         """The composed config; where it cannot be composed the reason is noted."""

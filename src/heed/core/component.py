@@ -175,6 +175,10 @@ def _resolve(target: Any, at: str, mistakes: list[Mistake]) -> type | None:
     return found
 
 
+_RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of")
+"""Pydantic's names of what is wrong with a number of the right kind."""
+
+
 def _explain(
     cls: type, error: ValidationError, at: str, leave_out: set[str] | None = None
 ) -> list[Mistake]:
@@ -183,7 +187,8 @@ def _explain(
     found: dict[str, Mistake] = {}
     for entry in error.errors(include_url=False):
         key = str(entry["loc"][0]) if entry["loc"] else ""
-        where = ".".join(p for p in (at, *map(str, entry["loc"])) if p)
+        place = [str(part) for part in entry["loc"] if "[" not in str(part)]  # of a union: its kind
+        where = ".".join(part for part in (at, *place) if part)
         if key in (leave_out or ()) or key in found:
             continue
         given = repr(entry.get("input"))[:80]
@@ -195,6 +200,14 @@ def _explain(
                 where, "nothing", "this value is required.", f"Add {where}=<value>."
             )
         else:
-            action = f"Give {where} a value of the right kind."
-            found[key] = Mistake(where, given, f"{entry['msg']}.", action)
+            found[key] = Mistake(where, given, f"{entry['msg']}.", _right_value(where, entry))
     return list(found.values())
+
+
+def _right_value(where: str, entry: Mapping[str, Any]) -> str:
+    """What to give instead of a value that pydantic refuses."""
+    if entry["type"] in _RANGES:
+        return f"Give {where} a value {entry['msg'].removeprefix('Input should be ')}."
+    if entry["type"] == "literal_error":
+        return f"Give {where} one of these: {entry['ctx']['expected']}."
+    return f"Give {where} a value of the right kind."

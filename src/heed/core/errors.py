@@ -3,7 +3,8 @@
 HeedError            one clear screen, no traceback, exit code 2
 ├─ ConfigError       every mistake of a command at once
 ├─ DataError         a file, row or token that would have trained or scored the wrong thing
-└─ RunError          a run that cannot start, or whose parts do not fit together
+├─ RunError          a run that cannot start, or whose parts do not fit together
+└─ StoppedError      a run that was asked to end and can go on; exit code 128 + the signal
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from dataclasses import dataclass
 
 
 class HeedError(Exception):
-    """Something the user can put right; its text is the whole message."""
+    """Something the user can put right; its text is the whole message.
+
+    Attributes:
+        title: What stands above the message.
+    """
+
+    title = "Cannot go on"
 
 
 class DataError(HeedError):
@@ -22,6 +29,24 @@ class DataError(HeedError):
 
 class RunError(HeedError):
     """A run that cannot start or go on."""
+
+
+class StoppedError(HeedError):
+    """A run that ended because a signal asked for it; the same command goes on.
+
+    Args:
+        message: What is kept, and how to go on.
+        number: Of the signal.
+
+    Attributes:
+        exit_code: Of a command that it ends.
+    """
+
+    title = "Stopped"
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 
 @dataclass(frozen=True)

@@ -54,15 +54,19 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def append_jsonl(path: Path, row: Any) -> None:
+    """Append one JSON object as a line, as `append_line` does."""
+    append_line(path, json.dumps(row, ensure_ascii=False, allow_nan=False))
+
+
+def append_line(path: Path, line: str) -> None:
     """Append one line; whole lines only, also with several writers, and after one that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
     with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
         torn = b"\n" if size and file.read(1) != b"\n" else b""
-        left = memoryview(torn + line.encode())
+        left = memoryview(torn + line.encode() + b"\n")
         while left:
             left = left[file.write(left) :]
 
@@ -95,6 +99,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.chmod(0o755)
+        for made in beside.rglob("*"):  # some libraries write for their owner only
+            made.chmod(0o755 if made.is_dir() else 0o644)
         if path.exists():
             shutil.rmtree(path)
         beside.rename(path)

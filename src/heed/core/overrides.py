@@ -81,10 +81,49 @@ def unknown_key(
         valid = [str(name) for name in node if name != "_target_"]
         valid += [] if at else [g for g in options if g not in node and "/" not in g]
         keys = [*_full_keys(config, ""), *options]
+        if at and not valid:
+            return Mistake(
+                key, given, f"{at!r} has no keys as it is chosen now.", _other(at, options)
+            )
         why = f"'{at}' has no such key." if at else "there is no such key or group."
         hint = _did_you_mean(key, at, valid, keys)
         return Mistake(key, given, why, f"{hint} Valid here: {', '.join(valid)}.".strip())
     return None
+
+
+def _other(at: str, options: Mapping[str, Sequence[str]]) -> str:
+    """What to do about a key of something that has none: another choice may have it."""
+    group = at.partition(".")[0]
+    if group not in options:
+        return "Leave it out."
+    return f"Leave it out, or choose another {group}. {options_hint('', options[group])}"
+
+
+def number_hint(given: str, group: str, config: Any) -> str:
+    """The key to which a number belongs that was given instead of an option; may be empty.
+
+    Args:
+        given: As typed.
+        group: For which it was given.
+        config: The composed config as unresolved plain data.
+
+    Example:
+        >>> number_hint("1e-3", "lr", {"lr": {"name": "x", "peak": 2.0}})
+        'A number goes to a key: lr.peak=1e-3.'
+    """
+    try:
+        float(given)
+    except ValueError:
+        return ""
+    node = config.get(group) if isinstance(config, dict) else None
+    kinds = (int, float)
+    numbers = [k for k, v in node.items() if type(v) in kinds] if isinstance(node, dict) else []
+    return f"A number goes to a key: {group}.{numbers[0]}={given}." if numbers else ""
+
+
+def places_of(group: str, config: Any) -> list[str]:
+    """Where below the top of a config something stands that has the name of a group."""
+    return [key for key in _full_keys(config, "") if key.endswith(f".{group}")]
 
 
 def _has(node: Any, part: str) -> bool:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from heed.data.balance import EVEN, balance, none_is_even, uneven
 from heed.data.dataset import Encoded, Examples
 from heed.data.treatment import Treatment
 
@@ -116,34 +117,6 @@ def divide(lengths: Sequence[int], treatment: Treatment, *, ranks: int) -> list[
     return [rows + [[] for _ in range(most - len(rows))] for rows in micro]
 
 
-def balance(lengths: Sequence[int], ranks: int) -> list[list[int]]:
-    """Give every rank about as many tokens, by the largest differencing method.
-
-    Every example begins as a division of its own among the ranks. Again and again the two most
-    uneven divisions become one, the heaviest share of one joined to the lightest of the other.
-    Source: Karmarkar and Karp 1982, "The differencing method of set partitioning", UC Berkeley
-    technical report CSD-83-113.
-
-    Returns:
-        Indices into `lengths`, every one exactly once; for one rank in their own order.
-
-    Example:
-        >>> balance([5, 1, 4, 2], ranks=2)
-        [[2, 3], [0, 1]]
-    """
-    if ranks == 1:
-        return [list(range(len(lengths)))]
-    idle: list[tuple[int, list[int]]] = [(0, [])] * (ranks - 1)
-    heap = [(-n, i, [*idle, (n, [i])]) for i, n in enumerate(lengths)]
-    heapify(heap)
-    for number in range(len(lengths), 2 * len(lengths) - 1):
-        one, other = heappop(heap)[2], heappop(heap)[2]
-        pairs = zip(one, reversed(other), strict=True)
-        made = sorted((a + b, mine + yours) for (a, mine), (b, yours) in pairs)
-        heappush(heap, (made[0][0] - made[-1][0], number, made))
-    return [sorted(share) for _, share in reversed(heap[0][2])]
-
-
 def pack(lengths: Sequence[int], most: int) -> list[list[int]]:
     """Pack examples into rows of at most `most` tokens: best fit, longest first.
 
@@ -212,7 +185,9 @@ def plan_record(
         empty holds; `rank_balance` and `rank_balance_partial`, see `rank_balance`.
     """
     rows = sum(bool(row) for step in steps for rank in step.micro for row in rank)
-    size = treatment.examples_per_step
+    size, lengths = treatment.examples_per_step, sizes(examples)[0]
+    whole = [step for step in steps if len(step.indices) == size]
+    partial = [step for step in steps if len(step.indices) < size]
     return {
         "digest": plan_digest(steps, examples),
         "steps": len(steps),
@@ -220,19 +195,34 @@ def plan_record(
         "micro_batches": sum(len(step.micro[0]) for step in steps),
         "supervised_tokens": sum(step.tokens for step in steps),
         "row_fill": sum(sum(step.loads) for step in steps) / (rows * treatment.micro_tokens),
-        "rank_balance": rank_balance([s for s in steps if len(s.indices) == size]),
-        "rank_balance_partial": rank_balance([s for s in steps if len(s.indices) < size]),
+        "rank_balance": rank_balance(whole, lengths),
+        "rank_balance_partial": rank_balance(partial, lengths),
     }
 
 
-def rank_balance(steps: Sequence[StepPlan]) -> dict[str, float]:
+def rank_balance(steps: Sequence[StepPlan], lengths: Sequence[int]) -> dict[str, float]:
     """Tokens of a step's heaviest rank over the mean of its ranks; 1 is even.
 
+    Args:
+        steps: Whole ones, none of which is begun.
+        lengths: Tokens of each example.
+
     Returns:
-        `steps`, and their `median` and `worst`. An epoch's last step may hold few examples, which
-        no division makes even: it is told apart from the others.
+        `steps`, their `median` and `worst`, and how many are `above` 1.05: of these, `no_division`
+        would be so however they were divided, which is proved, and of `not_known` an exact search
+        was given up. An epoch's last step may hold few examples, which no division makes
+        even: it is told apart from the others.
     """
-    uneven = [max(step.loads) * len(step.loads) / sum(step.loads) for step in steps]
-    if not uneven:
+    found = [uneven(step.loads) for step in steps]
+    if not found:
         return {"steps": 0}
-    return {"steps": len(uneven), "median": float(np.median(uneven)), "worst": max(uneven)}
+    above = [step for step, one in zip(steps, found, strict=True) if one > EVEN]
+    proved = sum(none_is_even([lengths[i] for i in s.indices], len(s.loads)) for s in above)
+    return {
+        "steps": len(found),
+        "median": float(np.median(found)),
+        "worst": max(found),
+        "above": len(above),
+        "no_division": proved,
+        "not_known": len(above) - proved,
+    }

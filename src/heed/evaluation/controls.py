@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from heed.core.types import ItemScore
-from heed.evaluation.deltas import primary_delta
+from heed.evaluation.deltas import metric_delta, primary_delta, sums_of
 from heed.evaluation.form import forms_of, plain_forms
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ NOTE = (
 def beside_controls(
     suite: Suite, controls: Mapping[str, Sequence[ItemScore]], who: str, scores: Sequence[ItemScore]
 ) -> dict[str, Any]:
-    """A model beside the controls on the suite's primary metric, as plain JSON data.
+    """A model beside the controls on the primary metric, and beside the best on every metric.
 
     Args:
         suite: Answered in text throughout (`Suite.in_text`).
@@ -80,22 +80,73 @@ def beside_controls(
         scores: The model's; those of other tasks are left out.
 
     Returns:
-        `metric`; `best`, the input-blind control of the best value; `beaten`, who -> whether the
-        paired interval of model - best control lies above zero, by the verdict's own rule; `note`;
-        and `rows`, one per control: `control`, `what`, `input_blind`, `value`, `form` (of its
-        responses), and `deltas`, who -> the model minus the control, as a recorded delta.
+        As plain JSON data: `metric`; `best`, the input-blind control of the best value; `beaten`,
+        who -> whether the paired interval of model - best control lies above zero, by the verdict's
+        own rule; `note`;
+        `rows`, one per control: `control`, `what`, `input_blind`, `value`, `form` (of its
+        responses), and `deltas`, who -> the model minus the control, as a recorded delta;
+        `metrics`, one per metric, the primary first: `metric`, `best` (input-blind, on this
+        metric), `values` (control -> value), and `deltas`, who -> the model minus that best; and
+        `strata`, task -> its groups and types: `group`, `name` and `values`, control -> metric ->
+        value, of the best on the primary metric and of those that read the prompt.
     """
     own = [score for score in scores if score.task in suite.tasks]
     rows = [_row(CONTROLS[name], suite, found, who, own) for name, found in controls.items()]
-    blind = [row for row in rows if row["input_blind"]]
-    falling = blind[0]["deltas"][who]["lower_is_better"]
-    best = min(blind, key=lambda row: row["value"] if falling else -row["value"])
+    metrics = _metrics(suite, controls, who, own)
+    best = metrics[0]["best"]
+    (delta,) = (row["deltas"][who] for row in rows if row["control"] == best)
     return {
         "metric": suite.primary,
-        "best": best["control"],
-        "beaten": {who: best["deltas"][who]["verdict"] == "helped"},
-        "note": NOTE.format(count=len(blind)),
+        "best": best,
+        "beaten": {who: delta["verdict"] == "helped"},
+        "note": NOTE.format(count=sum(row["input_blind"] for row in rows)),
         "rows": rows,
+        "metrics": metrics,
+        "strata": _strata(suite, controls, best),
+    }
+
+
+def _metrics(
+    suite: Suite, controls: Mapping[str, Sequence[ItemScore]], who: str, own: Sequence[ItemScore]
+) -> list[dict[str, Any]]:
+    """The best input-blind control of each metric, and the model minus it."""
+    found = []
+    for name, task in suite.tasks.items():
+        for metric in task.metrics:
+            values = {c: _value(said, name, metric) for c, said in controls.items()}
+            sign = 1 if metric in task.lower_is_better else -1
+            blind = {c: sign * value for c, value in values.items() if CONTROLS[c].input_blind}
+            best = min(blind, key=blind.__getitem__)
+            delta = metric_delta(suite, f"{name}/{metric}", controls[best], own)
+            row = {"metric": delta.metric, "best": best, "values": values}
+            found.append(row | {"deltas": {who: asdict(delta)}})
+    return sorted(found, key=lambda row: row["metric"] != suite.primary)
+
+
+def _value(scores: Sequence[ItemScore], task: str, metric: str) -> float:
+    nums, dens = sums_of(scores, task, metric)
+    return sum(nums) / sum(dens)
+
+
+def _strata(
+    suite: Suite, controls: Mapping[str, Sequence[ItemScore]], best: str
+) -> dict[str, list[dict[str, Any]]]:
+    """What the best control and those that read the prompt reach on each part of the items."""
+    shown = [name for name in controls if name == best or not CONTROLS[name].input_blind]
+    parts = {name: suite.breakdown(controls[name]) for name in shown}
+    return {
+        task: [
+            {
+                "group": one.group,
+                "name": one.name,
+                "values": {
+                    name: {m: found.value for m, found in parts[name][task][place].metrics.items()}
+                    for name in shown
+                },
+            }
+            for place, one in enumerate(strata)
+        ]
+        for task, strata in parts[best].items()
     }
 
 
@@ -121,18 +172,25 @@ def merged(records: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any] | 
     """Records of one model each as one record of all; None if one of them is None.
 
     Args:
-        records: Who -> `beside_controls` by the same suite, each of one model of any name.
+        records: Who -> `beside_controls` by the same suite, each of one model of any name. One that
+            lacks `metrics`, as older ones do, leaves the whole without them.
     """
     given = {who: record for who, record in records.items() if record is not None}
-    if len(given) < len(records):
+    if not given or len(given) < len(records):
         return None
     first = next(iter(given.values()))
+    every = all("metrics" in record for record in given.values())
     beaten = {who: _only(record["beaten"]) for who, record in given.items()}
     rows = [
         row | {"deltas": {who: _only(r["rows"][i]["deltas"]) for who, r in given.items()}}
         for i, row in enumerate(first["rows"])
     ]
-    return {**first, "beaten": beaten, "rows": rows}
+    metrics = [
+        row | {"deltas": {who: _only(r["metrics"][i]["deltas"]) for who, r in given.items()}}
+        for i, row in enumerate(first["metrics"] if every else ())
+    ]
+    rest = {key: value for key, value in first.items() if key != "metrics"}
+    return rest | {"beaten": beaten, "rows": rows} | ({"metrics": metrics} if every else {})
 
 
 def _only(found: Mapping[str, Any]) -> Any:

@@ -35,7 +35,18 @@ def primary_delta(suite: Suite, before: Sequence[ItemScore], after: Sequence[Ite
     Raises:
         RunError: the two do not hold the same items.
     """
-    name, _, metric = suite.primary.partition("/")
+    return metric_delta(suite, suite.primary, before, after)
+
+
+def metric_delta(
+    suite: Suite, which: str, before: Sequence[ItemScore], after: Sequence[ItemScore]
+) -> Delta:
+    """`deltas_of` for one `<task>/<metric>` alone.
+
+    Raises:
+        RunError: the two do not hold the same items.
+    """
+    name, _, metric = which.partition("/")
     return _delta(suite, (name, metric), before, _in_order_of(before, after))
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
 from heed.core.component import component
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an architecture must know of a tokenizer, where there is none yet."""
+
+    size: int
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+    def __len__(self) -> int:
+        return self.size
 
 
 @component

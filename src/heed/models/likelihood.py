@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from heed.core.types import Likelihood, Request
 from heed.models.attention import Documents, document_attention
+from heed.models.chunked import SummedNats, log_probabilities
 from heed.models.head import backbone_of, hidden_states, logits_of
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
@@ -66,8 +68,15 @@ class StudentLoss(nn.Module):
         Returns:
             Nats (f32 scalar; zero with a graph if nothing is supervised) and tokens (i64 scalar).
         """
-        nats = self.token_nats(batch)
-        return nats.sum(), torch.tensor(nats.numel(), device=nats.device)
+        tokens = torch.tensor(batch.where.numel(), device=batch.where.device)
+        if not (batch.where.numel() and torch.is_grad_enabled()):
+            return self.token_nats(batch).sum(), tokens
+        output = self.backbone(batch)
+        rows = hidden_states(self.model, output)[0][batch.where]
+        moving = [p for p in self.model.parameters() if p.requires_grad]
+        logits = partial(logits_of, self.model, output)
+        size = rows_at_once(self.model)
+        return SummedNats.apply(logits, batch.targets, size, rows, *moving), tokens
 
     def token_nats(self, batch: PackedRow) -> Tensor:
         """Negative log-likelihood of each supervised token, f32[N], in nats."""
@@ -117,7 +126,7 @@ def next_token_logs(
     Returns:
         [N, V], in nats.
     """
-    return logits_of(model, output, hidden).to(dtype).log_softmax(-1)
+    return log_probabilities(logits_of(model, output, hidden), dtype)
 
 
 def rows_at_once(model: Any) -> int:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from heed.core.errors import RunError
+from heed.core.secrets import without_secrets
 from heed.core.types import ChatTemplate
+from heed.models.hub import said_by_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -51,11 +53,19 @@ def reading(path: str, name: str, pinned: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
+        said = said_by_hub(error, path, pinned["revision"])
         raise RunError(
             f"student {name!r}: {path!r} (revision {pinned['revision']}) could not be loaded: "
-            f"{str(error).splitlines()[0]} Check the id, the revision and the network, or give a "
-            f"local directory with config.json, *.safetensors and a tokenizer as model.path."
+            f"{said or _in_general(error)}"
         ) from error
+
+
+def _in_general(error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"{without_secrets(first)} Check the id, the revision and the network, or give a local "
+        f"directory with config.json, *.safetensors and a tokenizer as model.path."
+    )
 
 
 def no_bars() -> None:

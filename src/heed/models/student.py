@@ -14,12 +14,15 @@ from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake, RunError
 from heed.core.identity import Incidental, digest_model
 from heed.core.types import ChatTemplate
-from heed.models.architectures import Llama
+from heed.models.architectures import Llama, Vocabulary
 from heed.models.speech import NewTokens, Speech, no_bars, read_tokenizer, reading, with_template
 from heed.models.tokenizer import TokenizerRecipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
+"""Number format of a training step, as Lightning names it."""
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Student(ABC):
     """What a run starts from."""
 
     name: Annotated[str, Incidental]
+    precision: Annotated[Precision, Incidental]
     template: ChatTemplate
     new_tokens: NewTokens
     pretraining: Any
@@ -112,6 +116,14 @@ class Student(ABC):
     @abstractmethod
     def bare_tokenizer(self) -> PreTrainedTokenizerFast:
         """Its tokenizer, before the template's tokens are added; no weights are loaded."""
+
+    @abstractmethod
+    def skeleton(self) -> Any:
+        """Its model as the config alone makes it, on torch's device "meta": no numbers, no memory.
+
+        Raises:
+            RunError: its architecture cannot be read.
+        """
 
     def speech(self) -> Speech:
         """How it will be spoken to, known without its weights."""
@@ -131,6 +143,9 @@ class Scratch(Student):
 
     name: Annotated[str, Incidental]
     """How the student is called in tables."""
+
+    precision: Annotated[Precision, Incidental]
+    """Number format in which it is tuned where `precision` is `student`; the run's own decides."""
 
     architecture: Llama
     """Shape of the network."""
@@ -155,6 +170,13 @@ class Scratch(Student):
         """Made by its recipe."""
         return self.tokenizer.build()
 
+    def skeleton(self) -> Any:
+        """Of its architecture and the size of its vocabulary."""
+        import torch
+
+        with torch.device("meta"):
+            return self.architecture.build(Vocabulary(self.tokenizer.size(self.template)))
+
     def fresh(self) -> Loaded:
         """Random weights drawn from `seed`; the global generator is left as it was."""
         import torch
@@ -174,6 +196,9 @@ class Published(Student):
 
     name: Annotated[str, Incidental]
     """How the student is called in tables."""
+
+    precision: Annotated[Precision, Incidental]
+    """Number format in which it is tuned where `precision` is `student`; the run's own decides."""
 
     path: Annotated[str, Incidental]
     """Hub id `organisation/name`, or a directory; in the run id stands what it holds."""
@@ -219,6 +244,18 @@ class Published(Student):
         pinned = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
         with reading(self.path, self.name, pinned):
             return read_tokenizer(self.path, pinned)
+
+    def skeleton(self) -> Any:
+        """Of its config.json."""
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        pinned = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        with reading(self.path, self.name, pinned), torch.device("meta"):
+            config = AutoConfig.from_pretrained(self.path, **pinned)
+            kind = getattr(torch, self.dtype)
+            trusted = self.trust_remote_code
+            return AutoModelForCausalLM.from_config(config, dtype=kind, trust_remote_code=trusted)
 
     def fresh(self) -> Loaded:
         """Load from the hub or the directory; safetensors only."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from heed.core.component import component
-from heed.core.types import Prompt, RowSource
+from heed.core.types import ChatTemplate, Prompt, RowSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -20,6 +20,13 @@ class TokenizerRecipe(ABC):
     @abstractmethod
     def build(self) -> PreTrainedTokenizerFast:
         """The tokenizer, with an end-of-text and a padding token."""
+
+    def size(self, template: ChatTemplate) -> int:
+        """Tokens, those of a template among them."""
+        from heed.models.embeddings import lacking
+
+        made = self.build()
+        return len(made) + len(lacking(made, template))
 
 
 @component
@@ -40,6 +47,13 @@ class TrainedBPE(TokenizerRecipe):
 
     pad: str
     """Special token for padding, never trained on."""
+
+    def size(self, template: ChatTemplate) -> int:
+        """Known without training it; a corpus of very few words gives less."""
+        from heed.models.embeddings import template_tokens
+
+        own = {self.end_of_text, self.pad}
+        return self.vocabulary + len(set(template_tokens(template)) - own)
 
     def build(self) -> PreTrainedTokenizerFast:
         """Train it (seconds for 17 MB of text); the result depends on the corpus alone."""

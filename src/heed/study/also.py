@@ -10,6 +10,7 @@ from typing import Any
 from heed.core.types import Delta
 from heed.evaluation.deltas import refuse_unequal
 from heed.evaluation.suite import Suite
+from heed.study.controls import controls_of, form_of_both
 from heed.study.scores import Kept
 
 
@@ -53,14 +54,15 @@ def scored_beside(
 
     Args:
         beside: From `suite_beside`.
-        before: Scores of the untuned student by it.
-        after: Those of the tuned one.
+        before: Scores of the untuned student by it, with controls.
+        after: Those of the tuned one, with controls.
         declared: Those under the declared prompting, the one that gave the verdict first.
 
     Returns:
-        `prompting` and its `settings`, `suite`: its name, `deltas`, its primary metric first, and
-        `differs`: whether the delta that gave the verdict has another sign (+, 0 or -) here. One
-        that is not answered in text has no second value, and never differs.
+        `prompting` and its `settings`, `suite`: its name, `deltas`, its primary metric first,
+        `differs`: whether the delta that gave the verdict has another sign (+, 0 or -) here, and
+        `controls` and `form`, as in the result. A metric that is not answered in text has no
+        second value, and never differs.
 
     Raises:
         RunError: before and after were scored in different ways.
@@ -78,6 +80,8 @@ def scored_beside(
         "suite": beside.name,
         "deltas": [asdict(delta) for delta in deltas],
         "differs": len(set(signs)) > 1,
+        "controls": controls_of(before, after),
+        "form": form_of_both(beside, before, after),
     }
 
 

@@ -14,9 +14,11 @@ from heed.core.files import lock, read_json, whole_directory, write_json
 from heed.core.identity import canonical, digest_model, short_hash, versions
 from heed.core.manifest import manifest
 from heed.core.types import Item, ItemScore
+from heed.evaluation.controls import merged
 from heed.evaluation.deltas import refuse_unequal
 from heed.evaluation.suite import Suite
 from heed.study.bases import Untuned
+from heed.study.controls import with_controls
 from heed.study.run_cell import refuse_other_base
 from heed.study.runs import TrainedRun, run_lock
 from heed.study.scores import SAY, Kept, kept_scores, say_other_code, say_waiting, scores_of
@@ -131,17 +133,23 @@ class StudiedRun:
         """What happened at that scoring."""
         return self._scores_at(step).sheet.events
 
+    def controls(self) -> Mapping[str, Any] | None:
+        """Every step beside the controls; None where nothing is answered in text."""
+        steps = [step for step, _ in self.steps()]
+        return merged({f"step {n}": self._scores_at(n).sheet.controls for n in steps})
+
     def _scores_at(self, step: int) -> Kept:
         if step == 0:
             return self._base_scores
         subject = self._tuned if step == last_step(self.of) else self._kept(step)
-        found = kept_scores(subject, self.suite)
+        found = with_controls(subject, kept_scores(subject, self.suite), self.suite, self.root)
         refuse_unequal(self._base_scores.fingerprint, found.fingerprint)
         return found
 
     @cached_property
     def _base_scores(self) -> Kept:
-        found = scores_of(self._untuned, self.suite)
+        made = scores_of(self._untuned, self.suite)
+        found = with_controls(self._untuned, made, self.suite, self.root)
         refuse_other_base(found.directory, self.of)
         return found
 

@@ -12,10 +12,10 @@ from heed.core.identity import digest_model, short_hash, slug, versions
 from heed.core.manifest import manifest
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
+from heed.study.memory import memory_lines, training_memory
 from heed.study.runs import run_lock
 from heed.study.scores import SAY, ModelSubject, say_waiting
 from heed.tracking.tracker import LocalOnly
-from heed.training.callbacks import KeepSteps
 from heed.training.run import Run, base_run
 
 if TYPE_CHECKING:
@@ -48,15 +48,19 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
 
 def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
     from heed.training.fit import fit
+    from heed.training.points import clear
 
     SAY.print(f"Pre-training [bold]{run.student.name}[/bold] (first use; kept in {directory})")
     write_yaml(directory / "config.yaml", plain(run))
-    (directory / "metrics.jsonl").unlink(missing_ok=True)
-    watch = {n: w for n, w in around.callbacks.items() if not isinstance(w, KeepSteps)}
+    watch = {n: w for n, w in around.callbacks.items() if not w.tuning_only}
     # the mirror shows the tuning, of which steps are kept
     alone = replace(around, tracker=LocalOnly(), callbacks=watch)
-    record = fit(run.recipe, run.student.fresh(), alone, directory)
+    for line in memory_lines(run.student, run.recipe, alone.trainer):
+        SAY.print(line, markup=False, soft_wrap=True)
+    with training_memory(run.student, run.recipe, alone.trainer):
+        record = fit(run.recipe, run.student.fresh(), alone, directory)
     write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
+    clear(directory)
 
 
 def baseline_directory(student: Student, suite: Suite, root: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,8 @@ from heed.models.student import Scratch, Student
 from heed.study.command import ScoringCommand
 from heed.study.overlap import prompts_of
 from heed.tracking.tracker import Tracker
+from heed.training.export import Export
+from heed.training.masters import format_mistakes
 from heed.training.run import Recipe, Run
 
 
@@ -75,6 +77,20 @@ def _taught_leaks(suite: Suite, trained: Mapping[str, Any]) -> list[Mistake]:
     ]
 
 
+def _format_mistakes(student: Student, recipe: Recipe) -> list[Mistake]:
+    """Number formats in which small steps, or the comparison with the base, would be lost."""
+    found = format_mistakes(
+        getattr(student, "dtype", "float32"),
+        recipe.precision,
+        trains_weights=recipe.method.adapter.moves_base,
+    )
+    base = student.pretraining
+    if base is not None:
+        made = format_mistakes("float32", base.precision, trains_weights=True)
+        found += [replace(one, where=f"model.pretraining.{one.where}") for one in made]
+    return found
+
+
 @component
 class Cell(Recipe, ScoringCommand):
     """Everything that one `python train.py` command says: a recipe, and what it is applied to."""
@@ -85,6 +101,16 @@ class Cell(Recipe, ScoringCommand):
     logger: Annotated[Tracker, Incidental]
     """The mirror."""
 
+    export: Annotated[Export, Incidental]
+    """What is made of the finished student for others."""
+
+    preflight: Annotated[Literal["block", "warn"], Incidental]
+    """What a proof that fails before the training does: it ends the run, or the result is flagged.
+    """
+
+    debugging: Annotated[Literal["fast", "overfit", "profile", "pdb"] | None, Incidental]
+    """Which way of looking for mistakes is on; null for a run that is meant."""
+
     stop_after: Annotated[Literal["data"] | None, Incidental]
     """Where the command ends: after the data have been looked at, or, if null, at the result."""
 
@@ -94,6 +120,12 @@ class Cell(Recipe, ScoringCommand):
             why = "a student of random weights has nothing to be tuned."
             action = "Choose a model with a pretraining recipe, or write one."
             found.append(Mistake("model.pretraining", "null", why, action))
+        found += _format_mistakes(self.model, self)
+        found += self.checkpoint.mistakes(self.data)
+        found += self.export.mistakes(
+            adapter=not self.method.adapter.moves_base,
+            on_the_hub=getattr(self.model, "revision", None) is not None,
+        )
         made = getattr(self.model.pretraining, "data", None)
         if made is not None and made.drop_contaminated:
             why = "a base student is made for every suite: there are no prompts to keep it free of."
@@ -126,7 +158,7 @@ class Cell(Recipe, ScoringCommand):
             "suite_name": self.suite.name,
             "student": self.model.name,
             "teacher": self.teacher.name,
-            "method": self.method.name,
+            "method": self.method.label,
             "lr": self.lr.name,
             "lr_peak": self.lr.peak,
             "seed": self.seed,

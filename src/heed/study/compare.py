@@ -17,7 +17,7 @@ from heed.core.files import lock, read_json, whole_directory, write_json, write_
 from heed.core.identity import canonical, first_difference, short_hash, slug
 from heed.core.manifest import manifest
 from heed.core.types import ItemScore, Ratio
-from heed.evaluation.controls import CONTROLS
+from heed.evaluation.controls import CONTROLS, merged
 from heed.evaluation.deltas import refuse_unequal, stratum_deltas
 from heed.evaluation.form import form_record
 from heed.evaluation.record import read_scores
@@ -48,6 +48,7 @@ class Scored:
         scores: One per item.
         fingerprint: How they were made.
         form: The form of its answers, task -> summary.
+        controls: It beside the controls; None: not recorded, or it is one.
     """
 
     given: str
@@ -55,6 +56,7 @@ class Scored:
     scores: Sequence[ItemScore]
     fingerprint: Mapping[str, Any]
     form: Mapping[str, Any]
+    controls: Mapping[str, Any] | None = None
 
 
 def compare(given: Sequence[str], command: Evaluation) -> None:
@@ -101,10 +103,10 @@ def scored(word: str, command: Evaluation, suite: Suite) -> Scored:
     subject = subject_of(replace(command, **only))
     kept = with_controls(subject, scores_of(subject, suite), suite, command.root)
     sheet = kept.sheet
-    form, flags = beside_of(kept.directory, suite, sheet.items)
+    beside = beside_of(kept.directory, suite, sheet.items)
     title = sheet.title.removesuffix(f" on suite {suite.name}")
-    side = Side(title, str(kept.directory), sheet.facts, sheet.events, flags)
-    return Scored(word, side, sheet.items, kept.fingerprint, form)
+    side = Side(title, str(kept.directory), sheet.facts, sheet.events, beside.flags)
+    return Scored(word, side, sheet.items, kept.fingerprint, beside.form, beside.controls)
 
 
 def recorded(word: str, suite: Suite) -> Scored:
@@ -135,9 +137,9 @@ def recorded(word: str, suite: Suite) -> Scored:
         if not own or any(set(score.metrics) != set(kind.metrics) for score in own):
             raise _damaged(directory, f"metrics or items of {task} are lost")
     facts["made"] = f"{about.get('time')} by code {about.get('code')}"
-    form, flags = beside_of(directory, suite, scores)
-    side = Side(title, str(directory), facts, events, flags)
-    return Scored(word, side, scores, fingerprint, form)
+    beside = beside_of(directory, suite, scores)
+    side = Side(title, str(directory), facts, events, beside.flags)
+    return Scored(word, side, scores, fingerprint, beside.form, beside.controls)
 
 
 def compared(suite: Suite, first: Scored, second: Scored) -> Comparison:
@@ -176,7 +178,19 @@ def compared(suite: Suite, first: Scored, second: Scored) -> Comparison:
         unlike=unlike,
         left_out=left_out,
         form=form_record({"A": first.form, "B": second.form}),
+        controls=merged(_with_controls({"A": first, "B": second})),
     )
+
+
+def _with_controls(sides: Mapping[str, Scored]) -> dict[str, Mapping[str, Any]]:
+    """The records of those sides that stand beside the same controls as the first that does."""
+    found = {name: side.controls for name, side in sides.items() if side.controls is not None}
+    first = next(iter(found.values()), None)
+    return {name: one for name, one in found.items() if _controls(one) == _controls(first)}
+
+
+def _controls(record: Mapping[str, Any] | None) -> list[tuple[str, float]]:
+    return [(row["control"], row["value"]) for row in record["rows"]] if record else []
 
 
 def ranked_by(suite: Suite) -> tuple[str, str]:
@@ -313,4 +327,5 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         "unlike": {key: list(two) for key, two in comparison.unlike.items()},
         "left_out": dict(comparison.left_out),
         "form": comparison.form,
+        "controls": comparison.controls,
     }

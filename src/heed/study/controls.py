@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from heed.analysis.scores import write_scores_page
 from heed.core.errors import RunError
@@ -15,6 +15,7 @@ from heed.core.types import ItemScore
 from heed.evaluation.controls import CONTROLS, beside_controls, merged
 from heed.evaluation.deltas import primary_delta, refuse_unequal, sums_of
 from heed.evaluation.form import MEANINGS, form_record, forms_of, plain_forms, sound_items
+from heed.evaluation.prompting import Declared
 from heed.evaluation.suite import Suite
 from heed.study.flags import Flag, control_flags, form_flags
 from heed.study.scores import SAY, Kept, Subject, scores_of
@@ -35,12 +36,28 @@ NO_CONTROLS: Flag = {
 """The flag of scores that were never set beside the controls."""
 
 
+class Beside(NamedTuple):
+    """What stands beside recorded scores.
+
+    Attributes:
+        form: The form of the answers, task -> summary.
+        flags: What a reader of the scores must know.
+        controls: The record of `beside_controls`; None: not recorded, or nothing is in text.
+    """
+
+    form: dict[str, Any]
+    flags: list[Flag]
+    controls: dict[str, Any] | None
+
+
 def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kept:
     """Scores with the form of their answers and the controls beside them, also on their page.
 
     Both are recorded beside the scores, in `form.json` and `controls.json`, when they are first
-    asked for, after the page that shows them: where that was interrupted, or the kinds of form
-    have got other meanings since, they are made again. A control is set beside no control.
+    asked for, after the page that shows them: where that was interrupted, the kinds of form have
+    got other meanings since, or an older record has controls on the primary metric only, they are
+    made again. A control is set beside no control, and is scored once whatever the prompting: it
+    answers the instruction, however that is put.
 
     Args:
         subject: What was scored.
@@ -52,7 +69,7 @@ def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kep
         RunError: the controls were scored in another way, or what is recorded is damaged.
     """
     known = _recorded(kept.directory)
-    if known is None:
+    if known is None or (known[1] is not None and "metrics" not in known[1]):
         beside = None if isinstance(subject, Controlled) else _beside(kept, suite, root)
         tasks = plain_forms(forms_of(suite, kept.sheet.items))
         form = {"meanings": dict(MEANINGS), "tasks": tasks}
@@ -64,10 +81,8 @@ def with_controls(subject: Subject, kept: Kept, suite: Suite, root: Path) -> Kep
     return _shown(kept, *known)
 
 
-def beside_of(
-    directory: Path, suite: Suite, scores: Sequence[ItemScore]
-) -> tuple[dict[str, Any], list[Flag]]:
-    """The form of recorded answers, task -> summary, and their flags; nothing is written.
+def beside_of(directory: Path, suite: Suite, scores: Sequence[ItemScore]) -> Beside:
+    """What stands beside recorded scores; nothing is written.
 
     Where the form is not recorded it is found in the scores; controls that are not recorded are
     flagged as such.
@@ -84,11 +99,12 @@ def beside_of(
     if known is None:
         tasks = plain_forms(forms_of(suite, scores))
         flags = [] if suite.in_text() is None else [dict(NO_CONTROLS)]
-        return tasks, [*flags, *form_flags(form_record({ALONE: tasks}), ALONE)]
+        return Beside(tasks, [*flags, *form_flags(form_record({ALONE: tasks}), ALONE)], None)
     form, controls = known
     try:
         record = form_record({ALONE: form["tasks"]})
-        return form["tasks"], [*control_flags(controls, ALONE), *form_flags(record, ALONE)]
+        flags = [*control_flags(controls, ALONE), *form_flags(record, ALONE)]
+        return Beside(form["tasks"], flags, controls)
     except (KeyError, TypeError, AttributeError, StopIteration) as error:
         raise RunError(
             f"{directory}: {' or '.join(FILES)} does not read as what is recorded beside scores "
@@ -126,7 +142,7 @@ def _shown(kept: Kept, form: Mapping[str, Any], controls: Mapping[str, Any] | No
 
 def _beside(kept: Kept, suite: Suite, root: Path) -> dict[str, Any] | None:
     """The record of `beside_controls`; None if the suite has nothing that is answered in text."""
-    text = suite.in_text()
+    text = suite.asked_as(Declared())
     if text is None:
         return None
     found = {}

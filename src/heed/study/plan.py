@@ -95,7 +95,7 @@ def plan_table(study: Study, cells: list[PlannedCell], found: list[State]) -> Ta
         table.add_column(column)
     for planned, state in zip(cells, found, strict=True):
         cell = planned.cell
-        names = [cell.model.name, cell.teacher.name, cell.method.name, cell.lr.name]
+        names = [cell.model.name, cell.teacher.name, cell.method.label, cell.lr.name]
         table.add_row(state, *names, f"{cell.lr.peak:g}", str(cell.seed), planned.key[0])
     suites = {planned.key[1]: planned.cell.suite for planned in cells}
     lines = [detectable_line(suite, len(cells)) for suite in suites.values()]

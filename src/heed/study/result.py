@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.analysis.panel import show_deltas
+from heed.analysis.verdict_page import PLACE
 from heed.core.component import plain
 from heed.core.console import result_console
 from heed.core.files import read_json
@@ -16,7 +17,14 @@ from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.study.cell import Cell
 from heed.study.controls import controls_of, form_of_both
-from heed.study.flags import control_flags, form_flags, prompting_flags
+from heed.study.flags import (
+    control_flags,
+    debug_flags,
+    form_flags,
+    preflight_flags,
+    prompting_flags,
+    training_flags,
+)
 from heed.study.overlap import overlap_notes
 from heed.study.scores import Kept
 
@@ -42,6 +50,8 @@ def result_of(
     form = form_of_both(cell.suite, before, after)
     flags = control_flags(controls, "after") + form_flags(form, "after")
     flags += prompting_flags(also, asdict(deltas[0]))
+    flags += training_flags(cell.lr.warmup_steps, fit)
+    flags += debug_flags(cell.debugging) + preflight_flags(fit)
     return cell.names | {
         "suite_identity": canonical(cell.suite),
         "name": cell.run.name,
@@ -50,22 +60,28 @@ def result_of(
         "primary": cell.suite.primary,
         "level": cell.suite.level,
         "margin": cell.suite.margin[cell.suite.primary.split("/")[0]],
-        "deltas": [asdict(delta) for delta in deltas],
+        "deltas": judged([asdict(delta) for delta in deltas], cell.debugging),
         "flags": flags,
         "controls": controls,
         "form": form,
-        "also": None if also is None else dict(also),
+        "also": also and dict(also) | {"deltas": judged(also["deltas"], cell.debugging)},
         "notes": [
             *reference_notes(deltas, read_json(before.directory / "references.json")),
             data_note(cell.teacher.name, fit),
             *overlap_notes(fit, cell.suite),
-            *rate_notes(cell, fit["optimiser_steps"]),
+            *life_notes(fit),
             *code_notes(before.directory, after.directory),
         ],
         "fit": fit,
         "code": manifest()["code"],
         "settings": plain(cell),
     }
+
+
+def judged(deltas: Sequence[Mapping[str, Any]], debugging: str | None) -> list[dict[str, Any]]:
+    """Deltas as they are recorded; those of `debug=fast` have no verdict but `cannot tell`."""
+    found = [dict(delta) for delta in deltas]
+    return [d | {"verdict": "cannot tell"} for d in found] if debugging == "fast" else found
 
 
 def show_result(result: dict[str, Any], directory: Path) -> None:
@@ -75,7 +91,9 @@ def show_result(result: dict[str, Any], directory: Path) -> None:
     for line in result["notes"]:
         console.print(line, markup=False)
     console.print(f"run {result['run']}  {directory}", soft_wrap=True)
-    page = directory / "scores" / result["suite_name"] / "report.html"
+    scores = directory / "scores" / result["suite_name"]
+    console.print(f"the verdict as a page: {scores / PLACE}", soft_wrap=True, markup=False)
+    page = scores / "report.html"
     console.print(f"after tuning, every item: {page}", soft_wrap=True, markup=False)
 
 
@@ -96,14 +114,25 @@ def data_note(teacher: str, fit: Mapping[str, Any]) -> str:
     return f"{teacher}: {fit['examples']} examples in {steps} optimiser steps ({events})"
 
 
-def rate_notes(cell: Cell, steps: int) -> list[str]:
-    """A line if the learning rate never reached its peak."""
-    if cell.lr.warmup_steps <= steps:
-        return []
-    return [
-        f"the learning rate never reached its peak: lr.warmup_steps is {cell.lr.warmup_steps}, and "
-        f"there were {steps} optimiser steps"
-    ]
+def life_notes(fit: Mapping[str, Any]) -> list[str]:
+    """Lines on which step the student is, and on how often the training went on.
+
+    Args:
+        fit: What the training recorded; that of an older heed says neither.
+    """
+    taken, found = fit.get("taken"), []
+    if taken and taken["step"] != taken["steps_planned"]:
+        loss = taken["validation_loss"]
+        at = "" if loss is None else f", {loss:.3f} nats/token on the examples kept apart"
+        found.append(
+            f"the student is that of step {taken['step']} ({taken['why']}{at}); "
+            f"{taken['steps_done']} of {taken['steps_planned']} planned steps were done"
+        )
+    if resumed := fit.get("resumed"):
+        found.append(f"broken off, and gone on after step {', '.join(map(str, resumed))}")
+    if len(codes := fit.get("resumed_by_code", [])) > 1:
+        found.append(f"parts of the training were done by heed's code {', '.join(codes)}")
+    return found
 
 
 def code_notes(before: Path, after: Path) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heed.analysis.verdict_page import PLACE, verdict_page
 from heed.core.component import plain
 from heed.core.errors import RunError
 from heed.core.files import lock, read_json, write_json, write_text, write_yaml
@@ -18,8 +19,13 @@ from heed.study.also import holds_beside, scored_beside, suite_beside, why_not_b
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.controls import with_controls
+from heed.study.debugging import post_mortem, train_alone
+from heed.study.export import export_run
+from heed.study.inloop import in_loop
 from heed.study.ledger import latest, record
 from heed.study.look import look_at_data
+from heed.study.memory import memory_lines, training_memory
+from heed.study.model_card import write_results
 from heed.study.result import result_of, show_result
 from heed.study.runs import TrainedRun, read_run, run_lock
 from heed.study.scores import (
@@ -34,9 +40,9 @@ from heed.study.scores import (
 from heed.study.show import plan_table
 from heed.study.steps import not_kept
 from heed.study.subjects import Tuned
+from heed.training.export import refuse_unpushable
 
 if TYPE_CHECKING:
-    from heed.evaluation.suite import Suite
     from heed.training.fit import Surroundings
 
 SUMMARY = ("before", "after", "delta", "low", "high", "verdict")
@@ -49,9 +55,18 @@ def run_cell(cell: Cell) -> None:
     Raises:
         HeedError: the run cannot start or go on; the ledger has the reason.
     """
-    if cell.stop_after == "data":
-        look_at_data(cell)
-        return
+    with post_mortem(cell):
+        if cell.stop_after == "data":
+            look_at_data(cell)
+        elif cell.debugging in ("overfit", "profile"):
+            train_alone(cell, surroundings(cell))
+        else:
+            _run(cell)
+
+
+def _run(cell: Cell) -> None:
+    """Run what is missing, record it and show it."""
+    refuse_unpushable(cell.export)
     directory = cell.directory
     SAY.print(plan_table(cell))
     result_file = directory / "scores" / cell.suite.name / "result.json"
@@ -60,16 +75,20 @@ def run_cell(cell: Cell) -> None:
             result = _recorded(cell, result_file)
             if result is None:
                 result = _mirrored(cell, directory)
+                write_text(result_file.parent / PLACE, verdict_page(result))
+                write_results(directory, result)
                 write_json(result_file, result)
         except BaseException as error:
             if not (result_file.is_file() and _entered(cell)):
                 reason = f"{type(error).__name__}: {error}"
                 record(cell.root, "failed", cell.names | {"reason": reason})
             raise
-        _keep(cell, result)
+        _keep(cell, result, result_file.parent / PLACE)
     if lacking := not_kept(directory, cell.callbacks):
         SAY.print(lacking, markup=False, soft_wrap=True)
     show_result(result, directory)
+    with lock(run_lock(directory), say_waiting):
+        export_run(cell)
 
 
 def _recorded(cell: Cell, result_file: Path) -> dict[str, Any] | None:
@@ -108,8 +127,10 @@ def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
     return result
 
 
-def _keep(cell: Cell, result: dict[str, Any]) -> None:
-    """Write what is missing of `DONE` and the ledger's entry."""
+def _keep(cell: Cell, result: dict[str, Any], page: Path) -> None:
+    """Write what is missing of the page, `DONE` and the ledger's entry."""
+    if not page.is_file():
+        write_text(page, verdict_page(result))
     if not (cell.directory / "DONE").is_file():
         write_text(cell.directory / "DONE", f"{cell.run.id}\n")
     entry = latest(cell.root).get((result["run"], result["suite"]))
@@ -128,41 +149,63 @@ def surroundings(cell: Cell) -> Surroundings:
     """The part of a cell that does not decide its result."""
     from heed.training.fit import Surroundings
 
-    return Surroundings(cell.trainer, cell.callbacks, cell.logger, cell.root)
+    looks = in_loop(cell.suite)
+    return Surroundings(
+        cell.trainer,
+        cell.callbacks,
+        cell.logger,
+        cell.root,
+        score=looks,
+        preflight=cell.preflight,
+        ask=None if looks is None else looks.prompts,
+    )
 
 
 def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     """Before, fit, after; returns the result to be recorded."""
     cell.trainer.need_device()
     check_rows(cell.teacher, cell.model.template, cell.data)
+    _say_memory(cell, directory)
     around = surroundings(cell)
     base = Untuned(cell.model, around, cell.root)
     before = with_controls(base, scores_of(base, cell.suite), cell.suite, cell.root)
     other = suite_beside(cell.suite)
     # before tuning, so that prompts that do not fit are told of in time
-    before_beside = None if other is None else scores_of(base, other)
+    before_beside = None
+    if other is not None:
+        before_beside = with_controls(base, scores_of(base, other), other, cell.root)
     if not (directory / "manifest.json").is_file():
-        _fit(cell, directory)
+        with training_memory(cell.model, cell.run.recipe, cell.trainer):
+            _fit(cell, directory)
     tuned = Tuned(read_run(directory), cell.trainer.device)
     refuse_other_base(before.directory, tuned.run)
     after = kept_scores(tuned, cell.suite)  # the caller holds the lock of the run
     after = with_controls(tuned, after, cell.suite, cell.root)
     refuse_unequal(before.fingerprint, after.fingerprint)
     deltas = cell.suite.deltas(before.sheet.items, after.sheet.items)
-    also = _beside(other, before_beside, tuned, deltas)
+    also = _beside(cell, before_beside, tuned, deltas)
     result = result_of(cell, deltas, before, after, also)
     why = [] if also else [why_not_beside(cell.suite)]
     return result | {"notes": [*result["notes"], *why]}
 
 
+def _say_memory(cell: Cell, directory: Path) -> None:
+    """What a step needs, where there is still one to be done; nothing is loaded for it."""
+    if not (directory / "manifest.json").is_file():
+        for line in memory_lines(cell.model, cell.run.recipe, cell.trainer):
+            SAY.print(line, markup=False, soft_wrap=True)
+
+
 def _beside(
-    suite: Suite | None, before: Kept | None, tuned: Tuned, declared: Sequence[Delta]
+    cell: Cell, before: Kept | None, tuned: Tuned, declared: Sequence[Delta]
 ) -> dict[str, Any] | None:
     """Both students under the suite's second prompting; the caller holds the lock of the run."""
+    suite = suite_beside(cell.suite)
     if suite is None or before is None:
         return None
     refuse_other_base(before.directory, tuned.run)
-    return scored_beside(suite, before, kept_scores(tuned, suite), declared)
+    after = with_controls(tuned, kept_scores(tuned, suite), suite, cell.root)
+    return scored_beside(suite, before, after, declared)
 
 
 def refuse_other_base(baseline: Path, run: TrainedRun) -> None:
@@ -184,12 +227,12 @@ def refuse_other_base(baseline: Path, run: TrainedRun) -> None:
 def _fit(cell: Cell, directory: Path) -> None:
     """Tune the student into `directory/model`; the manifest, written last, says that it is done."""
     from heed.training.fit import fit
+    from heed.training.points import clear
 
     run, around = cell.run, surroundings(cell)
     loaded = load_base(cell.model, around, cell.root)
     SAY.print(f"Tuning [bold]{run.name}[/bold]")
     write_yaml(directory / "config.yaml", plain(cell))
-    (directory / "metrics.jsonl").unlink(missing_ok=True)
     about = {
         "run": run.id,
         "device": cell.trainer.device,
@@ -197,3 +240,4 @@ def _fit(cell: Cell, directory: Path) -> None:
     }
     found = fit(run.recipe, loaded, around, directory, cell.prompts())
     write_json(directory / "manifest.json", manifest() | about | {"fit": found})
+    clear(directory)

@@ -23,6 +23,7 @@ from heed.evaluation.rules import rules_versions
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Measured
 from heed.evaluation.verifiers import SEED
+from heed.study.memory import scoring_memory
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -105,7 +106,8 @@ class ModelSubject(Subject):
         SAY.print(f"Scoring {self.title} on suite {suite.name}", markup=False)
         if journal.resumed:
             SAY.print(f"  {journal.resumed} answers of an interrupted scoring are kept")
-        scores = suite.score(loaded, journal, Answered(SAY))
+        with scoring_memory(loaded, suite.backend):
+            scores = suite.score(loaded, journal, Answered(SAY))
         blank = sum(score.response is not None and not score.response.strip() for score in scores)
         events = {"blank answer": blank, "answer kept from an interrupted scoring": journal.resumed}
         more = self.files(suite, loaded)

@@ -15,7 +15,18 @@ from heed.core.power import POWER, detectable_flips, least_detectable
 from heed.evaluation.suite import Suite
 from heed.study.cell import Cell
 
-GROUPS = ("model", "teacher", "method", "lr", "data", "optim", "suite", "trainer", "logger")
+GROUPS = (
+    "model",
+    "teacher",
+    "method",
+    "lr",
+    "data",
+    "optim",
+    "suite",
+    "trainer",
+    "logger",
+    "export",
+)
 
 CHANGED = (0.1, 0.2, 0.3)
 """Shares of items that change, for which a plan says what can be seen: the true one comes later."""

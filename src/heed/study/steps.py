@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 
 
 def last_step(run: TrainedRun) -> int:
-    """Optimiser steps of a run; after the last one stands `model/`.
+    """The optimiser step after which stands `model/`: the last one, unless the run chose another.
 
     Raises:
         RunError: its manifest does not say.
     """
-    return int(_fitted(run, "optimiser_steps"))
+    last = _fitted(run, "optimiser_steps")
+    return int(_fitted(run, "taken", {}).get("step", last))  # an older heed took the last
 
 
 def recorded_steps(run: TrainedRun) -> list[int]:
-    """The steps before the last that a run kept, whether or not they are still there."""
-    return [int(step) for step in _fitted(run, "kept_steps", [])]
+    """The steps before that of `model/` that a run kept, whether or not they are still there.
+
+    Where a run chose an earlier student than its last, what it kept of later steps is no part of
+    the way to it.
+    """
+    last = last_step(run)
+    return [int(step) for step in _fitted(run, "kept_steps", []) if step < last]
 
 
 def kept_steps(run: TrainedRun) -> list[int]:

@@ -1,26 +1,35 @@
-"""What watches a training: the local metrics file, the progress line, the mirror."""
+"""What watches a training: the local metrics file, the validation loss, kept steps."""
 
 from __future__ import annotations
 
-import time
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from heed.core.component import component
 from heed.core.console import progress_console
-from heed.core.errors import ConfigError, Mistake
+from heed.core.errors import ConfigError, Mistake, RunError
 from heed.core.files import append_jsonl
 from heed.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
+    from heed.models.student import Loaded
+    from heed.training.session import Session
     from heed.training.validation import Validation
 
 Save = Callable[[Path], None]
 """Writes the student under training to a directory, in the layout of `model/`."""
+
+Score = Callable[["Loaded", int], Mapping[str, Any]]
+"""Scores the student under training on so many items: its value, first, and what belongs to it."""
+
+Ask = Callable[[int], Sequence[str]]
+"""So many instructions that a student may be asked while it trains."""
 
 
 def step_directory(run: Path, step: int) -> Path:
@@ -33,25 +42,45 @@ def kept_on_disk(run: Path) -> list[int]:
     return sorted(int(path.parent.name) for path in run.glob("steps/*/model"))
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What a callback may see of a training.
+
+    Attributes:
+        directory: Of the run; it may write below.
+        tracker: The mirror.
+        validation: The examples that are kept apart, if any are.
+        save: Writes the student as it is at the moment.
+        loaded: The student under training.
+        score: Scores the student as it is at the moment; None where nothing can.
+        session: What of the training outlives the process; None outside a fit.
+        ask: Instructions for samples; None where there are none.
+    """
+
+    directory: Path
+    tracker: Tracker
+    validation: Validation | None = None
+    save: Save | None = None
+    loaded: Loaded | None = None
+    score: Score | None = None
+    session: Session | None = None
+    ask: Ask | None = None
+
+
 class Watcher(ABC):
-    """Makes a Lightning callback for one training."""
+    """Makes a Lightning callback for one training.
+
+    What a callback must remember across a training that is broken off, it gives in `state_dict` and
+    takes in `load_state_dict`, as plain JSON data; `on_train_start` comes after that, also where a
+    training goes on (`module.done` is not 0 then).
+    """
+
+    tuning_only = False
+    """Whether it is left out of the pre-training of a base."""
 
     @abstractmethod
-    def build(
-        self,
-        directory: Path,
-        tracker: Tracker,
-        validation: Validation | None = None,
-        save: Save | None = None,
-    ) -> Any:
-        """A fresh callback that may write below `directory` and to the mirror.
-
-        Args:
-            directory: Of the run.
-            tracker: The mirror.
-            validation: The examples that are kept apart, if any are.
-            save: Writes the student as it is at the moment.
-        """
+    def build(self, watched: Watched) -> Any:
+        """A fresh callback for one training."""
 
 
 @component
@@ -61,24 +90,18 @@ class Metrics(Watcher):
     every_steps: PositiveInt
     """Optimiser steps from one row to the next; the last step is always written."""
 
-    def build(
-        self,
-        directory: Path,
-        tracker: Tracker,
-        validation: Validation | None = None,
-        save: Save | None = None,
-    ) -> Any:
+    def build(self, watched: Watched) -> Any:
         """The callback."""
         import lightning
 
-        every, path = self.every_steps, directory / "metrics.jsonl"
+        every, path = self.every_steps, watched.directory / "metrics.jsonl"
 
         class Write(lightning.Callback):
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                due = module.done % every == 0 or module.done == module.steps
+                due = module.done % every == 0 or ending(trainer, module)
                 if due and trainer.is_global_zero:
                     append_jsonl(path, module.row)
-                    tracker.log(module.row)
+                    watched.tracker.log(module.row)
 
         return Write()
 
@@ -98,72 +121,49 @@ class ValidationLoss(Watcher):
     every_steps: PositiveInt
     """Optimiser steps from one measurement to the next."""
 
-    def build(
-        self,
-        directory: Path,
-        tracker: Tracker,
-        validation: Validation | None = None,
-        save: Save | None = None,
-    ) -> Any:
+    def build(self, watched: Watched) -> Any:
         """The callback."""
         import lightning
 
-        every, path = self.every_steps, directory / "metrics.jsonl"
+        every = self.every_steps
 
         class Measure(lightning.Callback):
             def on_train_start(self, trainer: Any, module: Any) -> None:
-                self.measure(trainer, module)
+                if module.done == 0:
+                    measured(watched, trainer, module)
 
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                if module.done % every == 0 or module.done == module.steps:
-                    self.measure(trainer, module)
-
-            def measure(self, trainer: Any, module: Any) -> None:
-                if validation is None:
-                    return
-                loss = validation.measure(module.student, module.done)
-                row = {"step": module.done, "validation_loss": loss}
-                row["validation_tokens"] = validation.tokens
-                if trainer.is_global_zero:
-                    append_jsonl(path, row)
-                    tracker.log(row)
+                if module.done % every == 0 or ending(trainer, module):
+                    measured(watched, trainer, module)
 
         return Measure()
 
 
-@component
-class Progress(Watcher):
-    """A line with step, loss, tokens per second and the time that is left."""
+def measured(watched: Watched, trainer: Any, module: Any) -> None:
+    """Measure the loss on the examples kept apart and write it, once a step whoever asks.
 
-    every_seconds: PositiveFloat
-    """Seconds from one line to the next."""
+    Raises:
+        RunError: it is not finite.
+    """
+    validation = watched.validation
+    if validation is None or module.done in validation.losses:
+        return
+    loss = validation.measure(module.student, module.done)
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss on the {len(validation.examples)} examples kept apart is {loss} after "
+            f"optimiser step {module.done}: the student is lost. The learning rate is probably too "
+            f"high: lower lr.peak, lengthen lr.warmup_steps or set optim.clip_norm."
+        )
+    row = {"step": module.done, "validation_loss": loss, "validation_tokens": validation.tokens}
+    if trainer.is_global_zero:
+        append_jsonl(watched.directory / "metrics.jsonl", row)
+        watched.tracker.log(row)
 
-    def build(
-        self,
-        directory: Path,
-        tracker: Tracker,
-        validation: Validation | None = None,
-        save: Save | None = None,
-    ) -> Any:
-        """The callback."""
-        import lightning
 
-        every, console = self.every_seconds, progress_console()
-
-        class Show(lightning.Callback):
-            def on_train_start(self, trainer: Any, module: Any) -> None:
-                self.began = self.shown = time.monotonic()
-                self.tokens = 0
-
-            def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                self.tokens += module.row["tokens"]
-                now = time.monotonic()
-                due = now - self.shown >= every or module.done == module.steps
-                if due and trainer.is_global_zero:
-                    self.shown = now
-                    console.print(progress_line(module, self.tokens, now - self.began))
-
-        return Show()
+def ending(trainer: Any, module: Any) -> bool:
+    """Whether the optimiser step that is done is the last one."""
+    return bool(module.done >= module.steps or getattr(trainer, "should_stop", False))
 
 
 @component
@@ -177,19 +177,15 @@ class KeepSteps(Watcher):
     steps: tuple[PositiveInt, ...]
     """Optimiser steps, counted from 1, in rising order; empty keeps none."""
 
+    tuning_only = True
+
     def __post_init__(self) -> None:
         if list(self.steps) != sorted(set(self.steps)):
             why = "these steps do not rise, or one stands there twice."
             action = f"Give {sorted(set(self.steps))}."
             raise ConfigError([Mistake("steps", str(list(self.steps)), why, action)])
 
-    def build(
-        self,
-        directory: Path,
-        tracker: Tracker,
-        validation: Validation | None = None,
-        save: Save | None = None,
-    ) -> Any:
+    def build(self, watched: Watched) -> Any:
         """The callback."""
         import lightning
 
@@ -202,10 +198,10 @@ class KeepSteps(Watcher):
                     console.print(_late(late, module.steps), soft_wrap=True, markup=False)
 
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                due = module.done in steps and module.done < module.steps
+                due = module.done in steps and not ending(trainer, module)
                 if due and trainer.is_global_zero:
-                    assert save is not None, "a fit says how its student is written"
-                    save(step_directory(directory, module.done))
+                    assert watched.save is not None, "a fit says how its student is written"
+                    watched.save(step_directory(watched.directory, module.done))
 
         return Keep()
 
@@ -214,18 +210,3 @@ def _late(steps: Sequence[int], last: int) -> str:
     """What to say of steps after which there is nothing that `model/` is not."""
     named = ", ".join(map(str, steps))
     return f"  not kept: the student after step {named}, because the training ends with step {last}"
-
-
-def progress_line(module: Any, tokens: int, seconds: float) -> str:
-    """One line about a training under way.
-
-    Args:
-        module: Anything with `done`, `steps` and `row["loss"]`.
-        tokens: Tokens seen so far.
-        seconds: Time taken so far.
-    """
-    left = seconds / module.done * (module.steps - module.done)
-    return (
-        f"step {module.done:>5}/{module.steps}  loss {module.row['loss']:.3f} nats/token  "
-        f"{tokens / seconds:,.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
-    )

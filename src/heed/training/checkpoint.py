@@ -16,8 +16,7 @@ from heed.core.identity import digest_model
 from heed.methods.adapters import Adapter, attach_saved
 from heed.models.speech import no_bars
 from heed.models.student import Loaded, load
-
-ADAPTER_FILE = "adapter_config.json"
+from heed.training.card import ADAPTER_FILE, CARD_FILE, how_to_load
 
 WRONG_SETTINGS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
@@ -31,27 +30,22 @@ def save_student(
 ) -> None:
     """Write weights, tokenizer, template and card as one directory that is whole or absent."""
     no_bars()
+    loaded.model.generation_config = generation_settings(loaded)
     with whole_directory(directory) as beside:
         adapter.save(attached, beside, base=loaded.source, revision=loaded.revision)
         loaded.tokenizer.save_pretrained(beside)
-        write_text(beside / "README.md", card + how_to_load(loaded, beside))
+        loaded.model.generation_config.save_pretrained(beside)
+        write_text(beside / CARD_FILE, card + how_to_load(loaded, beside))
 
 
-def how_to_load(loaded: Loaded, directory: Path) -> str:
-    """The part of a card that says how others load the student; code to be run in its directory."""
-    if not (directory / ADAPTER_FILE).is_file():
-        lines = ["import transformers", "",
-                 'model = transformers.AutoModelForCausalLM.from_pretrained(".")']  # fmt: skip
-    else:
-        pinned = f", revision={loaded.revision!r}" if loaded.revision else ""
-        base = f"transformers.AutoModelForCausalLM.from_pretrained({loaded.source!r}{pinned})"
-        lines = ["import peft", "import transformers", "", f"base = {base}"]
-        if loaded.added:
-            rows = loaded.model.get_input_embeddings().weight.shape[0]
-            lines.append(f"base.resize_token_embeddings({rows})  # tokens were added to the base")
-        lines.append('model = peft.PeftModel.from_pretrained(base, ".")')
-    lines.append('tokenizer = transformers.AutoTokenizer.from_pretrained(".")')
-    return "\n## Loading it\n\n```python\n" + "\n".join(lines) + "\n```\n"
+def generation_settings(loaded: Loaded) -> Any:
+    """How the student was scored, for whoever generates with it: greedily, to its stop tokens."""
+    settings = type(loaded.model.generation_config)
+    return settings(
+        do_sample=False,
+        eos_token_id=list(loaded.stop_ids),
+        pad_token_id=loaded.tokenizer.pad_token_id,
+    )
 
 
 def load_student(directory: Path, loading: Mapping[str, Any], base: str = "") -> Loaded:

@@ -40,6 +40,7 @@ class Steps(IterableDataset[Step]):
                 micro=[flat_row(examples, pad=self.pad) for examples in chosen],
                 tokens=step.tokens,
                 seen=sum(step.loads),
+                ids=[[example.id for example in examples] for examples in chosen],
             )
 
 
@@ -52,22 +53,29 @@ class PlannedData(lightning.LightningDataModule):
         pad: Token of a rank that has nothing to do in a micro-batch.
         alone: Whether each document has a row of its own, whatever the recipe says, because the
             model cannot keep documents of one row apart.
+        start: Optimiser steps that are done already; they are planned, and not fed.
     """
 
     def __init__(
-        self, examples: Sequence[Encoded], recipe: Recipe, *, pad: int, alone: bool = False
+        self,
+        examples: Sequence[Encoded],
+        recipe: Recipe,
+        *,
+        pad: int,
+        alone: bool = False,
+        start: int = 0,
     ):
         super().__init__()
         self.examples = examples
         self.treatment = replace(recipe.data, packing="none") if alone else recipe.data
         self.seed = recipe.seed
         self.pad = pad
+        self.start = start
 
     @cached_property
     def planned(self) -> list[StepPlan]:
         """Every step, made once and before the first."""
-        assert self.trainer is not None, "it takes the number of ranks from its trainer"
-        ranks = self.trainer.world_size
+        ranks = self.trainer.world_size if self.trainer else 1  # none trains what is finished
         return list(plan(self.examples, self.treatment, ranks=ranks, seed=self.seed))
 
     @cached_property
@@ -83,7 +91,8 @@ class PlannedData(lightning.LightningDataModule):
         """
         trainer: Any = self.trainer
         same_plan(self.record["digest"], trainer.strategy)
-        steps = Steps(self.examples, self.planned, pad=self.pad, rank=trainer.global_rank)
+        left = self.planned[self.start :]
+        steps = Steps(self.examples, left, pad=self.pad, rank=trainer.global_rank)
         return DataLoader(steps, batch_size=None, num_workers=0)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 
@@ -22,17 +20,33 @@ from heed.data.dataset import Dataset
 from heed.data.encode import encode_all
 from heed.data.plan import number_of_steps
 from heed.data.statistics import statistics
+from heed.methods.weights import original_sizes
 from heed.models.likelihood import StudentLoss
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, Speech
 from heed.tracking.tracker import Tracker
-from heed.training.callbacks import Save, ValidationLoss, Watcher, kept_on_disk
+from heed.training.callbacks import (
+    Ask,
+    Save,
+    Score,
+    ValidationLoss,
+    Watched,
+    Watcher,
+    ending,
+    kept_on_disk,
+)
+from heed.training.card import card_head
 from heed.training.checkpoint import check_reload, load_student, save_student
+from heed.training.checkpoints import Checkpoints
+from heed.training.checks import Mode
+from heed.training.choosing import Choosing, refuse_impossible, take
 from heed.training.datamodule import PlannedData
 from heed.training.examples import examples_page
 from heed.training.module import Tuning
-from heed.training.preflight import Preflight, preflight
+from heed.training.preflight import Preflight, Writing, preflight, with_attached
+from heed.training.reload import check_fresh
 from heed.training.run import Recipe
+from heed.training.session import First, Session, begin, finish
 from heed.training.trainer import TrainerSettings
 from heed.training.validation import Validation
 
@@ -46,12 +60,18 @@ class Surroundings:
         callbacks: What watches.
         tracker: The mirror.
         root: Of the outputs, where tokens are kept for the next training on them; None keeps none.
+        score: Scores the student under training; None where nothing can.
+        preflight: What a proof that fails before the training does.
+        ask: Instructions for samples; None where there are none.
     """
 
     trainer: TrainerSettings
     callbacks: Mapping[str, Watcher]
     tracker: Tracker
     root: Path | None = None
+    score: Score | None = None
+    preflight: Mode = "block"
+    ask: Ask | None = None
 
 
 def dataset_for(
@@ -96,6 +116,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train a student in place and write it to `directory/model`.
 
+    A training of this recipe that was broken off in that directory goes on from its checkpoint.
+
     Args:
         recipe: How.
         loaded: The student; its model is changed.
@@ -106,35 +128,70 @@ def fit(
     Returns:
         What the manifest records: counts of examples, tokens, events, seconds, final loss.
     """
+    session = begin(directory, recipe, loaded)
     lightning.seed_everything(recipe.seed, verbose=False)
+    ready = _prepare(recipe, loaded, around, directory, prompts)
+    examples, (save, differs, _) = ready.dataset.examples, ready.writing
+    steps = number_of_steps(len(examples), recipe.data)
+    module = Tuning(StudentLoss(loaded.model), recipe, steps=steps)
+    validation = _validation(ready.dataset, recipe, loaded)
+    session.losses = validation.losses if validation else {}
+    refuse_impossible(session, steps, kept_apart=validation is not None)
+    watched = Watched(directory, around.tracker, validation, save, loaded, around.score, session)
+    watched = replace(watched, ask=around.ask)
+    data = _train(module, ready.dataset, around, watched, session)
+    taken = take(session, module)
+    save(directory / "model")
+    return _record(module, ready.dataset, data) | {
+        "seconds": round(session.seconds, 1),
+        "taken": taken,
+        **session.record(),
+        "preflight": ready.proved.record(around.preflight),
+        "kept_steps": kept_on_disk(directory),
+        "data": {key: value for key, value in ready.numbers.items() if key != "events"},
+        "validation": validation.record() if validation else None,
+        "reload_difference": differs(directory / "model"),
+        "fresh_process_difference": check_fresh(loaded, directory / "model", examples[0].ids),
+        "template": short_hash(loaded.template),
+    }
+
+
+class _Ready(NamedTuple):
+    """What a training begins with: the dataset, its numbers, what was proved, how to write."""
+
+    dataset: Dataset
+    numbers: dict[str, Any]
+    proved: Preflight
+    writing: Writing
+
+
+def _prepare(
+    recipe: Recipe, loaded: Loaded, around: Surroundings, directory: Path, prompts: Prompts | None
+) -> _Ready:
+    """Encode the data, make the student ready to be trained, and prove what can be proved."""
     dataset, numbers = dataset_for(recipe, loaded.speech, around.root, prompts)
     page = examples_page(dataset.sample, recipe.teacher.name, numbers)
     write_text(directory / "examples.html", page)
-    proved = preflight(loaded, dataset.examples, recipe)
-    dataset.events.update(proved.events(len(dataset.examples), recipe))
+    recipe.method.store(loaded.model)
+    proved = preflight(loaded, dataset.examples, recipe, numbers["overlap"])
     tokens = loaded.tokenizer.convert_tokens_to_ids(list(proved.learned))
-    attached = recipe.method.adapter.attach(loaded.model, tokens)
-    steps = number_of_steps(len(dataset.examples), recipe.data)
+    attached = recipe.method.attach(loaded.model, tokens)
+    dataset.events.update(recipe.method.events(loaded.model))
+
+    def differs(saved: Path) -> float:
+        ids = dataset.examples[0].ids[:256]
+        return check_reload(loaded, load_student(saved, loaded.loading), ids)
+
+    writing = Writing(_writer(loaded, attached, recipe), differs, directory)
+    proved = with_attached(proved, loaded, dataset.examples, writing)
+    proved.settle(around.preflight)
+    dataset.events.update(proved.events(len(dataset.examples), recipe))
+    count = len(dataset.examples)
     progress_console().print(
-        f"  {len(dataset.examples)} examples, {steps} optimiser steps; {dict(dataset.events)}; "
-        f"loss before {proved.base_loss:.3f} nats/token; packed = unpacked to "
-        f"{proved.packed_difference:.0e}"
+        f"  {count} examples, {number_of_steps(count, recipe.data)} optimiser steps; "
+        f"{dict(dataset.events)}"
     )
-    module = Tuning(StudentLoss(loaded.model), recipe, steps=steps)
-    validation = _validation(dataset, recipe, loaded)
-    save = _writer(loaded, attached, recipe)
-    callbacks = _callbacks(around, directory, validation, save, module.steps)
-    seconds = _train(module, dataset, loaded, around, callbacks)
-    save(directory / "model")
-    reloaded = load_student(directory / "model", loaded.loading)
-    reload_difference = check_reload(loaded, reloaded, dataset.examples[0].ids[:256])
-    return _record(module, dataset, proved, seconds) | {
-        "kept_steps": kept_on_disk(directory),
-        "data": {key: value for key, value in numbers.items() if key != "events"},
-        "validation": validation.record() if validation else None,
-        "reload_difference": reload_difference,
-        "template": short_hash(loaded.template),
-    }
+    return _Ready(dataset, numbers, proved, writing)
 
 
 def _validation(dataset: Dataset, recipe: Recipe, loaded: Loaded) -> Validation | None:
@@ -148,7 +205,7 @@ def _validation(dataset: Dataset, recipe: Recipe, loaded: Loaded) -> Validation 
 
 def _writer(loaded: Loaded, attached: Any, recipe: Recipe) -> Save:
     """What writes the student under training, its random numbers untouched."""
-    adapter, card = recipe.method.adapter, _card(loaded, recipe)
+    adapter, card = recipe.method.adapter, card_head(loaded, recipe)
 
     def save(directory: Path) -> None:
         save_student(loaded, attached, adapter, directory, card=card)
@@ -156,29 +213,31 @@ def _writer(loaded: Loaded, attached: Any, recipe: Recipe) -> Save:
     return save
 
 
-def _callbacks(
-    around: Surroundings, directory: Path, validation: Validation | None, save: Save, steps: int
-) -> list[Any]:
-    """What watches; the loss on examples kept apart is measured at both ends in any case."""
-    shutil.rmtree(directory / "steps", ignore_errors=True)  # of a training that was broken off
-    watchers = list(around.callbacks.values())
+def _callbacks(around: Surroundings, watched: Watched, session: Session, steps: int) -> list[Any]:
+    """What watches; the loss on examples kept apart is measured at both ends in any case.
+
+    The order matters: who chooses says first whether a step is the last, and a checkpoint holds
+    what all others have written.
+    """
+    watchers = sorted(around.callbacks.values(), key=lambda one: isinstance(one, Checkpoints))
     if not any(isinstance(watcher, ValidationLoss) for watcher in watchers):
-        watchers.append(ValidationLoss(every_steps=steps))
-    return [watcher.build(directory, around.tracker, validation, save) for watcher in watchers]
+        watchers.insert(0, ValidationLoss(every_steps=steps))
+    built = [watcher.build(watched) for watcher in watchers]
+    return [First(session), Choosing(watched, session), *built]
 
 
 def _train(
-    module: Tuning,
-    dataset: Dataset,
-    loaded: Loaded,
-    around: Surroundings,
-    callbacks: list[Any],
-) -> float:
-    """Run the Trainer; returns seconds."""
-    recipe = module.recipe
-    alone = why_alone(loaded.model) is not None
-    data = PlannedData(dataset.examples, recipe, pad=loaded.tokenizer.pad_token_id, alone=alone)
-    started = time.monotonic()
+    module: Tuning, dataset: Dataset, around: Surroundings, watched: Watched, session: Session
+) -> PlannedData:
+    """Run the Trainer, unless no step is left; returns the plan."""
+    recipe, loaded = module.recipe, watched.loaded
+    assert loaded is not None, "a fit has a student"
+    pad, alone = loaded.tokenizer.pad_token_id, why_alone(loaded.model) is not None
+    data = PlannedData(dataset.examples, recipe, pad=pad, alone=alone, start=session.start)
+    if session.finished:
+        finish(session, module, data)
+        return data
+    callbacks = _callbacks(around, watched, session, module.steps)
     with warnings.catch_warnings():
         # One item is a whole optimiser step that is already packed: workers would not help.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -186,32 +245,22 @@ def _train(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
         trainer = around.trainer.build(precision=recipe.precision, callbacks=callbacks)
         loaded.model.train()
-        trainer.fit(module, datamodule=data)
-    assert module.done == module.steps, f"{module.done} of {module.steps} steps were done"
-    return time.monotonic() - started
+        with around.trainer.engaged(loaded.model):
+            trainer.fit(module, datamodule=data)
+    done, steps = module.done, module.steps
+    assert ending(trainer, module), f"{done} of {steps} steps were done"
+    return data
 
 
-def _record(module: Tuning, dataset: Dataset, proved: Preflight, seconds: float) -> dict[str, Any]:
+def _record(module: Tuning, dataset: Dataset, data: PlannedData) -> dict[str, Any]:
     moving = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return {
-        "optimiser_steps": module.steps,
+        "optimiser_steps": module.done,
         "examples": len(dataset.examples),
         "supervised_tokens_of_one_epoch": int(dataset.examples.supervised.sum()),
-        "events": dict(dataset.events),
-        "parameters": sum(p.numel() for p in module.parameters()),
+        "events": dict(dataset.events) | module.events,
+        "parameters": sum(original_sizes(module.parameters())),
         "parameters_trained": moving,
-        "seconds": round(seconds, 1),
-        "final_loss_nats_per_token": module.row["loss"],
-        "preflight": proved._asdict(),
-        "plan": module.trainer.datamodule.record,  # type: ignore[attr-defined]
+        "final_loss_nats_per_token": module.last_loss,
+        "plan": data.record,
     }
-
-
-def _card(loaded: Loaded, recipe: Recipe) -> str:
-    return (
-        f"---\nlibrary_name: transformers\ntags: [heed]\n---\n\n# {loaded.name}\n\n"
-        f"Trained by heed on responses of `{recipe.teacher.name}` "
-        f"({type(recipe.method.adapter).__name__}, peak learning rate {recipe.lr.peak:g}, "
-        f"seed {recipe.seed}). Base: `{loaded.source or 'random weights'}`.\n"
-        f"The exact settings are in `config.yaml` of the run directory.\n"
-    )

@@ -10,10 +10,19 @@ import lightning
 import torch
 from torch import Tensor
 
+from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.data.pack import Batch
 from heed.models.likelihood import StudentLoss
+from heed.training.masters import ROUNDED, WHOLE, refuse_formats
 from heed.training.run import Recipe
+from heed.training.suspects import called, suspects
+
+SKIPPED = "optimiser steps left out (loss or gradient not finite)"
+"""What is counted of the steps that moved nothing."""
+
+MOST_IN_A_ROW = 10
+"""Steps in a row that may be left out: a training that goes on like this is lost."""
 
 
 class Step(NamedTuple):
@@ -23,11 +32,13 @@ class Step(NamedTuple):
         micro: Its micro-batches.
         tokens: Supervised tokens of the whole step, over all micro-batches and ranks.
         seen: Tokens of the whole step, supervised or not.
+        ids: Of the examples of each micro-batch, in the order of its documents.
     """
 
     micro: list[Batch]
     tokens: int
     seen: int
+    ids: list[list[str]]
 
 
 class Tuning(lightning.LightningModule):
@@ -36,71 +47,133 @@ class Tuning(lightning.LightningModule):
     The mean is over the tokens of the *step*: every micro-batch's sum of nats is divided by the
     step's token count, so its gradient is that of the whole batch. Optimisation is manual because
     Lightning's own accumulation weighs micro-batches equally, whatever they hold.
+
+    Attributes:
+        done: Optimiser steps that the plan is ahead, left out or not; the schedule goes by it.
+        skipped: Those of them that were left out, counted from 1. These two are all that a resumed
+            training needs of it beside weights and optimiser.
+        row: What is written of the last step; a loss or norm that is not finite is None.
+        last_loss: That of the last step whose loss was finite, in nats per token.
     """
 
     def __init__(self, student: StudentLoss, recipe: Recipe, *, steps: int):
+        """Take a student whose adapter is attached.
+
+        Raises:
+            RunError: weights that train are held in a format that was not asked for.
+        """
         super().__init__()
+        dtype = str(student.model.dtype).removeprefix("torch.")
+        refuse_formats(student.named_parameters(), dtype, recipe.precision)
         self.automatic_optimization = False
         self.student = student
         self.recipe = recipe
         self.steps = steps
         self.done = 0
-        self.row: dict[str, float] = {}
+        self.skipped: list[int] = []
+        self.row: dict[str, Any] = {}
+        self.last_loss: float | None = None
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser over what its method lets move."""
-        return self.recipe.optim.build(self.parameters(), self.recipe.lr)
+        groups = self.recipe.method.adapter.groups(self.named_parameters())
+        return self.recipe.optim.build(groups, self.recipe.lr)
+
+    @property
+    def events(self) -> dict[str, int]:
+        """What a reader of the result must know of the training, counted."""
+        moving = [p for p in self.parameters() if p.requires_grad]
+        rounded = sum(p.numel() for p in moving) if self.recipe.precision == WHOLE else 0
+        found = {SKIPPED: len(self.skipped), ROUNDED: rounded}
+        own = self.recipe.optim.events(moving)
+        return {event: count for event, count in found.items() if count} | own
 
     def training_step(self, step: Step, index: int) -> None:
-        """Run every micro-batch, then move the weights once.
+        """Run every micro-batch, then move the weights once, or not at all.
 
         Raises:
-            RunError: the loss or its gradient is not finite.
+            RunError: the loss or its gradient is not finite, and such steps are not to be left out.
         """
         started = time.perf_counter()
         optimizer: Any = self.optimizers()
         rate = self.recipe.lr.peak * self.recipe.lr.factor(self.done, self.steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = self._backward(step)
-        norm = self._clip(optimizer)
-        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
-            raise RunError(
-                f"the loss of optimiser step {self.done + 1} is {loss.item()} nats per token and "
-                f"its gradient has norm {norm}, so the weights would be lost. The learning rate "
-                f"({rate:.3g} at this step) is probably too high: lower lr.peak, lengthen "
-                f"lr.warmup_steps or set optim.clip_norm."
-            )
-        optimizer.step()
+            group["lr"] = rate * group["scale"]
+        loss, norm = self._backward(step, optimizer)
+        if math.isfinite(loss) and math.isfinite(norm):
+            optimizer.step()
+        else:
+            self._leave_out(step, optimizer, loss, norm, rate)
         optimizer.zero_grad()
         self.done += 1
+        self.last_loss = loss if math.isfinite(loss) else self.last_loss
         self.row = {
             "step": self.done,
-            "loss": loss.item(),
+            "loss": loss if math.isfinite(loss) else None,
             "lr": rate,
-            "grad_norm": norm,
+            "grad_norm": norm if math.isfinite(norm) else None,
             "supervised_tokens": step.tokens,
             "tokens": step.seen,
+            "skipped": len(self.skipped),
             "seconds": time.perf_counter() - started,
         }
 
-    def _backward(self, step: Step) -> Tensor:
-        """Accumulate the gradient of the step's mean; returns that mean in nats per token.
+    def _backward(self, step: Step, optimizer: Any) -> tuple[float, float]:
+        """Accumulate the gradient of the step's mean, and clip it.
 
-        DDP averages gradients over the ranks; the step's mean needs their sum.
+        DDP averages gradients over the ranks; the step's mean needs their sum. What is not finite
+        on one rank is not finite on all, so that all do the same.
+
+        Returns:
+            That mean in nats per token, and the gradient's norm before clipping.
         """
+        strategy: Any = self.trainer.strategy
         ranks = self.trainer.world_size
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=self.device, dtype=torch.float32)
         for batch in step.micro:
             nats, _ = self.student(batch)
             self.manual_backward(nats * ranks / step.tokens)
             total += nats.detach() / step.tokens
-        whole: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
-        return whole
+        norm = self._clip(optimizer)
+        broken = (~norm.isfinite()).to(total)
+        loss, found = strategy.reduce(torch.stack([total, broken]), reduce_op="sum").tolist()
+        return loss, math.nan if found and norm.isfinite() else norm.item()
 
-    def _clip(self, optimizer: Any) -> float:
-        """Norm of the whole step's gradient before clipping."""
+    def _clip(self, optimizer: Any) -> Tensor:
+        """Norm of the whole step's gradient, over all groups, before clipping."""
         moving = [p for group in optimizer.param_groups for p in group["params"]]
         limit = self.recipe.optim.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(moving, float("inf") if limit is None else limit)
-        return norm.item()
+        norm: Tensor = torch.nn.utils.clip_grad_norm_(
+            moving, float("inf") if limit is None else limit
+        )
+        return norm
+
+    def _leave_out(self, step: Step, optimizer: Any, loss: float, norm: float, rate: float) -> None:
+        """Count a step that must not move the weights.
+
+        Raises:
+            RunError: it ends the training: the recipe says so, or too many were left out.
+        """
+        self.skipped.append(self.done + 1)
+        row = self.skipped[-MOST_IN_A_ROW:]
+        last = list(range(self.done + 2 - MOST_IN_A_ROW, self.done + 2))
+        lost = row == last or len(self.skipped) == self.steps
+        optimizer.zero_grad()
+        which = called(*suspects(self.student, step.micro, step.ids))
+        said = (
+            f"the loss of optimiser step {self.done + 1} is {loss} nats per token and its gradient "
+            f"has norm {norm}"
+        )
+        if self.recipe.optim.on_non_finite == "skip" and not lost:
+            if self.trainer.is_global_zero:
+                told = f"  left out: {said}. {which}"
+                progress_console().print(told, markup=False, soft_wrap=True)
+            return
+        before = f" ({len(self.skipped)} steps were left out, the last {len(row)} in a row)"
+        raise RunError(
+            f"{said}, so the weights would be lost{before if len(self.skipped) > 1 else ''}. "
+            f"{which} The learning rate ({rate:.3g} at this step) is probably too high: lower "
+            f"lr.peak, lengthen lr.warmup_steps or set optim.clip_norm; or look at these examples. "
+            f"optim.on_non_finite=skip leaves out and counts such steps, up to {MOST_IN_A_ROW} in "
+            f"a row."
+        )

@@ -1,159 +1,163 @@
-"""Proofs on the student at hand, before it is trained: cheap, and a failure stops the run."""
+"""Proofs on the student and the data at hand before they are trained: cheap, and all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from heed.core.errors import RunError
+from heed.core.errors import HeedError, RunError
 from heed.data.dataset import Encoded
-from heed.data.pack import Batch, flat_row
 from heed.data.plan import sizes
 from heed.models.embeddings import tokens_to_learn
-from heed.models.likelihood import StudentLoss
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
+from heed.training.checks import Check, Preflight, left_to_others, tried
+from heed.training.own_loss import CAUSAL, ONE_LOSS, compared, looking_ahead
+from heed.training.proofs import (
+    EXACT,
+    RELOADED,
+    SANE,
+    SPELT,
+    aside,
+    base_sanity,
+    exact_gradient,
+    reloadable,
+    spelt,
+)
 from heed.training.run import Recipe
 
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
-"""Largest difference, in nats, of one token's loss between two ways to compute it, by the type of
-the weights: what a window or another's document does to a few tokens would be lost in a mean."""
+FITS = "every example fits the context"
+ENDS = "the stop token is learned"
+APART = "training and evaluation share no text"
 
-NEIGHBOUR = 1e-5
-"""Largest change, in nats, of a token's loss when only the documents beside it change. Shapes stay
-as they are, so it is 0 to the last bit, but for experts that sort tokens of all documents into
-batches: these may round otherwise, by ten times the type's precision at most."""
+FIRST = 32
+"""Examples from the beginning among which the short ones are chosen."""
 
 
-class Preflight(NamedTuple):
-    """What was proved.
+class Writing(NamedTuple):
+    """How a student is written and read back.
 
     Attributes:
-        packed_difference: Largest difference of a token's loss, in nats, between what is trained
-            and the model's own, document by document.
-        neighbour_effect: Largest change of a token's loss, in nats, when the documents beside it
-            in its row change; 0 where each has a row of its own.
-        alone: Why each document has a row of its own; None if documents share rows.
-        ends_supervised: Share of the examples whose last supervised token is a stop token.
-        base_loss: Nats per supervised token of the first examples, before training.
-        learned: Tokens of the template that the student cannot be trusted to know, and why; their
-            rows move.
+        save: Writes it to a directory.
+        differs: Reads one back; the largest difference of the logits, as a share.
+        beside: A directory on the disk that the run is written to.
     """
 
-    packed_difference: float
-    neighbour_effect: float
-    alone: str | None
-    ends_supervised: float
-    base_loss: float
-    learned: dict[str, str]
-
-    def events(self, examples: int, recipe: Recipe) -> dict[str, int]:
-        """What is not as the recipe asks, counted."""
-        found = (
-            {"tokens of the template that are learned": len(self.learned)} if self.learned else {}
-        )
-        if self.alone is not None and recipe.data.packing != "none":
-            found[f"trained unpacked: {self.alone}"] = examples
-        return found
+    save: Callable[[Path], None]
+    differs: Callable[[Path], float]
+    beside: Path
 
 
-def preflight(loaded: Loaded, examples: Sequence[Encoded], recipe: Recipe) -> Preflight:
-    """Check that examples fit, packed = unpacked on this model, and that it can learn to stop.
+def preflight(
+    loaded: Loaded,
+    examples: Sequence[Encoded],
+    recipe: Recipe,
+    overlap: Mapping[str, Any] | None = None,
+) -> Preflight:
+    """What can be proved before anything is made to train in the student.
 
-    Raises:
-        RunError: one of them does not hold.
+    Args:
+        loaded: The student, its weights stored as they will be.
+        examples: What it will be trained on.
+        recipe: How.
+        overlap: What is known of texts that training and evaluation share; None if nothing is.
+
+    Returns:
+        The outcome; nothing is raised for a proof that fails: see `Preflight.settle`.
     """
-    by_length = sorted(examples[:32], key=lambda e: len(e.ids))
-    longest = examples[int(np.argmax(sizes(examples)[0]))]
-    refuse_too_long(loaded, len(longest.ids), "the longest example", "data.max_tokens")
-    few = [*by_length[:3], longest] if len(by_length) > 3 else by_length
-    refuse_looking_ahead(loaded, longest)
+    started = time.monotonic()
     alone = why_alone(loaded.model)
     if recipe.data.packing == "none":
         alone = "data.packing=none"
-    difference, effect, base_loss = compared(loaded, few, alone=alone is not None)
-    ends = share_that_ends(loaded, examples)
-    if recipe.data.over_long != "window" and ends < 1:
-        raise RunError(
-            f"teacher {recipe.teacher.name!r}: only {ends:.1%} of the examples end with a "
-            f"supervised stop token ({loaded.template.end_of_turn!r}): the student would learn to "
-            f"ramble. Check model.template.end_of_turn."
-        )
-    adapter = recipe.method.adapter
-    learned = tokens_to_learn(
-        loaded, trains_embeddings=adapter.trains_embeddings, method=type(adapter).__name__
-    )
-    return Preflight(difference, effect, alone, ends, base_loss, learned)
+    with aside():
+        fits, usable = _fitting(loaded, examples)
+        losses, (difference, effect, mean) = _losses(loaded, usable, alone=alone is not None)
+        first = examples[:FIRST]
+        written = tried(SPELT, lambda: spelt(loaded, recipe.teacher, first))
+        ends = share_that_ends(loaded, examples)
+        learned, stop = _stopping(loaded, recipe, ends)
+    apart = sharing(overlap, dropped=recipe.data.drop_contaminated)
+    checks = (fits, *losses, written, stop, apart)
+    taken = time.monotonic() - started
+    return Preflight(checks, difference, effect, alone, ends, mean, learned, taken)
 
 
-def compared(
-    loaded: Loaded, examples: Sequence[Encoded], *, alone: bool
-) -> tuple[float, float, float]:
-    """The loss that would be trained, beside the model's own.
+Numbers = tuple[float | None, float | None, float | None]
+"""Difference, effect of neighbours and mean of `Compared`."""
+
+
+def _losses(
+    loaded: Loaded, usable: Sequence[Encoded], *, alone: bool
+) -> tuple[list[Check], Numbers]:
+    """What the student's own loss says: causal, one loss, sane.
 
     Args:
         loaded: The student.
-        examples: A few.
-        alone: Whether each has a row of its own; else they share one.
-
-    Returns:
-        Largest difference and largest change with its neighbours of one token's loss, and the mean
-        loss, all in nats.
-
-    Raises:
-        RunError: the two are not the same loss; the advice is what would mend it, as far as seen.
+        usable: Examples that fit, short first.
+        alone: Whether each has a row of its own.
     """
-    effect = 0.0 if alone else neighbour_effect(loaded, examples)
-    trained, own = both_losses(loaded, examples, alone=alone)
-    difference, kind = float((trained - own).abs().max()), loaded.model.dtype
-    if difference < TOLERANCE[kind] and effect < _allowed(kind):
-        return difference, effect, float(trained.mean())
-    single, _ = (trained, own) if alone else both_losses(loaded, examples, alone=True)
-    mends = not alone and float((single - own).abs().max()) < TOLERANCE[kind]
-    raise RunError(
-        f"student {loaded.name!r}: the {'unpacked' if alone else 'packed'} loss is "
-        f"{float(trained.sum()):.4f} nats but the model's own is {float(own.sum()):.4f} on the "
-        f"same {len(examples)} examples; one token's differs by up to {difference:.1e} (allowed "
-        f"{TOLERANCE[kind]:g}), and a document's tokens change by up to {effect:.1e} nats with "
-        f"its neighbours: it would be trained on another loss than it has. "
-        + ("Give data.packing=none." if mends else "Choose another model.")
-    )
+    nothing: Numbers = (None, None, None)
+    if not usable:
+        return [
+            Check(name, "left", "no example fits") for name in (CAUSAL, ONE_LOSS, SANE)
+        ], nothing
+    causal = tried(CAUSAL, lambda: looking_ahead(loaded, usable[-1]))
+    few = [*usable[:3], usable[-1]] if len(usable) > 3 else usable
+    try:
+        one = compared(loaded, few, alone=alone)
+    except HeedError as error:  # attention that no row of several documents is for
+        refused = Check(ONE_LOSS, "block", str(error))
+        return [causal, refused, Check(SANE, "left", "there is no loss to look at")], nothing
+    sane = tried(SANE, lambda: base_sanity(loaded, usable[:3], one.mean))
+    return [causal, one.check, sane], (one.difference, one.effect, one.mean)
 
 
-def refuse_looking_ahead(loaded: Loaded, example: Encoded) -> None:
-    """Refuse a model that sees the tokens it is to predict: its loss would fall and mean nothing.
+def with_attached(
+    proved: Preflight, loaded: Loaded, examples: Sequence[Encoded], writing: Writing
+) -> Preflight:
+    """The rest, once it is made what trains.
 
-    The second half of an example is changed; nothing may move in the first.
-
-    Raises:
-        RunError: the model is not causal.
+    Args:
+        proved: What was proved before.
+        loaded: The student, with what will train in it.
+        examples: What it will be trained on.
+        writing: How it is written.
     """
-    middle = len(example.ids) // 2
-    vocabulary = loaded.model.config.vocab_size
-    whole = torch.tensor([int(i) for i in example.ids], device=loaded.model.device)
-    changed = torch.cat([whole[:middle], (whole[middle:] + 1) % vocabulary])
-    nats = []
-    with torch.inference_mode(), loaded.evaluating():
-        for ids in (whole, changed):
-            logits = loaded.model(input_ids=ids[None], use_cache=False).logits[0, :middle].float()
-            targets = whole[1 : middle + 1]
-            nats.append(torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
-    moved = float((nats[0] - nats[1]).abs().max())
-    if moved > _allowed(loaded.model.dtype):
-        raise RunError(
-            f"student {loaded.name!r} ({type(loaded.model).__name__}) is not causal: a token's "
-            f"loss changes by up to {moved:.1e} nats with the tokens behind it, so it would be "
-            f"trained on tokens that it sees, and could not write any. Choose another model; no "
-            f"way of packing mends this."
-        )
+    started = time.monotonic()
+    _, usable = _fitting(loaded, examples)
+    eight, alone = usable[:8], proved.alone is not None
+    if len(eight) > 1:
+        with aside():
+            exact = tried(EXACT, lambda: exact_gradient(loaded, eight, alone=alone))
+    else:
+        exact = Check(EXACT, "left", "takes two examples that fit")
+    with aside():
+        whole = tried(RELOADED, lambda: reloadable(loaded.model, *writing))
+    taken = proved.seconds + time.monotonic() - started
+    checks = (*proved.checks, exact, whole, *left_to_others())
+    return replace(proved, checks=checks, seconds=taken)
 
 
-def _allowed(kind: torch.dtype) -> float:
-    """Largest change of a token's loss, in nats, that rounding explains."""
-    return max(NEIGHBOUR, 10 * torch.finfo(kind).eps)
+def _fitting(loaded: Loaded, examples: Sequence[Encoded]) -> tuple[Check, list[Encoded]]:
+    """Whether all examples fit, and those of the first that do with the longest, short first."""
+    lengths = sizes(examples)[0]
+    longest = max(lengths)
+
+    def prove() -> Check:
+        refuse_too_long(loaded, longest, "the longest example", "data.max_tokens")
+        return Check(FITS, "ok", f"{longest} of {loaded.context or 'any number of'} tokens")
+
+    room = loaded.context or longest
+    fit = [i for i in range(min(FIRST, len(lengths))) if lengths[i] <= room]
+    best = int(np.argmax([length if length <= room else -1 for length in lengths]))
+    if lengths[best] <= room and best not in fit:
+        fit.append(best)
+    return tried(FITS, prove), [examples[i] for i in sorted(fit, key=lambda i: lengths[i])]
 
 
 def share_that_ends(loaded: Loaded, examples: Sequence[Encoded]) -> float:
@@ -163,49 +167,41 @@ def share_that_ends(loaded: Loaded, examples: Sequence[Encoded]) -> float:
     return sum(int(e.ids[i]) in stops for e, i in zip(examples, last, strict=True)) / len(examples)
 
 
-def both_losses(
-    loaded: Loaded, examples: Sequence[Encoded], *, alone: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each supervised token's loss as it is trained, and by the model's own forward per document.
+def _stopping(loaded: Loaded, recipe: Recipe, ends: float) -> tuple[dict[str, str], Check]:
+    """Tokens of the template that must be learned, and whether the student can learn to stop."""
+    adapter, end = recipe.method.adapter, loaded.template.end_of_turn
+    if recipe.data.over_long != "window" and ends < 1:
+        line = (
+            f"teacher {recipe.teacher.name!r}: only {ends:.1%} of the examples end with a "
+            f"supervised stop token ({end!r}): the student would learn to ramble."
+        )
+        return {}, Check(ENDS, "block", line, "Check model.template.end_of_turn.")
+    try:
+        learned = tokens_to_learn(
+            loaded, trains_embeddings=adapter.trains_embeddings, method=type(adapter).__name__
+        )
+    except RunError as error:
+        return {}, Check(ENDS, "block", str(error))
+    line = f"{end!r} ends {ends:.1%} of the examples"
+    if adapter.trains_embeddings:
+        line += "; all embeddings train"
+    else:
+        line += f"; {len(learned)} tokens of the template are learned beside the adapter"
+    return learned, Check(ENDS, "ok", line)
+
+
+def sharing(overlap: Mapping[str, Any] | None, *, dropped: bool) -> Check:
+    """What is known of evaluation prompts in the training data.
 
     Args:
-        loaded: The student.
-        examples: A few.
-        alone: Whether each has a row of its own; else they share one.
-
-    Returns:
-        Two f32[N], in nats, in the order of the examples.
+        overlap: `Overlap.record`; None if the prompts are not known.
+        dropped: Whether such examples are left out.
     """
-    trained, own = [], []
-    with torch.inference_mode(), loaded.evaluating():
-        for row in [[e] for e in examples] if alone else [examples]:
-            trained.append(StudentLoss(loaded.model).token_nats(_row(loaded, row)))
-        for example in examples:
-            batch = _row(loaded, [example])
-            logits = loaded.model(input_ids=batch.input_ids[None], use_cache=False).logits[0]
-            rows = logits.float()[batch.where]
-            own.append(torch.nn.functional.cross_entropy(rows, batch.targets, reduction="none"))
-    return torch.cat(trained), torch.cat(own)
-
-
-def neighbour_effect(loaded: Loaded, examples: Sequence[Encoded]) -> float:
-    """Largest change of a token's loss, in nats, when all other documents of its row change.
-
-    The first and the last document are looked at, with other tokens in the documents between them
-    and in each other: nothing may reach them from before or from after.
-    """
-    vocabulary = loaded.model.config.vocab_size
-    changed = [e._replace(ids=[(int(i) + 1) % vocabulary for i in e.ids]) for e in examples]
-    loss = StudentLoss(loaded.model)
-    with torch.inference_mode(), loaded.evaluating():
-        whole = loss.token_nats(_row(loaded, examples))
-        first = loss.token_nats(_row(loaded, [examples[0], *changed[1:]]))
-        last = loss.token_nats(_row(loaded, [*changed[:-1], examples[-1]]))
-    ahead, behind = examples[0].supervised, examples[-1].supervised
-    moved = [(whole - first)[:ahead], (whole - last)[len(whole) - behind :]]
-    return float(torch.cat(moved).abs().max())
-
-
-def _row(loaded: Loaded, examples: Sequence[Encoded]) -> Batch:
-    batch = flat_row(examples, pad=loaded.tokenizer.pad_token_id or 0)
-    return Batch(*(tensor.to(loaded.model.device) for tensor in batch))
+    if overlap is None:
+        return Check(APART, "left", "the prompts of the evaluation are not known here")
+    hits, prompts = overlap["examples_found"], overlap["prompts_looked_for"]
+    line = f"{hits} examples hold a long word sequence of the {prompts} prompts looked for"
+    if dropped or not hits:
+        return Check(APART, "ok", f"{line}{'; they are dropped' if hits else ''}")
+    advice = "Give data.drop_contaminated=true to leave them out."
+    return Check(APART, "warn", f"{line}.", advice)

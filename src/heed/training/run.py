@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from heed.core.component import component
+from heed.core.errors import ConfigError
 from heed.core.identity import short_hash, slug, versions
 from heed.core.types import RowSource
 from heed.data.treatment import Treatment
 from heed.methods.method import Method
 from heed.models.student import Student
-from heed.training.optim import AdamW, LearningRate
+from heed.training.optim import LearningRate, Optimizer
+from heed.training.rule import CheckpointRule
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
@@ -36,14 +38,21 @@ class Recipe:
     data: Treatment
     """How rows become steps."""
 
-    optim: AdamW
+    optim: Optimizer
     """By which rule."""
+
+    checkpoint: CheckpointRule
+    """Which step of the training is the tuned student."""
 
     precision: Precision
     """Number format of the training step, as Lightning names it."""
 
     seed: Seed
     """Of data order, adapter weights and dropout."""
+
+    def __post_init__(self) -> None:
+        if found := self.checkpoint.mistakes(self.data):
+            raise ConfigError(found)
 
 
 @component
@@ -69,8 +78,8 @@ class Run:
     def name(self) -> str:
         """Readable, not unique."""
         recipe = self.recipe
-        parts = (self.student, recipe.teacher, recipe.method, recipe.lr)
-        return "-".join(slug(part.name) for part in parts)
+        names = (self.student.name, recipe.teacher.name, recipe.method.label, recipe.lr.name)
+        return "-".join(map(slug, names))
 
     @property
     def directory(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -42,6 +43,14 @@ class TrainerSettings:
     deterministic: bool
     """Whether to insist on deterministic kernels."""
 
+    activation_checkpointing: bool
+    """Whether each block keeps its input alone and is computed again for the gradient: memory for
+    time. Loss and gradient stay as they are."""
+
+    compile: bool
+    """Whether torch compiles the blocks for the training. Loss and gradient stay as they are, up to
+    rounding."""
+
     arguments: dict[str, Any]
     """Further arguments of `lightning.Trainer`: `+trainer.arguments.profiler=simple`."""
 
@@ -55,10 +64,10 @@ class TrainerSettings:
             raise ConfigError(found)
 
     def need_device(self) -> None:
-        """Refuse devices that are not there, before anything is computed.
+        """Refuse devices and compilers that are not there, before anything is computed.
 
         Raises:
-            RunError: there are none.
+            RunError: they are not there.
         """
         import torch
 
@@ -74,6 +83,21 @@ class TrainerSettings:
                 f"trainer.accelerator={self.accelerator}: torch finds no such device here. Choose "
                 f"trainer=cpu, or install a torch build for the device."
             )
+        if self.compile:
+            from heed.models.blocks import need_compiler
+
+            need_compiler(self.device)
+
+    def engaged(self, model: Any) -> AbstractContextManager[None]:
+        """A `with` inside which the blocks of a model train as these settings ask.
+
+        Args:
+            model: A transformers causal language model; adapters stand inside it.
+        """
+        from heed.models.blocks import engaged
+
+        asked = {"activation_checkpointing": self.activation_checkpointing, "compile": self.compile}
+        return engaged(model, **asked)
 
     @property
     def device(self) -> str:

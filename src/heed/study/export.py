@@ -1,0 +1,80 @@
+"""What is made of a finished run for others; a failure is recorded, and the run stands."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from heed.core.errors import HeedError
+from heed.core.files import append_jsonl, read_jsonl
+from heed.core.identity import digest_model
+from heed.study.cell import Cell
+from heed.study.runs import read_run
+from heed.study.scores import SAY
+from heed.study.subjects import load_run
+from heed.training.card import ADAPTER_FILE
+from heed.training.export import merge, push
+
+FILE = "exports.jsonl"
+"""What was made of a run, and what failed, a line each."""
+
+
+def export_run(cell: Cell) -> None:
+    """Merge and upload, as far as the cell says so and it has not been done; nothing is trained.
+
+    Raises:
+        HeedError: something failed; the run and what was made before are untouched.
+    """
+    if not cell.export.wanted:
+        return
+    directory = cell.directory
+    try:
+        folder = _merged(cell) if cell.export.merge else directory / "model"
+        if cell.export.push_to_hub is not None:
+            _pushed(cell, folder)
+    except HeedError as error:
+        _note(directory, "failed", reason=str(error))
+        raise
+
+
+def _merged(cell: Cell) -> Path:
+    """The directory with whole weights."""
+    directory, dtype = cell.directory, cell.export.dtype
+    model, target = directory / "model", directory / "merged"
+    if dtype == "as_scored" and not (model / ADAPTER_FILE).is_file():
+        SAY.print(f"{model} holds whole weights already: nothing is to be merged.", soft_wrap=True)
+        return model
+    what = {"model": digest_model(str(model), None), "asked": dtype}
+    if target.is_dir():
+        made = {"event": "merged", **what, "merged": digest_model(str(target), None)}
+        if any(made.items() <= row.items() for row in _notes(directory)):
+            SAY.print(f"merged before: {target}", markup=False, soft_wrap=True)
+            return target
+    found = merge(directory, load_run(read_run(directory), "cpu"), dtype)
+    _note(directory, "merged", **what, **found, merged=digest_model(str(target), None))
+    SAY.print(
+        f"merged: {target} ({found['dtype']}; logits as those of the adapter to "
+        f"{found['difference']:.0e} of the largest)",
+        markup=False,
+        soft_wrap=True,
+    )
+    return target
+
+
+def _pushed(cell: Cell, folder: Path) -> None:
+    """Upload a directory; the hub makes no commit of one that it has already."""
+    message = f"heed run {cell.run.id}: {cell.run.name}, seed {cell.seed}"
+    address = push(folder, cell.export, message)
+    _note(cell.directory, "pushed", folder=folder.name, to=cell.export.push_to_hub, address=address)
+    SAY.print(f"uploaded: {address}", markup=False, soft_wrap=True)
+
+
+def _notes(directory: Path) -> list[dict[str, Any]]:
+    path = directory / FILE
+    return read_jsonl(path) if path.is_file() else []
+
+
+def _note(directory: Path, event: str, **entries: Any) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    append_jsonl(directory / FILE, {"event": event, "time": now, **entries})

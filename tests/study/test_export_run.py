@@ -1,0 +1,169 @@
+"""A finished run is merged and uploaded without being trained; what fails is recorded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import ROOT, Finished
+
+from heed.core.compose import compose_component
+from heed.core.errors import ConfigError, RunError
+from heed.core.files import read_json, read_jsonl
+from heed.study import export as module
+from heed.study import run_cell as running
+from heed.study.cell import Cell
+from heed.study.export import FILE, export_run
+from heed.study.run_cell import run_cell
+from heed.training import fit as fit_module
+
+PUSH = ("export.merge=true", "export.push_to_hub=org/name")
+
+
+def cell_of(root: Path, *more: str) -> Cell:
+    return compose_component(ROOT / "conf", "train", (*more, f"outputs={root}"))
+
+
+def run_of(cell: Cell, *, adapter: bool = True) -> Path:
+    """The files of a run that an export looks at."""
+    model = cell.directory / "model"
+    model.mkdir(parents=True)
+    (model / ("adapter_config.json" if adapter else "config.json")).write_text("{}")
+    return cell.directory
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was merged and pushed, by stand-ins that write and remember."""
+    calls: list[str] = []
+
+    def merge(run: Path, loaded: Any, dtype: str) -> dict[str, Any]:
+        calls.append(f"merge {dtype}")
+        (run / "merged").mkdir(exist_ok=True)
+        (run / "merged" / "config.json").write_text(dtype)
+        return {"dtype": "float32", "scored_in": "float32", "difference": 1e-7}
+
+    def push(folder: Path, export: Any, message: str) -> str:
+        calls.append(f"push {folder.name}")
+        if not folder.is_dir():
+            raise RunError("nothing is there")
+        return "https://hub/commit"
+
+    monkeypatch.setattr(module, "merge", merge)
+    monkeypatch.setattr(module, "push", push)
+    monkeypatch.setattr(module, "read_run", lambda _: None)
+    monkeypatch.setattr(module, "load_run", lambda *_: None)
+    return calls
+
+
+def test_nothing_is_done_unless_it_is_asked_for(tmp_path: Path, done):
+    cell = cell_of(tmp_path)
+    export_run(cell)
+    assert not done
+    assert not cell.directory.exists()
+
+
+def test_an_export_does_not_change_the_run(tmp_path: Path):
+    assert cell_of(tmp_path, *PUSH).run.id == cell_of(tmp_path).run.id
+
+
+def test_what_was_merged_is_uploaded_and_is_not_merged_again(tmp_path: Path, done):
+    cell = cell_of(tmp_path, *PUSH)
+    directory = run_of(cell)
+    export_run(cell)
+    export_run(cell)
+    assert done == ["merge as_scored", "push merged", "push merged"]
+    rows = read_jsonl(directory / FILE)
+    assert [row["event"] for row in rows] == ["merged", "pushed", "pushed"]
+    assert rows[1]["to"] == "org/name"
+    assert rows[1]["address"] == "https://hub/commit"
+
+
+@pytest.mark.parametrize("changed", ["model/adapter_config.json", "merged/config.json", "dtype"])
+def test_what_has_changed_is_merged_again(tmp_path: Path, done, changed: str):
+    cell = cell_of(tmp_path, "export.merge=true")
+    directory = run_of(cell)
+    export_run(cell)
+    if changed == "dtype":
+        cell = cell_of(tmp_path, "export.merge=true", "export.dtype=bfloat16")
+    else:
+        (directory / changed).write_text('{"other": 1}')
+    export_run(cell)
+    assert len(done) == 2
+
+
+def test_whole_weights_are_uploaded_as_they_are(tmp_path: Path, done, capsys):
+    cell = cell_of(tmp_path, *PUSH, "method=full")
+    run_of(cell, adapter=False)
+    export_run(cell)
+    assert done == ["push model"]
+    assert "holds whole weights already" in " ".join(capsys.readouterr().err.split())
+
+
+def test_whole_weights_get_another_type_if_it_is_asked_for(tmp_path: Path, done):
+    cell = cell_of(tmp_path, "export.merge=true", "export.dtype=bfloat16", "method=full")
+    run_of(cell, adapter=False)
+    export_run(cell)
+    assert done == ["merge bfloat16"]
+
+
+def test_what_fails_is_recorded_and_raised(tmp_path: Path, done):
+    cell = cell_of(tmp_path, "export.push_to_hub=org/name", "method=full")
+    cell.directory.mkdir(parents=True)
+    with pytest.raises(RunError, match="nothing is there"):
+        export_run(cell)
+    (row,) = read_jsonl(cell.directory / FILE)
+    assert (row["event"], row["reason"]) == ("failed", "nothing is there")
+
+
+def test_an_adapter_of_a_base_that_nobody_has_is_a_mistake_of_the_command(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"export\.push_to_hub"):
+        cell_of(tmp_path, "export.push_to_hub=org/name")
+    assert cell_of(tmp_path, "export.push_to_hub=org/name", "method=full")
+
+
+def test_a_missing_key_is_told_before_the_run_begins(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr(running, "plan_table", lambda _: pytest.fail("it began"))
+    with pytest.raises(RunError, match="no key of the hub"):
+        run_cell(cell_of(tmp_path, *PUSH))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_exported_without_training_and_stands_if_that_fails(
+    finished: Finished, tmp_path: Path, monkeypatch, capsys
+):
+    from dataclasses import replace
+
+    def never(*_: Any, **__: Any) -> None:
+        pytest.fail("somebody trains")
+
+    def refused(*_: Any) -> str:
+        raise RunError("the hub says no")
+
+    monkeypatch.setattr(fit_module, "fit", never)
+    monkeypatch.setattr(module, "push", refused)
+    monkeypatch.setattr(running, "refuse_unpushable", lambda _: None)
+    cell = finished.copy(tmp_path / "outputs")
+    wanted = replace(cell.export, merge=True, push_to_hub="org/name")
+    before = (cell.directory / "scores/play/result.json").read_bytes()
+    with pytest.raises(RunError, match="the hub says no"):
+        run_cell(replace(cell, export=wanted))
+    assert "play_follow/inst_level_strict_acc" in capsys.readouterr().out, "the result is shown"
+    assert [row["event"] for row in read_jsonl(cell.directory / FILE)] == ["merged", "failed"]
+    assert (cell.directory / "merged/model.safetensors").is_file()
+    assert (cell.directory / "scores/play/result.json").read_bytes() == before
+    assert [row["event"] for row in read_jsonl(cell.root / "ledger.jsonl")] == ["done"]
+    assert (cell.directory / "DONE").is_file()
+    assert "## Result on play" in (cell.directory / "merged/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_student_was_read_by_a_fresh_process_before_the_run_was_done(finished: Finished):
+    fit = read_json(finished.run / "manifest.json")["fit"]
+    assert fit["fresh_process_difference"] <= 1e-3
+    assert "## Result on play" in (finished.run / "model/README.md").read_text()
+    stops = read_json(finished.run / "model/generation_config.json")
+    assert stops["do_sample"] is False
+    assert stops["eos_token_id"]
