@@ -99,8 +99,6 @@ def command_of(option: str) -> tuple[str, list[str]]:
     if group == "judge":  # stands inside a task
         more = ["+task@suite.tasks.more=alpaca_eval", "+suite.margin.more=0.02"]
         return "train", [*more, f"judge@suite.tasks.more.judge={name}", *needed]
-    if group == "precision":  # one of them is for students of that number format only
-        return "train", [option, "model=hub", *REQUIRED["model=hub"], "model.dtype=bfloat16"]
     if group == "template":  # stands inside a student
         return "train", ["model=books", f"template@model.template={name}", *needed]
     if group == "layout":  # stands inside a teacher, as does a source

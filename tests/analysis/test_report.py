@@ -255,3 +255,12 @@ def test_where_less_is_better_a_fall_is_the_gain(tmp_path):
     page = write_report(tmp_path / "s/x", study(), cells).read_text()
     assert "The largest gain is micro taught by clear at gentle (1e-4): -0.250" in page
     assert "less is better" in page
+
+
+def test_noise_and_weights_are_a_part_of_the_studied_method(tmp_path):
+    quiet = result(settings={"method": {"name": "lora", "noise": None}})
+    noisy = result(method="lora+NEFTune", settings={"method": {"noise": {"alpha": 5.0}}})
+    axes = {"model": ["nano"], "noise": ["none", "neftune"]}
+    text = write_report(tmp_path / "s/x", study(axes=axes), [quiet, noisy]).read_text()
+    assert "not a studied axis" not in text
+    assert "noise not recorded" not in text

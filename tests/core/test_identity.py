@@ -11,6 +11,7 @@ from heed.core.component import component
 from heed.core.identity import (
     Incidental,
     canonical,
+    deciding,
     digest_model,
     short_hash,
     slug,
@@ -128,3 +129,10 @@ def test_the_id_of_a_run_changes_with_its_seed_and_not_with_its_names(student, r
     assert renamed.id == run.id
     assert smaller_rows.id == run.id
     assert renamed.directory != run.directory
+
+
+def test_what_decides_holds_no_path_or_device_at_any_depth():
+    one, two = whole(), whole(path="there", devices=8, label="x")
+    assert deciding({"a": [one]}) == deciding({"a": [two]})
+    assert deciding(one)["data"]["part"] == "train"
+    assert deciding(one) != deciding(whole(seed=2))

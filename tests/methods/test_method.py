@@ -24,7 +24,8 @@ PLAIN = Method(
 
 
 def composed(*overrides: str) -> Method:
-    return compose_component(CONF, "train", list(overrides)).method
+    known = "model.new_tokens=refuse"  # so that a method that freezes the embedding goes too
+    return compose_component(CONF, "train", [known, *overrides]).method
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "method").glob("*.yaml")))
@@ -34,6 +35,21 @@ def test_noise_goes_with_any_method_and_none_is_the_usual(name: str):
     assert noisy == replace(quiet, noise=NEFTune(alpha=5.0))
     assert short_hash(noisy) != short_hash(quiet)
     assert (quiet.label, noisy.label) == (name, f"{name}+NEFTune")
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (["method=dora", "weights=nf4"], "dora+NF4"),
+        (["method=lora", "weights=int8", "noise=neftune"], "lora+Int8+NEFTune"),
+        (["method=dora", "weights=nf4", "method.name=dora_nf4"], "dora_nf4"),
+        (["method=qlora"], "qlora"),
+        (["method=int8_lora"], "int8_lora"),
+        (["method=dora"], "dora"),
+    ],
+)
+def test_a_table_says_in_which_form_the_weights_are(words, label):
+    assert composed(*words).label == label
 
 
 @pytest.mark.parametrize(("form", "kind"), [("nf4", NF4), ("int8", Int8)])

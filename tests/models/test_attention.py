@@ -10,17 +10,17 @@ from torch.nn.attention import varlen as torch_varlen
 
 from heed.core.errors import RunError
 from heed.models.attention import (
-    Documents,
     Scores,
     attend,
     by_groups,
     document_attention,
-    group_documents,
     kernel_is_known,
+    one_by_one,
     varlen,
     varlen_applies,
     visible,
 )
+from heed.models.documents import Documents
 
 LENGTHS = st.lists(st.integers(1, 33), min_size=1, max_size=9)
 HEADS = st.sampled_from([(1, 1), (4, 4), (4, 2), (6, 1)])
@@ -58,19 +58,24 @@ def test_attention_is_that_of_each_document_by_itself(lengths, count, scaling, w
     documents = Documents(torch.tensor(lengths))
     special = {"scaling": scaling, "sliding_window": window, "softcap": softcap}
     found, _ = attend(None, q, k, v, None, documents=documents, **special)
-    wanted = naive(q, k, v, lengths, Scores(scaling, softcap, window, 0.0))
+    scores = Scores(scaling, softcap, window, 0.0)
+    wanted = naive(q, k, v, lengths, scores)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    rows = [x[0].transpose(0, 1) for x in (q, k, v)]
+    grouped = by_groups(*rows, documents, scores)
+    torch.testing.assert_close(grouped[None], wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("compute", [by_groups, one_by_one])
 @pytest.mark.parametrize("softcap", [None, 0.5])
 @pytest.mark.parametrize("window", [None, 4])
-def test_its_gradient_is_that_of_each_document_by_itself(window, softcap):
+def test_its_gradient_is_that_of_each_document_by_itself(window, softcap, compute):
     lengths, scores = [3, 9, 1, 12], Scores(0.4, softcap, window, 0.0)
     mine, theirs = (
         [x.requires_grad_() for x in qkv((4, 2), sum(lengths))] for _ in ("mine", "theirs")
     )
     rows = [x[0].transpose(0, 1) for x in mine]
-    found = by_groups(*rows, Documents(torch.tensor(lengths)), scores)
+    found = compute(*rows, Documents(torch.tensor(lengths)), scores)
     weights = heads(4, sum(lengths), 9)[0].transpose(0, 1)
     (found * weights).sum().backward()
     (naive(*theirs, lengths, scores)[0] * weights).sum().backward()
@@ -78,14 +83,15 @@ def test_its_gradient_is_that_of_each_document_by_itself(window, softcap):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("compute", [by_groups, one_by_one])
 @pytest.mark.parametrize("softcap", [None, 0.5])
-def test_dropout_drops_and_keeps_the_mean(softcap):
+def test_dropout_drops_and_keeps_the_mean(softcap, compute):
     q, k, v = qkv((2, 2), 6)
     v = torch.ones_like(v)
     rows = [x[0].transpose(0, 1) for x in (q, k, v)]
     documents = Documents(torch.tensor([6] * 1))
     torch.manual_seed(0)
-    draws = [by_groups(*rows, documents, Scores(None, softcap, None, 0.5)) for _ in range(400)]
+    draws = [compute(*rows, documents, Scores(None, softcap, None, 0.5)) for _ in range(400)]
     assert torch.stack(draws).std(0).min() > 0.1
     torch.testing.assert_close(torch.stack(draws).mean(0), torch.ones(6, 2, 8), atol=0.25, rtol=0)
 
@@ -94,20 +100,6 @@ def test_dropout_drops_and_keeps_the_mean(softcap):
 def test_a_window_counts_the_token_itself(tokens: int, window: int):
     seen = visible(tokens, window, torch.device("cpu")).sum(1).tolist()
     assert seen == [min(place + 1, window) for place in range(tokens)]
-
-
-@given(LENGTHS)
-def test_every_token_is_in_one_group_of_documents_of_like_length(lengths: list[int]):
-    groups = group_documents(torch.tensor(lengths))
-    flat = torch.cat([group.flat for group in groups])
-    assert sorted(flat.tolist()) == list(range(sum(lengths)))
-    assert sum(group.documents for group in groups) == len(lengths)
-    for group in groups:
-        places = torch.zeros(group.documents * group.longest).bool()
-        places[group.scatter] = True
-        shortest = places.view(group.documents, group.longest).sum(1).min()
-        assert group.longest**2 < 2 * shortest**2
-        assert torch.equal(group.gather[group.scatter], group.flat)
 
 
 def test_a_mask_beside_packed_documents_is_refused():
@@ -207,14 +199,31 @@ def test_the_attention_of_the_model_is_as_before_after_the_block(loaded, kind: s
     assert model.config._attn_implementation == kind
 
 
-def test_short_documents_in_half_precision_are_attended_in_float32_on_a_cpu():
+@pytest.mark.parametrize("rotated", [torch.float32, torch.bfloat16])
+def test_short_documents_in_half_precision_are_attended_in_float32_on_a_cpu(rotated):
+    """Queries and keys come from their rotation in float32 or not; values are in bfloat16."""
     draw = torch.Generator().manual_seed(0)
-    rows = [torch.randn(30, 2, 8, generator=draw).bfloat16().requires_grad_() for _ in range(3)]
+    kinds = (rotated, rotated, torch.bfloat16)
+    rows = [torch.randn(30, 2, 8, generator=draw).to(k).requires_grad_() for k in kinds]
     documents, scores = Documents(torch.tensor([20, 10])), Scores(None, None, None, 0.0)
     with torch.autocast("cpu", torch.bfloat16):
-        found = by_groups(*rows, documents, scores)
-    exact = by_groups(*(x.float() for x in rows), documents, scores)
+        found = one_by_one(*rows, documents, scores)
+    exact = one_by_one(*(x.float() for x in rows), documents, scores)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, exact.bfloat16())
     found.float().sum().backward()
-    assert all(x.grad is not None and x.grad.dtype == torch.bfloat16 for x in rows)
+    assert [x.grad.dtype for x in rows] == list(kinds)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.5])
+def test_what_lies_behind_the_last_document_is_zero_and_moves_nothing(softcap):
+    lengths, scores = [5, 2], Scores(None, softcap, None, 0.0)
+    q, k, v = (x.requires_grad_() for x in qkv((4, 2), 11))
+    rows = [x[0].transpose(0, 1) for x in (q, k, v)]
+    found = one_by_one(*rows, Documents(torch.tensor(lengths)), scores)
+    assert not found[7:].any()
+    torch.testing.assert_close(
+        found[:7], one_by_one(*(x[:7] for x in rows), Documents(torch.tensor(lengths)), scores)
+    )
+    found.square().sum().backward()
+    assert all(not x.grad[:, :, 7:].any() and x.grad[:, :, :7].any() for x in (q, k, v))

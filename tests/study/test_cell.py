@@ -51,3 +51,12 @@ def test_held_out_text_is_found_inside_a_mix_too():
 def test_a_student_of_random_weights_is_refused():
     with pytest.raises(ConfigError, match="random weights has nothing to be tuned"):
         compose_component(CONF, "train", ["model.pretraining=null"])
+
+
+@pytest.mark.parametrize("method", ["freeze", "freeze_but_first"])
+def test_tokens_that_are_learned_and_frozen_are_refused_before_anything_is_scored(method: str):
+    with pytest.raises(ConfigError, match="freezes the embedding") as caught:
+        compose_component(CONF, "train", [f"method={method}"])
+    assert [mistake.where for mistake in caught.value.mistakes] == ["method.adapter.embeddings"]
+    moving = ["method.adapter.embeddings=true", "method.adapter.head=true"]
+    compose_component(CONF, "train", [f"method={method}", *moving])

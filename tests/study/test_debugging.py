@@ -120,6 +120,7 @@ def test_a_run_that_is_meant_keeps_its_verdicts():
     assert judged(deltas, None) == judged(deltas, "pdb") == deltas
     assert judged(deltas, "fast") == [deltas[0] | {"verdict": "cannot tell"}]
     assert debug_flags(None) == debug_flags("pdb") == []
+    assert [flag["kind"] for flag in debug_flags("fast")] == ["debug"]
 
 
 def test_a_training_past_a_failed_preflight_is_flagged():

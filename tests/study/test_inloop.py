@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from heed.core.compose import compose_component
 from heed.core.types import Item
+from heed.evaluation.prompting import Declared
 from heed.evaluation.suite import Suite
 from heed.models.student import Loaded
 from heed.study.inloop import InLoop, in_loop, some
@@ -55,6 +56,14 @@ def test_the_chosen_items_score_as_they_do_in_the_suite(suite, nano):
     assert found["look/play_follow/inst_level_strict_acc"] == want.value
     assert found["look/items"] == 12
     assert found["look/low"] <= want.value <= found["look/high"]
+
+
+def test_an_answer_is_cut_as_the_suites_prompting_cuts_it(suite, nano, monkeypatch):
+    kept = in_loop(suite)(nano, 12)
+    monkeypatch.setattr(Declared, "response", lambda self, said, events: said._replace(text=""))
+    cut = in_loop(suite)(nano, 12)
+    assert cut["look/play_follow/inst_level_strict_acc"] == 0.0
+    assert cut != kept
 
 
 def test_the_metric_is_the_suites_primary_or_the_first_of_the_task(suite):

@@ -99,7 +99,7 @@ def test_a_finished_run_holds_what_the_design_says(finished: Finished):
         assert (finished.run / name).stat().st_size > 0, name
     assert finished.run.parent == finished.root / "runs"
     assert run_lock(finished.run).is_file(), "the same lock as for whoever scores it"
-    assert finished.run.name == f"nano-play_clear-lora-reference--{finished.cell.run.id}"
+    assert finished.run.name == f"nano-play_clear-lora-play_reference--{finished.cell.run.id}"
     assert (finished.run / "DONE").read_text().strip() == finished.cell.run.id
     assert (finished.root / finished.result["before"] / "summary.json").is_file()
     assert not [path for path in finished.root.rglob(".*")], "half-written files are left"

@@ -21,7 +21,7 @@ def need(student, recipe, around, **choices):
 def test_every_method_has_an_estimate(name: str, student, recipe_of, around):
     wide = {"hidden": 512, "heads": 8, "kv_heads": 4, "ffn": 1024}
     larger = replace(student, architecture=replace(student.architecture, **wide))
-    method = compose_component(CONF, "train", [f"method={name}"]).method
+    method = compose_component(CONF, "train", ["model.new_tokens=refuse", f"method={name}"]).method
     found = need(larger, recipe_of(method=method), around)
     whole = need(larger, recipe_of(), around)
     if name == "full":

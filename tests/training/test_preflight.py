@@ -54,12 +54,12 @@ def test_documents_that_hardly_see_each_other_are_noticed_too(
     loaded, examples, monkeypatch, recipe_of, strength
 ):
     """Too little to be seen in the loss, but there is no such thing as a little isolation."""
-    attend = attention.by_groups
+    attend = attention.one_by_one
 
     def leak(q, k, v, documents, scores):
         return attend(q, k, v, documents, scores) + strength * v.mean(0).mean()
 
-    monkeypatch.setattr(attention, "by_groups", leak)
+    monkeypatch.setattr(attention, "one_by_one", leak)
     few = sorted(examples, key=lambda e: len(e.ids))[-4:]
     packed, own = both_losses(loaded, few)
     assert float(packed.sum()) == pytest.approx(float(own.sum()), rel=1e-3)
@@ -68,7 +68,7 @@ def test_documents_that_hardly_see_each_other_are_noticed_too(
 
 
 def test_a_neighbour_before_and_one_behind_are_both_looked_at(loaded, examples, monkeypatch):
-    attend = attention.by_groups
+    attend = attention.one_by_one
     assert neighbour_effect(loaded, examples[:4]) == 0
 
     def first_token_everywhere(q, k, v, documents, scores):
@@ -78,7 +78,7 @@ def test_a_neighbour_before_and_one_behind_are_both_looked_at(loaded, examples, 
         return attend(q, k, v, documents, scores) + v[-1:].mean()
 
     for leak in (first_token_everywhere, last_token_everywhere):
-        monkeypatch.setattr(attention, "by_groups", leak)
+        monkeypatch.setattr(attention, "one_by_one", leak)
         assert neighbour_effect(loaded, examples[:4]) > 1e-3
 
 

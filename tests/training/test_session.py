@@ -180,8 +180,12 @@ def test_wherever_it_is_cut_and_however_often_it_is_kept(
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
+KNOWN = ("data.epochs=1", "data.steps=null", "model.new_tokens=refuse")
+"""So that every method goes with the student: one that freezes the embedding learns no token."""
+
+
 def of_conf(*choices: str):
-    return compose_component(CONF, "train", ("data.epochs=1", "data.steps=null", *choices))
+    return compose_component(CONF, "train", (*KNOWN, *choices))
 
 
 @pytest.fixture
@@ -353,6 +357,12 @@ def test_a_damaged_checkpoint_is_one_clear_screen(start, tmp_path: Path, name: s
         path.unlink()
     with pytest.raises(RunError, match=r"cannot be read .*rm -r .*checkpoints/1\), and the same"):
         start(tmp_path)
+
+
+def test_a_checkpoint_that_was_moved_aside_is_none(start, whole, tmp_path: Path):
+    path = newest(cut_at(start, tmp_path, 2))
+    path.rename(path.with_name("1.bad"))
+    equal(whole(), (tmp_path, *start(tmp_path)))
 
 
 def test_lost_rows_are_told_and_nothing_is_touched(start, tmp_path: Path):

@@ -70,8 +70,13 @@ def write_report(
 
 
 def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The study's axes in the words of the table: the group `model` chooses the student."""
-    return {"student" if k == "model" else k: list(v) for k, v in study["axes"].items()}
+    """The study's axes in the words of the table: the group `model` chooses the student, and
+    `noise` and `weights` are a part of the method."""
+    named = {"model": "student", "noise": "method", "weights": "method"}
+    axes: dict[str, list[Any]] = {}
+    for key, values in study["axes"].items():
+        axes.setdefault(named.get(key, key), []).extend(values)
+    return axes
 
 
 def _pictures(rows: Sequence[Row]) -> dict[str, bytes]:
@@ -211,8 +216,8 @@ def _how_to_read(rows: Sequence[Row]) -> Markup:
         "A flag changes no verdict: controls (the tuned student does not surely beat one answer "
         "given to every prompt), degenerate (too many answers are empty, a loop, or an echo), "
         "prompting (asked in another way, the delta has another sign), short (few steps or "
-        "examples), warm-up (the learning rate hardly reached its peak, or never), debug (made to look "
-        "for mistakes), preflight (a proof before the training failed); what is marked "
+        "examples), warm-up (the learning rate hardly reached its peak, or never), debug (made to "
+        "look for mistakes), preflight (a proof before the training failed); what is marked "
         "@ a prompting is said of that one."
     )
     said = [tag("p", intro), tag("ul", *items), tag("p", chance), tag("p", flags)]

@@ -67,6 +67,22 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be part of an identity: only components and plain data can")
 
 
+def deciding(value: Any) -> Any:
+    """A component as plain data, without the fields that do not decide a result.
+
+    Args:
+        value: A component, or what its fields hold.
+    """
+    if is_component(value):
+        cls: Any = type(value)
+        skip = _incidental(cls)
+        kept = [f.name for f in fields(value) if f.name not in skip]
+        return {"_target_": target_of(value), **{k: deciding(getattr(value, k)) for k in kept}}
+    if isinstance(value, Mapping):
+        return {key: deciding(item) for key, item in value.items()}
+    return [deciding(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def short_hash(value: Any) -> str:
     """First 12 hex digits of the SHA-256 of the canonical JSON.
 

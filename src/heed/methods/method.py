@@ -38,8 +38,14 @@ class Method:
 
     @property
     def label(self) -> str:
-        """Its name, and the noise beside it: a table must not show two methods as one."""
-        return self.name if self.noise is None else f"{self.name}+{type(self.noise).__name__}"
+        """Its name, with weights and noise that it does not say: no two methods look alike.
+
+        Example: `dora+NF4` of `method=dora weights=nf4`; `qlora` says its weights itself.
+        """
+        said = any(word in self.name.lower() for word in self.weights.words)
+        weights = "" if not self.weights.fixed or said else f"+{type(self.weights).__name__}"
+        noise = "" if self.noise is None else f"+{type(self.noise).__name__}"
+        return f"{self.name}{weights}{noise}"
 
     def store(self, model: Any) -> None:
         """Bring the weights of a transformers model into their form, in place."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 from heed.core.component import component
 from heed.core.errors import RunError
@@ -18,6 +18,9 @@ class Weights(ABC):
 
     fixed: bool
     """Whether weights of this form cannot move."""
+
+    words: ClassVar[Sequence[str]] = ()
+    """What the name of a method says where it means this form."""
 
     @abstractmethod
     def store(self, model: Any) -> int:
@@ -57,6 +60,7 @@ class NF4(Weights):
     """Whether the scales of the blocks are stored in 8 bits (0.37 bits a weight less)."""
 
     fixed = True
+    words = ("nf4", "qlora")
 
     def store(self, model: Any) -> int:
         """Round every matrix."""
@@ -81,6 +85,7 @@ class Int8(Weights):
     """
 
     fixed = True
+    words = ("int8",)
 
     def store(self, model: Any) -> int:
         """Round every matrix."""

@@ -14,6 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heed.models.shapes import whole_number
+
+IN_CACHE = 2**20
+"""Logits of which a CPU makes the gradient at a time: 4 MiB in float32 stay in its cache."""
+
 
 class SummedNats(torch.autograd.Function):
     """Sum over positions of the nats of their targets, with its gradient made on the way."""
@@ -45,7 +50,7 @@ class SummedNats(torch.autograd.Function):
         nats = []
         for start in range(0, len(rows), at_once):
             here = slice(start, start + at_once)
-            said, of_rows, more = one_chunk(logits, rows[here], targets[here], moving)
+            said, of_rows, more = one_chunk(logits, rows[here], targets[here], moving, at_once)
             nats.append(said)
             whole[here] = of_rows
             sums = [_add(before, now) for before, now in zip(sums, more, strict=True)]
@@ -62,26 +67,58 @@ class SummedNats(torch.autograd.Function):
 
 
 def one_chunk(
-    logits: Callable[[Tensor], Tensor], rows: Tensor, targets: Tensor, moving: Sequence[Tensor]
+    logits: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    targets: Tensor,
+    moving: Sequence[Tensor],
+    most: int,
 ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
     """Nats of each target, and the gradient of their sum for the rows and for what moves.
 
-    The gradient for the logits is softmax(logits) - onehot(target). It is written over the
-    log-probabilities, so that two arrays of [n, V] are held and not four.
+    Args:
+        logits: From rows of hidden states [n, H] to logits [n, V].
+        rows: Hidden states, [n, H].
+        targets: i64[n].
+        moving: As in `SummedNats.forward`.
+        most: Most rows that may go through the head together, filled up or not.
 
     Returns:
         f32[n]; the gradient for the rows, [n, H]; one for each of `moving`, None if without effect.
     """
+    count = len(targets)
+    full = min(most, whole_number(count, rows))
     with torch.enable_grad():
-        own = rows.detach().requires_grad_()
+        own = torch.nn.functional.pad(rows.detach(), (0, 0, 0, full - count)).requires_grad_()
         made = logits(own)
-    logs = log_probabilities(made.detach(), torch.float32)
-    nats = -logs.gather(-1, targets[:, None])[:, 0]
-    softmax = logs.exp_()
-    softmax[torch.arange(len(targets), device=targets.device), targets] -= 1
-    given = softmax.to(made.dtype)
+    nats, given = nats_and_gradient(made.detach(), targets)
     of_rows, *more = torch.autograd.grad(made, [own, *moving], given, allow_unused=True)
-    return nats, of_rows, more
+    return nats, of_rows[:count], more
+
+
+def nats_and_gradient(made: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats of each target, and the gradient of their sum: softmax(logits) - onehot(target).
+
+    On a CPU it is made of a few rows at a time, so that what is in between stays in the cache.
+
+    Args:
+        made: Logits, [n, V]; rows beyond the targets get the gradient zero.
+        targets: i64[N], N at most n.
+
+    Returns:
+        f32[N], and the gradient [n, V] in the type of the logits.
+    """
+    given, nats = torch.empty_like(made), made.new_empty(len(targets), dtype=torch.float32)
+    given[len(targets) :] = 0
+    few = max(1, IN_CACHE // made.shape[-1]) if made.device.type == "cpu" else len(targets)
+    for start in range(0, len(targets), few):
+        here = slice(start, min(start + few, len(targets)))
+        place = targets[here, None]
+        logs = log_probabilities(made[here], torch.float32)
+        of_target = logs.gather(-1, place)
+        nats[here] = -of_target[:, 0]
+        softmax = logs.exp_()
+        given[here] = softmax.scatter_(-1, place, of_target.exp_() - 1)
+    return nats, given
 
 
 def log_probabilities(logits: Tensor, dtype: torch.dtype) -> Tensor:

@@ -74,7 +74,7 @@ def logits_of(model: Any, output: Any, hidden: Tensor) -> Tensor:
             f"{type(backbone_of(model)).__name__} gives, so its loss cannot be computed on the "
             f"supervised tokens alone. Choose another model."
         )
-    return logits[0]
+    return logits.squeeze(0)  # a view: the gradient of an index would be written to zeros first
 
 
 @contextmanager

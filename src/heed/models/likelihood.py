@@ -14,11 +14,13 @@ from heed.core.types import Likelihood, Request
 from heed.models.attention import Documents, document_attention
 from heed.models.chunked import SummedNats, log_probabilities
 from heed.models.head import backbone_of, hidden_states, logits_of
+from heed.models.shapes import half_precision, whole_number
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
 
 LOGITS_AT_ONCE = 2**24
-"""Most logits held at a time (64 MiB in float32); memory only, not the value."""
+"""Most logits held at a time (64 MiB in float32; twice as many where training's are half as wide);
+memory only, not the value."""
 
 
 class PackedRow(Protocol):
@@ -72,10 +74,10 @@ class StudentLoss(nn.Module):
         if not (batch.where.numel() and torch.is_grad_enabled()):
             return self.token_nats(batch).sum(), tokens
         output = self.backbone(batch)
-        rows = hidden_states(self.model, output)[0][batch.where]
+        rows = hidden_states(self.model, output).squeeze(0).index_select(0, batch.where)
         moving = [p for p in self.model.parameters() if p.requires_grad]
         logits = partial(logits_of, self.model, output)
-        size = rows_at_once(self.model)
+        size = rows_at_once(self.model) * (2 if half_precision(rows) else 1)
         return SummedNats.apply(logits, batch.targets, size, rows, *moving), tokens
 
     def token_nats(self, batch: PackedRow) -> Tensor:
@@ -99,10 +101,12 @@ class StudentLoss(nn.Module):
         if batch.lengths.numel() == 1:
             return backbone(input_ids=ids, use_cache=False)
         assert (why := why_alone(self.model)) is None, f"documents in one row, but {why}"
+        count = ids.shape[1]
+        rest = (0, whole_number(count, self.model.get_input_embeddings().weight) - count)
         with document_attention(self.model):
             return backbone(
-                input_ids=ids,
-                position_ids=batch.position_ids[None],
+                input_ids=nn.functional.pad(ids, rest),
+                position_ids=nn.functional.pad(batch.position_ids, rest)[None],
                 use_cache=False,
                 documents=Documents(batch.lengths),
             )

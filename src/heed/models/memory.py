@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from heed.models.attention import Documents, Group, document_attention
+from heed.models.attention import document_attention
+from heed.models.documents import Documents, Group
 from heed.models.head import backbone_of
 from heed.models.likelihood import StudentLoss
 

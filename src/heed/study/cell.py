@@ -16,6 +16,7 @@ from heed.data.teacher import Teacher, TextCorpus
 from heed.evaluation.heldout import HeldOut
 from heed.evaluation.suite import Suite
 from heed.evaluation.taught import ResponseLikelihood, same_rows
+from heed.methods.freeze import Freeze
 from heed.models.student import Scratch, Student
 from heed.study.command import ScoringCommand
 from heed.study.overlap import prompts_of
@@ -91,6 +92,24 @@ def _format_mistakes(student: Student, recipe: Recipe) -> list[Mistake]:
     return found
 
 
+def _row_mistakes(student: Student, recipe: Recipe) -> list[Mistake]:
+    """Tokens that must be learned, under a method that lets none of their numbers move."""
+    frozen, tokens = recipe.method.adapter, student.template.special_tokens
+    if not isinstance(frozen, Freeze) or frozen.embeddings or student.new_tokens == "refuse":
+        return []
+    if not tokens:
+        return []
+    why = (
+        f"{student.name} learns {', '.join(tokens)} (model.new_tokens={student.new_tokens}), and "
+        f"this method freezes the embedding, where their rows stand."
+    )
+    action = (
+        "Add method.adapter.embeddings=true method.adapter.head=true, or take another method; "
+        "model.new_tokens=refuse if the student was pre-trained with these tokens."
+    )
+    return [Mistake("method.adapter.embeddings", "False", why, action)]
+
+
 @component
 class Cell(Recipe, ScoringCommand):
     """Everything that one `python train.py` command says: a recipe, and what it is applied to."""
@@ -121,6 +140,7 @@ class Cell(Recipe, ScoringCommand):
             action = "Choose a model with a pretraining recipe, or write one."
             found.append(Mistake("model.pretraining", "null", why, action))
         found += _format_mistakes(self.model, self)
+        found += _row_mistakes(self.model, self)
         found += self.checkpoint.mistakes(self.data)
         found += self.export.mistakes(
             adapter=not self.method.adapter.moves_base,

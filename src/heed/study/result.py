@@ -9,10 +9,9 @@ from typing import Any
 
 from heed.analysis.panel import show_deltas
 from heed.analysis.verdict_page import PLACE
-from heed.core.component import plain
 from heed.core.console import result_console
 from heed.core.files import read_json
-from heed.core.identity import canonical
+from heed.core.identity import canonical, deciding
 from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.study.cell import Cell
@@ -74,7 +73,7 @@ def result_of(
         ],
         "fit": fit,
         "code": manifest()["code"],
-        "settings": plain(cell),
+        "settings": deciding(cell),
     }
 
 

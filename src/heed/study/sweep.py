@@ -77,6 +77,7 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
     columns = (
         "student",
         "teacher",
+        "method",
         "lr",
         "seed",
         "before",
@@ -93,7 +94,7 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
     for entry in done:
         delta = next(d for d in entry["deltas"] if d["metric"] == entry["primary"])
         table.add_row(
-            *(str(entry[name]) for name in ("student", "teacher", "lr", "seed")),
+            *(str(entry[name]) for name in ("student", "teacher", "method", "lr", "seed")),
             *(f"{delta[name]:.3f}" for name in ("before", "after")),
             f"{delta['delta']:+.3f}",
             f"[{delta['low']:+.3f}, {delta['high']:+.3f}]".replace("[", r"\["),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,9 @@ from heed.tracking.tracker import Mirror
 
 FILE = "metrics.csv"
 """The table's name in the run directory."""
+
+OWN = "metrics.jsonl"
+"""What the run itself has written of its steps."""
 
 
 class Table:
@@ -51,6 +55,16 @@ class Table:
             self.columns += new
             self.stale = True
 
+    def fill(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add what the table lacks of rows, and write it: its last step may have been lost."""
+        for row in rows:
+            cells = self.rows.setdefault(int(row["step"]), {})
+            cells |= {key: _cell(row[key]) for key in row if not cells.get(key)}
+            self.columns += [key for key in row if key not in self.columns]
+        self.rows = dict(sorted(self.rows.items()))
+        write_text(self.path, self._lines([*self.rows.values()], header=True))
+        self.stale = False
+
     def flush(self) -> None:
         """Bring the file to what was added."""
         if self.held is not None and self.stale:
@@ -82,6 +96,12 @@ def _cell(value: Any) -> str:
     return "" if value is None else " ".join(str(value).split())
 
 
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run, but for a last line that is torn."""
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.split("\n") if line]
+
+
 @component
 class CSV(Mirror):
     """Write `metrics.csv` in the run directory: one line a step, every metric a column."""
@@ -92,8 +112,10 @@ class CSV(Mirror):
         return {}
 
     def begin(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
-        """Open the table, or go on with it."""
-        self._open["table"] = Table(directory / FILE)
+        """Open the table, or go on with it; what it lacks of the run's own rows is added."""
+        table = self._open["table"] = Table(directory / FILE)
+        if (directory / OWN).is_file():
+            table.fill(_whole_rows(directory / OWN))
 
     def send(self, row: Mapping[str, Any]) -> None:
         """Add a row."""

@@ -148,11 +148,12 @@ def refuse_unpushable(export: Export) -> None:
     from huggingface_hub import constants, get_token
 
     lacking = "the hub is switched off here (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
+    cure = "Unset HF_HUB_OFFLINE" if lacking else "Log in (hf auth login, or the variable HF_TOKEN)"
     lacking = lacking or ("" if get_token() else "no key of the hub is known here")
     if lacking:
         raise RunError(
             f"export.push_to_hub={export.push_to_hub}: {lacking}, so nothing could be uploaded. "
-            f"Log in (hf auth login, or the variable HF_TOKEN), or leave export.push_to_hub out: "
+            f"{cure}, or leave export.push_to_hub out: "
             f"a finished run is uploaded by the same command with it, and is not trained again."
         )
 

@@ -187,10 +187,10 @@ def _prepare(
     proved.settle(around.preflight)
     dataset.events.update(proved.events(len(dataset.examples), recipe))
     count = len(dataset.examples)
-    progress_console().print(
-        f"  {count} examples, {number_of_steps(count, recipe.data)} optimiser steps; "
-        f"{dict(dataset.events)}"
-    )
+    events = ", ".join(f"{times:,} {event}" for event, times in dataset.events.items())
+    steps = number_of_steps(count, recipe.data)
+    line = f"  {count:,} examples, {steps:,} optimiser steps: {events}"
+    progress_console().print(line, markup=False, soft_wrap=True)
     return _Ready(dataset, numbers, proved, writing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -27,8 +28,8 @@ quarter of its time on a CPU."""
 class WarmupStableDecay:
     """The peak is held, and the last part of the training brings the learning rate down.
 
-    Source: Hu et al. 2024, https://arxiv.org/abs/2404.06395, section 4; shapes of the decay are
-    compared by Hägele et al. 2024, https://arxiv.org/abs/2405.18392, section 3.
+    Source: Hu et al. 2024, https://arxiv.org/abs/2404.06395; shapes of the decay are compared by
+    Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
     """
 
     decay_share: Annotated[float, Field(gt=0, le=1)]
@@ -154,7 +155,7 @@ class AdamW8bit(Optimizer):
     """AdamW whose moments are held in 8 bits, quantised in blocks; by bitsandbytes.
 
     Source: Dettmers et al. 2022, https://arxiv.org/abs/2110.02861; pages: Dettmers et al. 2023,
-    https://arxiv.org/abs/2305.14314, section 3.
+    https://arxiv.org/abs/2305.14314.
     """
 
     beta1: Decay
@@ -182,6 +183,10 @@ class AdamW8bit(Optimizer):
     on_non_finite: OnNonFinite
     """What a loss or gradient that is not finite does: it ends the run, or its step is left out and
     counted."""
+
+    def digest(self) -> str:
+        """The library that rounds is a part of the identity."""
+        return f"bitsandbytes {version('bitsandbytes')}"
 
     def build(self, groups: Sequence[Group], lr: LearningRate) -> Any:
         """That of bitsandbytes."""

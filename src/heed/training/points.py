@@ -7,6 +7,7 @@ the tuned student are `<run>/candidates/<step>/`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ FORMAT = 1
 CHECKPOINTS, CANDIDATES = "checkpoints", "candidates"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
-ROWS = ("*.jsonl", "*.csv")
-"""What a training appends to, in the directory of its run."""
+ROWS = ("*.jsonl",)
+"""What a training appends to, in the directory of its run. (A CSV mirror mends itself.)"""
 
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError)
 """What reading a damaged checkpoint raises."""
@@ -67,7 +68,8 @@ class Point:
 
 def steps_in(folder: Path) -> list[int]:
     """Steps of which a folder holds something whole, in order."""
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.is_dir())
+    found = [path.name for path in folder.glob("*") if path.is_dir()]
+    return sorted(int(name) for name in found if re.fullmatch("[0-9]+", name))
 
 
 def newest(run: Path) -> Point | None:

@@ -95,4 +95,4 @@ def peak_memory(device: Any) -> str:
 
         return f"peak {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the device"
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"peak {held * (1 if sys.platform == 'darwin' else 1024) / 2**30:.2f} GiB"
+    return f"peak {held * (1 if sys.platform == 'darwin' else 1024) / 2**30:.2f} GiB in all"
