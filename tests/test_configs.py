@@ -54,6 +54,8 @@ REQUIRED = {  # what a user must say, as an example; every other option builds a
 }
 FITTING = {  # what an option goes with, where the defaults do not fit
     "checkpoint=best": ("data.validation_share=0.02",),
+    "method=freeze": ("model.new_tokens=refuse",),  # no row of the embedding moves
+    "method=freeze_but_first": ("model.new_tokens=refuse",),
     "precision=bf16-true": ("model=hub", *REQUIRED["model=hub"], "model.dtype=bfloat16"),
 }
 NEEDED = {"train": [], "evaluate": ["model=nano"], "sweep": []}

@@ -10,6 +10,7 @@ from heed.data.pack import flat_row
 from heed.models import likelihood
 from heed.models.likelihood import StudentLoss
 from heed.models.shapes import STEP, half_precision, whole_number
+from heed.models.sharing import why_alone
 
 
 @given(st.integers(1, 2000))
@@ -45,6 +46,7 @@ def seen(row, model, monkeypatch, whole) -> tuple[torch.Tensor, dict[str, torch.
 
 def test_what_fills_a_row_changes_neither_loss_nor_gradient(student, monkeypatch):
     model = student.fresh().model
+    assert why_alone(model) is None  # a look at the model, which is made once
     ids = torch.randint(2, 300, (60,), generator=torch.Generator().manual_seed(0)).tolist()
     examples = [Encoded("a", ids[:40], [n > 9 for n in range(40)]),
                 Encoded("b", ids[40:], [n > 3 for n in range(20)])]  # fmt: skip
@@ -60,6 +62,7 @@ def test_what_fills_a_row_changes_neither_loss_nor_gradient(student, monkeypatch
 @pytest.mark.parametrize("packed", [False, True])
 def test_packed_rows_are_filled_up_under_autocast(student, monkeypatch, packed):
     model = student.fresh().model
+    assert why_alone(model) is None
     examples = [Encoded(n, [5, 6, 7, 8], [False, True, True, True]) for n in "ab"[: 1 + packed]]
     with torch.autocast("cpu", torch.bfloat16):
         *_, sizes = seen(flat_row(examples, pad=1), model, monkeypatch, whole_number)

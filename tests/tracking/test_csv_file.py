@@ -1,13 +1,14 @@
 """The table has each step once, in order, however often a training was broken off."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.tracking.csv_file import CSV, FILE, Table
+from heed.tracking.csv_file import CSV, FILE, OWN, Table
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -60,6 +61,22 @@ def test_a_table_whose_process_died_while_it_wrote_is_gone_on_with(tmp_path: Pat
         assert steps == sorted(set(steps))
         assert steps[-2:] == [3, 4]
         assert read(tmp_path / FILE) == shown([row(step) for step in steps])
+
+
+@pytest.mark.parametrize("held", [0, 1, 3])
+def test_rows_that_the_run_has_and_the_table_lost_are_added(tmp_path: Path, held: int):
+    """Its process was killed before the last step was written, or wrote no table at all."""
+    table = Table(tmp_path / FILE)
+    for step in range(1, held + 1):
+        table.add(row(step))
+    own = "".join(f"{json.dumps(row(step))}\n" for step in (1, 2, 3, 4))
+    (tmp_path / OWN).write_text(own + '{"step": 5, "lo')
+    mirror = CSV()
+    mirror.begin("name", "id", {}, tmp_path)
+    for step in (4, 5):
+        mirror.send(row(step))
+    mirror.end({}, failed=False)
+    assert read(tmp_path / FILE) == shown([row(step) for step in (1, 2, 3, 4, 5)])
 
 
 def test_what_would_break_a_line_is_put_on_one(tmp_path: Path):

@@ -270,3 +270,10 @@ def test_the_three_rates_of_the_ladder_differ_in_the_rate_alone(request):
     assert replace(low, name="", peak=1.0) == replace(middle, name="", peak=1.0)
     assert replace(high, name="", peak=1.0) == replace(middle, name="", peak=1.0)
     assert middle.peak / low.peak == pytest.approx(high.peak / middle.peak)
+
+
+def test_the_library_that_rounds_moments_is_a_part_of_the_id_if_it_is_used(monkeypatch):
+    before = {name: short_hash(one) for name, one in OPTIMIZERS.items()}
+    monkeypatch.setattr("heed.training.optim.version", lambda _: "0.0")
+    changed = {name for name, one in OPTIMIZERS.items() if short_hash(one) != before[name]}
+    assert changed == {"8bit", "paged"}

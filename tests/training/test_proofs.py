@@ -282,7 +282,7 @@ def test_with_warn_the_training_goes_on_and_its_record_says_so(
     assert len(record["preflight"]["failed"]) == 2
     events = [e for e in record["events"] if e.startswith("trained although preflight failed")]
     assert len(events) == 2
-    assert capsys.readouterr().err.count("  BLOCK ") == 2
+    assert capsys.readouterr().err.count("  BLOCK fails:") == 2
     assert (tmp_path / "model").is_dir()
 
 

@@ -70,8 +70,7 @@ def write_report(
 
 
 def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The study's axes in the words of the table: the group `model` chooses the student, and
-    `noise` and `weights` are a part of the method."""
+    """The study's axes in the words of the table: noise and weights are a part of the method."""
     named = {"model": "student", "noise": "method", "weights": "method"}
     axes: dict[str, list[Any]] = {}
     for key, values in study["axes"].items():

@@ -68,7 +68,7 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
         key: [1, Hk, T, Dh], with Hk dividing Hq.
         value: [1, Hk, T, Dv].
         attention_mask: Must be None: the documents say who sees whom.
-        documents: Of the row; None where the model has not handed them on, which is refused.
+        documents: Of the row; None where the model has not handed them on: refused.
         scaling: Factor of the scores; 1/sqrt(Dh) if None.
         dropout: Chance of dropping an attention weight.
         sliding_window: A query sees so many tokens, itself included; None: all before it.
@@ -88,10 +88,8 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
             f"a row begin and end, so they would see each other. {ALONE}"
         )
     _refuse_special(module, other)
-    window = (
-        None if sliding_window is None or sliding_window >= documents.longest else sliding_window
-    )
-    scores = Scores(scaling, softcap, window, dropout)
+    reaches = sliding_window is not None and sliding_window < documents.longest
+    scores = Scores(scaling, softcap, sliding_window if reaches else None, dropout)
     q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [T, H, Dh]
     if varlen_applies(q, v, scores):
         return varlen(q, k, v, documents, scores)[None], None

@@ -97,18 +97,21 @@ class StudentLoss(nn.Module):
 
     def backbone(self, batch: PackedRow) -> Any:
         """Hidden states; a document alone in its row is attended by the model's own attention."""
-        backbone, ids = backbone_of(self.model), batch.input_ids[None]
         if batch.lengths.numel() == 1:
-            return backbone(input_ids=ids, use_cache=False)
+            return backbone_of(self.model)(input_ids=batch.input_ids[None], use_cache=False)
         assert (why := why_alone(self.model)) is None, f"documents in one row, but {why}"
-        count = ids.shape[1]
+        return self.together(batch, Documents(batch.lengths))
+
+    def together(self, batch: PackedRow, documents: Documents) -> Any:
+        """Hidden states of a row, and of what fills it up, which no document sees."""
+        count = batch.input_ids.numel()
         rest = (0, whole_number(count, self.model.get_input_embeddings().weight) - count)
         with document_attention(self.model):
-            return backbone(
-                input_ids=nn.functional.pad(ids, rest),
+            return backbone_of(self.model)(
+                input_ids=nn.functional.pad(batch.input_ids, rest)[None],
                 position_ids=nn.functional.pad(batch.position_ids, rest)[None],
                 use_cache=False,
-                documents=Documents(batch.lengths),
+                documents=documents,
             )
 
     def _nll(self, output: Any, rows: Tensor, targets: Tensor) -> Tensor:

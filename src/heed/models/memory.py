@@ -26,9 +26,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from heed.models.attention import document_attention
 from heed.models.documents import Documents, Group
-from heed.models.head import backbone_of
 from heed.models.likelihood import StudentLoss
 
 GIB = 2**30
@@ -226,7 +224,7 @@ class Row:
 def _documents(lengths: Tensor, sizes: Sequence[int]) -> Documents:
     """Documents whose lengths are known although their tensor has no numbers."""
     made = Documents(lengths)
-    vars(made)["longest"] = max(sizes)
+    vars(made)["longest"], vars(made)["counts"] = max(sizes), list(sizes)
     vars(made)["groups"] = [_group(sizes.count(size), size) for size in dict.fromkeys(sizes)]
     return made
 
@@ -243,13 +241,7 @@ class _Loss(StudentLoss):
         """The row's documents have lengths that are known without their numbers."""
         if batch.lengths.numel() == 1:
             return super().backbone(batch)
-        with document_attention(self.model):
-            return backbone_of(self.model)(
-                input_ids=batch.input_ids[None],
-                position_ids=batch.position_ids[None],
-                use_cache=False,
-                documents=batch.documents,
-            )
+        return self.together(batch, batch.documents)
 
 
 class Watch(TorchDispatchMode):

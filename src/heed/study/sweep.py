@@ -71,15 +71,14 @@ def report(study: Study, cells: list[PlannedCell], root: Path) -> tuple[Path, li
 
 
 def result_table(cells: list[PlannedCell], root: Path) -> Table:
-    """A line per finished cell with the verdict on the primary metric."""
+    """A line per finished cell with the verdict on the primary metric, and what it differs in."""
     known = latest(root)
     table = Table(title="results on the primary metric")
+    done = [known[c.key] for c in cells if c.key in known and known[c.key]["event"] == "done"]
+    every = ("student", "teacher", "method", "lr", "seed")
+    names = [n for n in every if n == "student" or len({str(e[n]) for e in done}) > 1]
     columns = (
-        "student",
-        "teacher",
-        "method",
-        "lr",
-        "seed",
+        *names,
         "before",
         "after",
         "delta",
@@ -89,12 +88,11 @@ def result_table(cells: list[PlannedCell], root: Path) -> Table:
     )
     for column in columns:
         table.add_column(column, no_wrap=column == "interval")
-    done = [known[c.key] for c in cells if c.key in known and known[c.key]["event"] == "done"]
     table.caption = holm_line([row_of(entry) for entry in done])
     for entry in done:
         delta = next(d for d in entry["deltas"] if d["metric"] == entry["primary"])
         table.add_row(
-            *(str(entry[name]) for name in ("student", "teacher", "method", "lr", "seed")),
+            *(str(entry[name]) for name in names),
             *(f"{delta[name]:.3f}" for name in ("before", "after")),
             f"{delta['delta']:+.3f}",
             f"[{delta['low']:+.3f}, {delta['high']:+.3f}]".replace("[", r"\["),

@@ -17,7 +17,12 @@ State = Literal["ok", "warn", "block", "left"]
 Mode = Literal["block", "warn"]
 """What a proof that fails does: it ends the run, or is told, counted and flagged."""
 
-SHOWN = {"ok": "ok   ", "warn": "warn ", "block": "BLOCK", "left": "left "}
+SHOWN = {
+    "ok": "ok   ",
+    "warn": "warn  in doubt:",
+    "block": "BLOCK fails:",
+    "left": "left ",
+}
 
 
 class Check(NamedTuple):
