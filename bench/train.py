@@ -164,7 +164,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="of the second table: 3")
     parser.add_argument("--steps", type=int, help="that are measured; one goes before: 3")
     parser.add_argument("--examples", type=int, default=16, help="of an optimiser step")
-    parser.add_argument("--micro-tokens", type=int, default=1024, help="most tokens of heed's rows")
+    parser.add_argument("--micro-tokens", type=int, default=1536, help="most tokens of heed's rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mfu", action="store_true", help="the table of CUDA, on any device")
     parser.add_argument("--out", type=Path, help="where every number is written, as JSON")
