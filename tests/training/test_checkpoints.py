@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,6 @@ import lightning
 import pytest
 import torch
 
-from heed.core.check import main
 from heed.core.component import component
 from heed.core.errors import StoppedError
 from heed.core.files import read_json
@@ -94,26 +95,36 @@ def test_signals_are_listened_to_in_the_main_thread_only():
     asked.stop_listening()
 
 
-def test_a_command_that_was_asked_to_end_has_an_exit_code_of_its_own(
-    tmp_path: Path, monkeypatch, capsys
-):
+STOPPED = """
+import signal
+from pathlib import Path
+
+from heed.core import check
+from heed.core.errors import StoppedError
+
+check.mistakes_of = lambda overrides: []
+check.build_config = lambda config: config.x
+
+
+@check.main("root", conf=Path.cwd())
+def command(root):
+    print("called with", root)
+    raise StoppedError("all is kept", signal.SIGTERM)
+
+
+command()
+"""
+
+
+def test_a_command_that_was_asked_to_end_has_an_exit_code_of_its_own(tmp_path: Path):
     (tmp_path / "root.yaml").write_text("_target_: test_checkpoints.Root\n")
-    calls = []
-
-    @main("root", conf=tmp_path)
-    def command(root) -> None:
-        calls.append(root)
-        raise StoppedError("all is kept", signal.SIGTERM)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["command", "-m", "+x=1,2"])
-    monkeypatch.setattr("heed.core.check.mistakes_of", lambda _: [])
-    monkeypatch.setattr("heed.core.check.build_config", lambda config: config.x)
-    with pytest.raises(SystemExit) as got:
-        command()
-    assert got.value.code == 128 + signal.SIGTERM
-    assert calls == [1], "the other runs of a multirun do not begin"
-    assert "Stopped\nall is kept" in capsys.readouterr().err
+    (tmp_path / "command.py").write_text(STOPPED)
+    line = [sys.executable, "command.py", "-m", "+x=1,2"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)  # resets logging
+    assert done.returncode == 128 + signal.SIGTERM
+    called = [row for row in done.stdout.splitlines() if row.startswith("called with")]
+    assert called == ["called with 1"], "the other runs of a multirun do not begin"
+    assert "Stopped\nall is kept" in done.stderr
 
 
 class Session:
