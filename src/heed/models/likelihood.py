@@ -105,7 +105,7 @@ class StudentLoss(nn.Module):
     def together(self, batch: PackedRow, documents: Documents) -> Any:
         """Hidden states of a row, and of what fills it up, which no document sees."""
         count = batch.input_ids.numel()
-        rest = (0, whole_number(count, self.model.get_input_embeddings().weight) - count)
+        rest = (0, whole_number(count, next(self.model.parameters())) - count)
         with document_attention(self.model):
             return backbone_of(self.model)(
                 input_ids=nn.functional.pad(batch.input_ids, rest)[None],
