@@ -224,7 +224,7 @@ def test_all_sources_of_random_numbers_are_put_back(start, whole, tmp_path: Path
                 def on_train_batch_start(self, trainer, module, *_):
                     drawn = random.random(), np.random.rand(), torch.rand(()).item()
                     row = {"step": module.done + 1, "drawn": drawn}
-                    with (watched.directory / "drawn.jsonl").open("a") as file:
+                    with (watched.directory / "drawn.rows.jsonl").open("a") as file:
                         file.write(json.dumps(row) + "\n")
 
             return Draw()
@@ -237,9 +237,9 @@ def test_all_sources_of_random_numbers_are_put_back(start, whole, tmp_path: Path
     random.seed(5)
     np.random.seed(5)
     start(two, watch=watch)
-    wanted = read_jsonl(one / "drawn.jsonl")
+    wanted = read_jsonl(one / "drawn.rows.jsonl")
     assert len(wanted) == STEPS
-    assert read_jsonl(two / "drawn.jsonl") == wanted
+    assert read_jsonl(two / "drawn.rows.jsonl") == wanted
 
 
 def cut_at(start, directory: Path, step: int, **more) -> Path:
@@ -414,6 +414,14 @@ def test_what_an_earlier_heed_left_is_cleared_before_a_training_begins(start, tm
     start(tmp_path)
     assert kept_on_disk(tmp_path) == [1, 3]
     assert len([row for row in rows(tmp_path) if "loss" in row]) == STEPS
+
+
+def test_what_no_training_wrote_is_left_where_it_is(start, tmp_path: Path):
+    for name in ("arc_easy.jsonl", "notes.txt"):
+        (tmp_path / name).write_text("{}\n")
+    cut_at(start, tmp_path, 3)
+    start(tmp_path)
+    assert [(tmp_path / n).read_text() for n in ("arc_easy.jsonl", "notes.txt")] == ["{}\n"] * 2
 
 
 def test_the_seconds_of_all_parts_count(start, tmp_path: Path):

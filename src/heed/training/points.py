@@ -29,8 +29,10 @@ FORMAT = 1
 CHECKPOINTS, CANDIDATES = "checkpoints", "candidates"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
-ROWS = ("*.jsonl",)
-"""What a training appends to, in the directory of its run. (A CSV mirror mends itself.)"""
+ROWS = ("metrics.jsonl", "samples.jsonl", "*.rows.jsonl")
+"""What a training appends to in the directory of its run; a watcher of your own names its file so.
+
+All else that lies there is neither cut nor removed. (A CSV mirror mends itself.)"""
 
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError)
 """What reading a damaged checkpoint raises."""
