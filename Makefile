@@ -1,5 +1,6 @@
 # heed: two commands on a bare machine (python3, make): `make demo` and `make test`.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 export TOKENIZERS_PARALLELISM := false
@@ -20,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 demo: $(READY) ## 12 small runs and a page with verdicts; no download, no account
-	$(BIN)/python sweep.py study=playground
+	$(BIN)/python sweep.py study=playground hydra/launcher=joblib hydra.launcher.n_jobs=2
 
 real: $(READY) ## a small student on real books, a real teacher and IFEval (needs the data folder)
 	$(BIN)/python train.py experiment=real_small
@@ -28,8 +29,8 @@ real: $(READY) ## a small student on real books, a real teacher and IFEval (need
 bench: $(READY) ## training: heed beside TRL and plain loops (about an hour; more: bench/train.py --help)
 	$(BIN)/python bench/train.py
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## all tests, by two processes (WORKERS=0: in this one)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint types ## format, lint, types and the quick tests
 	$(BIN)/python -m pytest -m "not slow"

@@ -6,7 +6,6 @@ python sweep.py --help
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed.core.check import main
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 
 @main("sweep")
 def sweep(command: Sweep) -> None:
-    """Run one study; a finished one only writes its page again."""
-    from heed.study.sweep import run_sweep
+    """Hydra hands a study to its sweeper, which runs the cells one by one or side by side."""
+    from heed.study.start import needs_sweeper
 
-    run_sweep(command, Path(__file__).resolve().parent)
+    needs_sweeper(command)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @main("train")
-def train(cell: Cell) -> None:
-    """Run one cell; a finished one shows its recorded result."""
-    from heed.study.run_cell import run_cell
+def train(cell: Cell) -> float | None:
+    """Run one cell; one of several (`-m`) in a process of its own."""
+    from heed.study.start import start
 
-    run_cell(cell)
+    return start(cell)
 
 
 if __name__ == "__main__":

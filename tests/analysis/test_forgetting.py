@@ -104,6 +104,40 @@ def test_every_step_stands_beside_the_controls_where_something_is_answered_in_te
     assert "Beside the controls" not in (other / "report.html").read_text()
 
 
+def recorded(root: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((root / "curve.csv").read_text().splitlines()))
+
+
+CONTROL_COLUMNS = (
+    "control", "control_value", "step_minus_control", "step_minus_control_low",
+    "step_minus_control_high", "echo",
+)  # fmt: skip
+
+
+def test_the_table_of_numbers_has_the_best_control_at_every_step_also_the_first(tmp_path):
+    deltas = {f"step {n}": {"delta": 0.1 + n, "low": 0.05 + n, "high": 0.15 + n} for n in (0, 2, 4)}
+    rows = [
+        {"control": name, "what": "", "input_blind": name == "sure", "value": value,
+         "deltas": deltas}
+        for name, value in (("sure", 0.2), ("echo", 0.9))
+    ]  # fmt: skip
+    beaten = dict.fromkeys(deltas, True)
+    beside = {"metric": "t/acc", "best": "sure", "note": "", "beaten": beaten, "rows": rows}
+    every = [{"metric": "t/acc", "best": "sure", "values": {"sure": 0.2, "echo": 0.9},
+              "deltas": deltas}]  # fmt: skip
+    Forgetting().make(Run(beside=beside | {"metrics": every}), tmp_path)
+    acc, bits = ([r for r in recorded(tmp_path) if r["metric"] == m] for m in ("t/acc", "t/bits"))
+    assert [[r[c] for c in CONTROL_COLUMNS] for r in acc] == [
+        ["sure", "0.2", str(0.1 + n), str(0.05 + n), str(0.15 + n), "0.9"] for n in (0, 2, 4)
+    ]
+    weighed = [["none", *[""] * 5]] * 3
+    assert [[r[c] for c in CONTROL_COLUMNS] for r in bits] == weighed, "not answered in text"
+    Forgetting().make(Run(beside=beside), tmp_path)
+    assert [r["control"] for r in recorded(tmp_path)] == [*["sure"] * 3, *["not recorded"] * 3]
+    Forgetting().make(Run(), tmp_path)
+    assert [[r[c] for c in CONTROL_COLUMNS] for r in recorded(tmp_path)] == weighed * 2
+
+
 def test_items_that_are_lost_are_counted_where_items_are_right_or_wrong():
     acc, bits = found_in(Run())
     assert [(point.gained, point.lost) for point in acc.points] == [(0, 1), (0, 15)]

@@ -15,10 +15,10 @@ from pydantic import Field
 from rich.console import Console
 
 from heed.core import component as components
-from heed.core.check import screen
 from heed.core.command import Command, mistakes_of
 from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake, RunError
+from heed.core.screen import screen
 
 CONF = {
     "train": """

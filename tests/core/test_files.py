@@ -1,10 +1,8 @@
 """Properties of the writer: a file is whole or as before, lines stay whole, locks die with us."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +15,6 @@ from hypothesis import strategies as st
 from heed.core.files import (
     append_jsonl,
     digest_file,
-    lock,
     read_json,
     read_jsonl,
     whole_directory,
@@ -123,28 +120,6 @@ def test_rows_appended_by_several_processes_stay_whole(tmp_path: Path):
         assert [process.wait(30) for process in (a, b, c)] == [0, 0, 0]
     rows = read_jsonl(path)
     assert sorted((name, i) for name, i, _ in rows) == [(n, i) for n in "abc" for i in range(400)]
-
-
-HOLD = """
-import sys, time; from pathlib import Path; from heed.core.files import lock
-with lock(Path(sys.argv[1])):
-    print("held", flush=True); time.sleep(60)
-"""
-
-
-def test_a_lock_keeps_others_out_until_its_owner_is_killed(tmp_path: Path):
-    def take() -> float:
-        with lock(tmp_path / "lock"):
-            return time.monotonic()
-
-    with child(HOLD, tmp_path / "lock") as holder, ThreadPoolExecutor(1) as pool:
-        assert holder.stdout.readline() == "held\n"
-        waiting = pool.submit(take)
-        time.sleep(0.2)
-        assert not waiting.done()
-        killed = time.monotonic()
-        holder.send_signal(signal.SIGKILL)
-        assert waiting.result(timeout=10) > killed
 
 
 def test_a_directory_appears_whole_or_stays_as_it_was(tmp_path: Path):

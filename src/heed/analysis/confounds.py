@@ -6,6 +6,45 @@ from collections.abc import Sequence
 from typing import Any
 
 from heed.analysis.deltas import AXES, Row
+from heed.core.manifest import code_state, same_code
+
+OTHER_CODE = "other code"
+"""Mark of a cell that was made by another state of heed's code than this one."""
+
+
+def code_groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Cells by the state of heed's code that made them, in the order in which they come."""
+    groups: list[list[Row]] = []
+    for row in rows:
+        same = next((group for group in groups if same_code(group[0].code, row.code)), None)
+        if same is None:
+            groups.append([row])
+        else:
+            same.append(row)
+    return groups
+
+
+def other_code_line(rows: Sequence[Row]) -> str:
+    """Which cells were made by another state of heed's code than this one; empty if none were."""
+    now = code_state()
+    others = [group for group in code_groups(rows) if not same_code(group[0].code, now)]
+    if not others:
+        return ""
+    said = ", ".join(f"{len(group)} by {group[0].code}" for group in others)
+    count = sum(map(len, others))
+    return (
+        f"{count} of {len(rows)} cells were made by another state of heed's code than this one "
+        f"({now}): {said}. They are marked '{OTHER_CODE}'; outputs=<another folder> makes all anew."
+    )
+
+
+def _mixed_code(rows: Sequence[Row]) -> list[str]:
+    """Two states of heed's code among cells that are compared."""
+    groups = code_groups(rows)
+    if len(groups) < 2:
+        return []
+    said = ", ".join(f"{len(group)} by {group[0].code}" for group in groups)
+    return [f"heed's code is no studied axis but differs: {said}."]
 
 
 def confounds_of(rows: Sequence[Row], axes: Sequence[str]) -> list[str]:
@@ -16,12 +55,12 @@ def confounds_of(rows: Sequence[Row], axes: Sequence[str]) -> list[str]:
         axes: The studied ones: of `AXES`, or dotted config keys.
 
     Returns:
-        One sentence for each setting outside the axes that differs, and for each pair of values of
-        an axis that is never seen with all other axes equal.
+        One sentence where heed's code differs, for each setting outside the axes that differs, and
+        for each pair of values of an axis that is never seen with all other axes equal.
     """
     every = tuple(dict.fromkeys([*AXES, *axes]))
     pairs = [line for axis in axes for line in _unpaired(rows, axis, every)]
-    return _other_settings(rows, axes) + pairs
+    return _mixed_code(rows) + _other_settings(rows, axes) + pairs
 
 
 def _other_settings(rows: Sequence[Row], axes: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from heed.analysis.best_control import best_control, control_entries, lacking
 from heed.core.stats import holm
 from heed.core.types import Delta
 
@@ -17,6 +18,10 @@ AXES = ("student", "teacher", "method", "lr", "seed")
 
 CELL_COLUMNS = ("student", "teacher", "method", "lr", "lr_peak", "seed", "run", "name", "verdict")
 BESIDE_COLUMNS = ("p_holm", "flags")
+CONTROL_COLUMNS = (
+    "control", "control_value", "after_minus_control", "after_minus_control.low",
+    "after_minus_control.high", "echo",
+)  # fmt: skip
 DELTA_COLUMNS = ("before", "after", "delta", "low", "high", "items", "verdict", "mde", "p")
 
 
@@ -203,18 +208,22 @@ def holm_line(rows: Sequence[Row]) -> str:
 def to_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: cell columns, then `<metric>.<part>` for each metric in turn.
 
-    `verdict` is the primary metric's; `p_holm` its p value, adjusted for the number of cells. What
-    a cell lacks is left empty.
+    `verdict` is the primary metric's; `p_holm` its p value, adjusted for the number of cells;
+    `control` the best control on it that reads nothing, with its value, the tuned student minus it,
+    and what the echo reaches. Of a cell without, `control` says whether controls are not recorded,
+    or none, as the metric is not answered in text. What a cell lacks else is left empty.
     """
     metrics = metrics_of(rows)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     parts = [f"{metric}.{part}" for metric in metrics for part in DELTA_COLUMNS]
-    table.writerow([*CELL_COLUMNS, *BESIDE_COLUMNS, *parts])
+    table.writerow([*CELL_COLUMNS, *BESIDE_COLUMNS, *CONTROL_COLUMNS, *parts])
     for row, adjusted in zip(rows, adjusted_of(rows), strict=True):
         cells: list[Any] = [getattr(row, name) for name in CELL_COLUMNS[:-1]]
         kinds = ";".join(dict.fromkeys(flag["kind"] for flag in row.flags or ()))
         cells += [row.decisive.verdict, "" if adjusted is None else adjusted, kinds]
+        best = best_control(row.beside.get("controls"), row.primary)
+        cells += control_entries(best, "after", lacking(row.beside))
         for metric in metrics:
             delta = row.delta(metric)
             cells += [getattr(delta, part) if delta else "" for part in DELTA_COLUMNS]

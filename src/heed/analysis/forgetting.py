@@ -7,10 +7,12 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from heed.analysis.analysis import Analysis, Studied
+from heed.analysis.best_control import NO_TEXT, NOT_RECORDED, best_control, control_entries
 from heed.analysis.curves import curves
 from heed.analysis.forgetting_page import About, forgetting_page, unbeaten
 from heed.core.component import component
@@ -105,7 +107,7 @@ class Forgetting(Analysis):
         summary = {"level": level, "curves": [*map(asdict, found)], "events": events}
         summary |= {"controls": controls}
         write_json(directory / "summary.json", summary)
-        write_text(directory / "curve.csv", _csv(found))
+        write_text(directory / "curve.csv", _csv(found, controls))
         write_jsonl(directory / "items.jsonl", _rows(scores))
         write_bytes(directory / "forgetting.png", picture)
         title = f"Forgetting: {studied.name} (run {studied.run})"
@@ -232,21 +234,35 @@ def _rows(scores: Scores) -> Iterator[dict[str, Any]]:
 
 COLUMNS = (
     "metric", "step", "value", "low", "high", "items", "change", "change_low", "change_high",
-    "adjusted_p", "verdict", "gained", "lost",
+    "adjusted_p", "verdict", "gained", "lost", "control", "control_value", "step_minus_control",
+    "step_minus_control_low", "step_minus_control_high", "echo",
 )  # fmt: skip
 
 
-def _csv(found: Sequence[Curve]) -> str:
-    """One line a metric and step; the first step has no change."""
+def _csv(found: Sequence[Curve], controls: Mapping[str, Any] | None) -> str:
+    """One line a metric and step; the first step has no change.
+
+    Each step stands beside the best control that reads nothing, and the echo. Of a metric without,
+    `control` says `none` where it is not answered in text, or that older controls lack it.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
     for curve in found:
         base = curve.base
-        table.writerow([curve.metric, 0, base.value, base.low, base.high, base.items, *[""] * 7])
+        beside = partial(_beside, controls, curve.metric)
+        first = (base.value, base.low, base.high, base.items)
+        table.writerow([curve.metric, 0, *first, *[""] * 7, *beside(0)])
         for p in curve.points:
             here = (p.here.value, p.here.low, p.here.high, p.here.items)
             change = (p.change.value, p.change.low, p.change.high)
             rest = (p.p, p.verdict, p.gained, p.lost)
-            table.writerow([curve.metric, p.step, *here, *change, *rest])
+            table.writerow([curve.metric, p.step, *here, *change, *rest, *beside(p.step)])
     return out.getvalue()
+
+
+def _beside(controls: Mapping[str, Any] | None, metric: str, step: int) -> list[Any]:
+    """The last six columns: one step beside the best control on a metric."""
+    whole = controls is None or "metrics" in controls
+    without = NO_TEXT if whole else NOT_RECORDED
+    return control_entries(best_control(controls, metric), f"step {step}", without)

@@ -21,6 +21,7 @@ from heed.analysis.deltas import (
 )
 from heed.analysis.figures import delta_by_rate
 from heed.analysis.markup import Markup, join, table, tag
+from heed.analysis.outside import missing_table, other_code_box, published_table
 from heed.analysis.style import CSS
 from heed.analysis.tables import (
     all_metrics_table,
@@ -30,7 +31,6 @@ from heed.analysis.tables import (
     controls_of_bases,
     flags_list,
     interval,
-    missing_table,
     pill,
     rate,
     seeds_table,
@@ -52,9 +52,12 @@ def write_report(
         study: `name`, `question`, `axes` (config group or key -> values in order), `cells` (their
             number in all), and, if there is more to say, `settings` (label -> text), `seeds` and
             `over_seeds` (of cells that differ in their seed alone: `cell`, `seeds`, `metric`,
-            `delta`, `low`, `high`, `verdict`, or the `reason` why these are not known).
+            `delta`, `low`, `high`, `verdict`, `control` and `over_control`, or the `reason` why
+            these are not known), and `published` (`where`, `metric`, `source`, some of `before`,
+            `after`, `delta` and `note`, and `runs`: the ids of the cells that it is about).
         results: `result.json` of each finished cell.
-        failed: The cells that failed: `student teacher method lr seed`, `reason`, and `command`.
+        failed: The cells that failed: `student teacher method lr seed`, `reason`, `log` (the last
+            lines of it) and `command`.
 
     Returns:
         The page.
@@ -103,12 +106,14 @@ def page(
         tag("h1", study["question"]),
         tag("p", f"Study '{study['name']}', made by heed.", class_="quiet"),
         _answer(study, rows, failed),
+        other_code_box(rows),
         flags_list(rows),
         _caveats(study, rows),
         _figures(rows, pictures),
         cells_table(rows, list(_axes(study))),
         seeds_table(study.get("over_seeds", ())),
         beside_table(rows, list(_axes(study))),
+        published_table(study.get("published", ()), rows),
         missing_table(failed),
         _how_to_read(rows),
         bases_table(rows),

@@ -26,8 +26,10 @@ table { border-collapse: collapse; font-size: 13.5px; }
 th { text-align: left; font-weight: 600; color: var(--quiet); vertical-align: bottom;
   border-bottom: 2px solid var(--line); padding: 5px 8px; }
 td { border-bottom: 1px solid var(--line); padding: 4px 8px; }
-#cells :is(td, th), #beside :is(td, th) { padding-left: 5px; padding-right: 5px; }
-#cells td, #beside td, #seeds td { white-space: nowrap; }
+:is(#cells, #beside, #published) :is(td, th) { padding-left: 4px; padding-right: 4px; }
+#cells code { font-size: 12px; }
+#cells td, #beside td { white-space: nowrap; }
+small { display: block; font-size: 12px; color: var(--quiet); white-space: nowrap; }
 tbody tr:hover { background: #f7f9fb; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 10px 0 22px; }
@@ -44,7 +46,9 @@ img { max-width: 100%; height: auto; display: block; }
 .bar circle { fill: #5b6675; }
 .bar.helped .span { stroke: #0072b2; } .bar.helped circle { fill: #0072b2; }
 .bar.hurt .span { stroke: #d55e00; } .bar.hurt circle { fill: #d55e00; }
-details { margin-top: 28px; }
+details { margin-top: 28px; } td details { margin-top: 4px; }
+td summary { font-size: 13px; font-weight: 400; }
+#missing td { vertical-align: top; } #missing td:last-child { min-width: 46ch; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 h3 { font-size: 14px; margin: 12px 0 4px; color: var(--quiet); }
 pre { margin: 0; padding: 8px 12px; background: #f3f5f8; white-space: pre-wrap;

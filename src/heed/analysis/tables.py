@@ -1,4 +1,4 @@
-"""The tables of a study's page: every cell, what is missing, and the scores before tuning."""
+"""The tables of a study's page: every cell, and the scores before tuning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heed.analysis.beside import (
-    NOT_RECORDED,
     SURE_COLUMNS,
     SURE_NOTE,
     p_text,
     recorded_interval,
     sure_line,
 )
+from heed.analysis.best_control import NOT_RECORDED, best_control, lacking, reached_lines
+from heed.analysis.confounds import OTHER_CODE
 from heed.analysis.deltas import (
     AXES,
     Row,
@@ -27,6 +28,7 @@ from heed.analysis.deltas import (
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.panel import SYMBOLS
 from heed.analysis.sections import controls_section
+from heed.core.manifest import code_state, same_code
 from heed.core.types import Delta, Verdict
 
 
@@ -41,18 +43,19 @@ def cells_table(rows: Sequence[Row], axes: Sequence[str]) -> Markup:
     heads = ["learning rate" if name == "lr" else name for name in names]
     columns = [
         *heads,
-        "before",
-        "after",
+        "before → after",
         f"delta [{level} paired interval]",
-        "",
         "verdict",
+        "after - best control",
         "flags",
     ]
     columns += [metric] if metric else []
     lines = [_cell_line(row, names, metric, scale) for row in rows]
     primary = " and ".join(dict.fromkeys(row.primary for row in rows))
     note = tag("p", f"Primary metric: {primary}. ", constant)
-    return join(tag("h2", "Every cell"), note, table([*columns, "run"], lines, id="cells"))
+    cells = table([*columns, "run"], lines, id="cells")
+    reached = [tag("p", line) for line in reached_lines(row.beside for row in rows)]
+    return join(tag("h2", "Every cell"), note, cells, *reached)
 
 
 def _varying(rows: Sequence[Row], axes: Sequence[str]) -> tuple[list[str], str]:
@@ -65,21 +68,46 @@ def _varying(rows: Sequence[Row], axes: Sequence[str]) -> tuple[list[str], str]:
 
 def _cell_line(row: Row, names: Sequence[str], metric: str | None, scale: float) -> list[Any]:
     delta = row.decisive
-    line: list[Any] = [rate(row) if name == "lr" else row.value(name) for name in names]
-    line += [_number(f"{delta.before:.3f}"), _number(f"{delta.after:.3f}")]
-    line += [_number(interval(delta)), _bar(delta, scale), pill(delta.verdict), flag_kinds(row)]
+    line: list[Any] = [_rate(row) if name == "lr" else row.value(name) for name in names]
+    line.append(_number(join(f"{delta.before:.3f}", tag("div", f"→ {delta.after:.3f}"))))
+    line.append(_number(_two_lines(signed(delta.delta), delta.low, delta.high)))
+    line.append(join(pill(delta.verdict), _bar(delta, scale)))
+    line += [_number(_over_control(row)), _flags(row)]
     if metric:
         other = row.delta(metric)
-        line.append(join(pill(other.verdict), " ", signed(other.delta)) if other else "not run")
+        found = other and join(pill(other.verdict), tag("div", signed(other.delta)))
+        line.append(found or "not run")
     link = f"../../{row.directory}/"
     return [*line, tag("a", tag("code", row.run), href=link, title=row.name)]
 
 
-def flag_kinds(row: Row) -> str:
-    """The kinds of a cell's flags, with their sign."""
+def _two_lines(first: str, low: float, high: float) -> Markup:
+    """A number, and its interval in small type below it."""
+    return join(first, " ", tag("small", f"[{signed(low)}, {signed(high)}]"))
+
+
+def _rate(row: Row) -> Markup:
+    """A learning rate by name, and its peak in small type below it."""
+    return join(row.lr, " ", tag("small", f"({peak_text(row.lr_peak)})"))
+
+
+def _over_control(row: Row) -> str:
+    """The tuned student minus the best control, which is named; its metric too if it is another."""
+    best = best_control(row.beside.get("controls"))
+    if best is None:
+        return lacking(row.beside)
+    delta = best.deltas["after"]
+    named = best.control if best.metric == row.primary else f"{best.control}, {best.metric}"
+    return _two_lines(f"{signed(delta['delta'])} {named}", delta["low"], delta["high"])
+
+
+def _flags(row: Row) -> Markup:
+    """The kinds of a cell's flags, with their sign, below each other; and whose code made it."""
+    kinds = dict.fromkeys(f"⚑ {flag['kind']}" for flag in row.flags or ())
     if row.flags is None:
-        return NOT_RECORDED
-    return ", ".join(dict.fromkeys(f"⚑ {flag['kind']}" for flag in row.flags))
+        kinds = {NOT_RECORDED: None}
+    other = [] if same_code(row.code, code_state()) else [OTHER_CODE]
+    return tag("td", *(tag("div", kind) for kind in (*kinds, *other)))
 
 
 def flags_list(rows: Sequence[Row]) -> Markup:
@@ -113,13 +141,13 @@ def beside_table(rows: Sequence[Row], axes: Sequence[str]) -> Markup:
     heads = ["learning rate" if name == "lr" else name for name in names]
     flipped = any(row.decisive.flips for row in rows)
     columns = [*heads, "p", "p (Holm)", "MDE", *SURE_COLUMNS[-2:][: 2 * flipped]]
-    columns += ["after - best control", "other prompting", "degenerate", "median words"]
+    columns += ["other prompting", "degenerate", "median words"]
     lines = []
     for row, adjusted in zip(rows, adjusted_of(rows), strict=True):
         line = [rate(row) if name == "lr" else row.value(name) for name in names]
         _, p, mde, flips, mcnemar = sure_line(row.decisive)
         line += map(_number, (p, p_text(adjusted), mde, *(flips, mcnemar)[: 2 * flipped]))
-        line += map(_number, (_best_control(row), _also(row), *_form(row)))
+        line += map(_number, (_also(row), *_form(row)))
         lines.append(line)
     note = (
         f"p (Holm) is corrected for the {len(rows)} cells of this study. {SURE_NOTE} Degenerate "
@@ -129,26 +157,18 @@ def beside_table(rows: Sequence[Row], axes: Sequence[str]) -> Markup:
     return join(title, tag("p", note), table(columns, lines, id="beside"))
 
 
-def _best_control(row: Row) -> str:
-    controls = row.beside.get("controls")
-    if controls is None:
-        return "none" if "controls" in row.beside else NOT_RECORDED
-    best = next(r for r in controls["rows"] if r["control"] == controls["best"])
-    return f"{best['control']}: {recorded_interval(best['deltas']['after'])}"
-
-
 def _also(row: Row) -> str:
     also = row.beside.get("also")
     if also is None:
         return "none" if "also" in row.beside else NOT_RECORDED
     delta = next((d for d in also["deltas"] if d["metric"] == row.primary), also["deltas"][0])
     other = "" if delta["metric"] == row.primary else f", {delta['metric']}"
-    controls = also.get("controls")
-    beside = "; controls " + NOT_RECORDED
-    if controls is not None:
-        best = next(r for r in controls["rows"] if r["control"] == controls["best"])
-        beside = f"; after - {best['control']} {recorded_interval(best['deltas']['after'])}"
-    return f"{also['prompting']}{other}: {recorded_interval(delta)}{beside}"
+    best = best_control(also.get("controls"))
+    beside = f"controls {NOT_RECORDED}"
+    if best is not None:
+        beside = f"after - {best.control} {recorded_interval(best.deltas['after'])}"
+    said = f"{also['prompting']}{other}: {recorded_interval(delta)}; "
+    return join(said, tag("small", beside))
 
 
 def _form(row: Row) -> tuple[str, str]:
@@ -172,15 +192,18 @@ def seeds_table(found: Sequence[Mapping[str, Any]]) -> Markup:
         [
             *(one["cell"], ", ".join(map(str, one["seeds"])), one["metric"]),
             *([one["reason"], "not known"] if "reason" in one else _over_seeds(one)),
+            _seeds_over_control(one),
         ]
         for one in found
     ]
     note = (
         "What to expect of another student trained alike: an interval over training seeds and "
         "items together, by Student's t. Two or three seeds tell little of their own spread: the "
-        "interval is mostly very wide, and too narrow where they happen to agree."
+        "interval is mostly very wide, and too narrow where they happen to agree. What each "
+        "control reaches, the echo apart, stands below the cells."
     )
     columns = ["cell", "seeds", "metric", "mean delta (interval)", "verdict"]
+    columns.append("mean after - best control")
     return join(tag("h2", "Over seeds"), tag("p", note), table(columns, lines, id="seeds"))
 
 
@@ -188,13 +211,14 @@ def _over_seeds(one: Mapping[str, Any]) -> list[Markup]:
     return [_number(recorded_interval(one)), pill(one["verdict"])]
 
 
-def missing_table(failed: Sequence[Mapping[str, Any]]) -> Markup:
-    """The cells that failed, with reason and command."""
-    if not failed:
-        return join()
-    columns = ["student", "teacher", "method", "lr", "seed", "reason", "command"]
-    lines = [[cell.get(name, "") for name in columns] for cell in failed]
-    return join(tag("h2", "Cells without a result"), table(list(columns), lines, id="missing"))
+def _seeds_over_control(one: Mapping[str, Any]) -> Markup:
+    """The mean over seeds of after minus the best control, or why there is none."""
+    found = one.get("over_control")
+    if found is None:
+        why = {"title": one["control_reason"]} if "control_reason" in one else {}
+        return tag("td", one.get("control", NOT_RECORDED), **why)
+    first = f"{signed(found['delta'])} {one['control']}"
+    return _number(_two_lines(first, found["low"], found["high"]))
 
 
 def bases_table(rows: Sequence[Row]) -> Markup:

@@ -6,6 +6,7 @@ import argparse
 import functools
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,11 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.text import Text
 
 from heed.core.command import Command, mistakes_of
 from heed.core.config import LIBRARY_ERRORS, build_config
-from heed.core.console import visible
 from heed.core.errors import ConfigError, HeedError, Mistake, StoppedError
+from heed.core.screen import show
 
 EXIT_CODE = 2
 """Exit code of a command that the user can put right."""
@@ -29,28 +27,35 @@ EXIT_CODE = 2
 
 def main(
     config_name: str, conf: Path | None = None
-) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Make a command of a function: compose, check, build, call.
 
     The function receives the root component that the config builds. A command with mistakes prints
     all of them and exits with code 2; so does a `HeedError` raised by the function (`StoppedError`:
-    with a code of its own). Any other exception keeps its traceback.
+    with a code of its own, as Ctrl-C). Any other exception keeps its traceback. What the function
+    returns is what Hydra's sweepers get of a run.
 
     Args:
         config_name: The primary config without `.yaml`.
         conf: The config tree; by default the folder `conf` beside the function's file.
     """
 
-    def decorate(function: Callable[[Any], None]) -> Callable[[], None]:
+    def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         script = Path(inspect.getfile(function)).resolve()
 
         @functools.wraps(function)
         def command() -> None:
             try:
                 failures = _run(function, script.stem, conf or script.parent / "conf", config_name)
+            except StoppedError as error:
+                show(error)
+                sys.exit(error.exit_code)
             except (HeedError, *LIBRARY_ERRORS) as error:
                 show(error)
                 failures = 1
+            except KeyboardInterrupt:
+                show(StoppedError("Ctrl-C; the same command goes on.", signal.SIGINT))
+                sys.exit(128 + signal.SIGINT)
             if failures:
                 sys.exit(EXIT_CODE)
 
@@ -59,7 +64,7 @@ def main(
     return decorate
 
 
-def _run(function: Callable[[Any], None], name: str, conf: Path, config_name: str) -> int:
+def _run(function: Callable[[Any], Any], name: str, conf: Path, config_name: str) -> int:
     """Check and run one command; the number of its runs that ended in a user's error."""
     asked, unread = get_args_parser().parse_known_args()
     if unread:
@@ -79,15 +84,16 @@ def _run(function: Callable[[Any], None], name: str, conf: Path, config_name: st
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # a real crash shows where it happened
     failures: list[HeedError] = []
 
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> Any:
         try:
-            function(build_config(config))
+            return function(build_config(config))
         except StoppedError as error:  # the other runs of a sweep do not begin
             show(error)
             sys.exit(error.exit_code)
         except HeedError as error:  # the other runs of a sweep go on
             show(error)
             failures.append(error)
+            return None
 
     task.__module__ = name  # Hydra names the command after it
     hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
@@ -115,37 +121,3 @@ def _checkable(asked: argparse.Namespace) -> bool:
         or asked.config_path
         or asked.experimental_rerun
     )
-
-
-def show(error: Exception) -> None:
-    """Print one error as one screen on stderr."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        console = Console(stderr=True, highlight=False, width=100)
-    console.print(screen(error))
-
-
-def screen(error: Exception) -> Group:
-    """One error for the eye: the mistakes numbered, or the message as it is."""
-    if not isinstance(error, ConfigError):
-        message = visible(str(error)) or type(error).__name__
-        title = getattr(error, "title", HeedError.title)
-        return Group(Text(title, "bold red"), Text(message.strip()))
-    many = len(error.mistakes)
-    parts: list[RenderableType] = [
-        Text(f"{many} mistake{'s' if many > 1 else ''}; nothing was run.", "bold red")
-    ]
-    for number, mistake in enumerate(error.mistakes, 1):
-        parts.append(Text(f"\n{number}  ", "bold").append(_given(mistake), "bold yellow"))
-        parts += [
-            Padding(Text(visible(line)), (0, 0, 0, 3), expand=False)
-            for line in (mistake.why, mistake.action)
-        ]
-    return Group(*parts)
-
-
-def _given(mistake: Mistake) -> str:
-    """What was typed, as far as it is known."""
-    if mistake.found in (mistake.where, "nothing", "the config itself"):
-        return mistake.where + (" (not given)" if mistake.found == "nothing" else "")
-    return visible(f"{mistake.where}={mistake.found}")

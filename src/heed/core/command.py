@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from heed.core.component import nearest
 from heed.core.config import LIBRARY_ERRORS, build_config, first_line
 from heed.core.errors import ConfigError, Mistake
+from heed.core.launchers import launcher_mistakes
 from heed.core.overrides import (
     choices,
     firsts,
@@ -64,7 +65,8 @@ class Command:
 def mistakes_of(command: Command) -> list[Mistake]:
     """Every mistake of a command, in the order: overrides as typed, then the composed config.
 
-    Overrides of Hydra's own settings (`hydra.x=`, `hydra/x=`) are left to Hydra.
+    Overrides of Hydra's own settings (`hydra.x=`, `hydra/x=`) are left to Hydra, but for the choice
+    of a launcher.
     """
     with own_hydra(command.conf):
         return _Check(command, _options()).run()
@@ -120,7 +122,9 @@ class _Check:
     filled: list[str] = field(default_factory=list)
 
     def run(self) -> list[Mistake]:
-        typed = [o for o in self._parsed() if not o.is_hydra_override()]
+        parsed = self._parsed()
+        self.found += launcher_mistakes(parsed, self.command.config_name)
+        typed = [o for o in parsed if not o.is_hydra_override()]
         groups = [o for o in typed if self._is_group(o) and not self._wrong_option(o)]
         groups = self._composable(groups, [])
         base = self._compose(firsts(groups))

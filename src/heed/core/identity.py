@@ -133,4 +133,10 @@ def digest_model(path: str, revision: str | None) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that can change a number."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """The same, read once: what is imported stays what it is while the process lives."""
     return {name: version(name) for name in VERSIONS_THAT_MATTER}

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from heed.core.console import progress_console
 from heed.core.errors import DataError
-from heed.core.files import lock, read_json, whole_directory, write_json
+from heed.core.files import read_json, whole_directory, write_json
 from heed.core.identity import canonical, short_hash, versions
+from heed.core.locks import lock
 from heed.core.types import ChatTemplate, Rendered, RowSource, Span
 from heed.data.dataset import Dataset, Gathered, dataset_of, tokens_of
 from heed.data.encode import Encoder, encode_into

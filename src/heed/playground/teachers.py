@@ -85,8 +85,12 @@ class PlayText(Teacher):
 
     def digest(self) -> str:
         """Digest of a sample of the documents: all come from one stream of random numbers."""
-        sample = documents(make_world(self.world), min(self.documents, 500), self.world)
-        return short_hash([self.documents, *sample])
+        return _text_digest(self.documents, self.world)
+
+
+@cache
+def _text_digest(number: int, world: int) -> str:
+    return short_hash([number, *documents(make_world(world), min(number, 500), world)])
 
 
 def answers_of(style: Style, seed: int) -> Callable[[Instruction], str]:

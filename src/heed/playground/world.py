@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Any
 
@@ -164,12 +164,12 @@ class World:
     facts: tuple[Fact, ...]
     instructions: tuple[Instruction, ...]
 
-    @property
+    @cached_property
     def train(self) -> tuple[Instruction, ...]:
         """Instructions that teachers answer."""
         return tuple(i for i in self.instructions if not i.held_out)
 
-    @property
+    @cached_property
     def test(self) -> tuple[Instruction, ...]:
         """Instructions that only the task knows."""
         return tuple(i for i in self.instructions if i.held_out)

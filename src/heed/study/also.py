@@ -40,11 +40,28 @@ def holds_beside(suite: Suite, result: Mapping[str, Any]) -> bool:
 
     One that was recorded with a second prompting holds it for a suite that wants none, too.
     """
+    return holds_settings(settings_beside(suite), result)
+
+
+def settings_beside(suite: Suite) -> dict[str, Any] | None:
+    """What tells the suite's second prompting from any other; None if it has none.
+
+    Raises:
+        DataError: a task's data is missing.
+    """
     beside = suite_beside(suite)
-    if beside is None:
-        return True
+    return None if beside is None else dict(beside.prompting.settings())
+
+
+def holds_settings(wanted: Mapping[str, Any] | None, result: Mapping[str, Any]) -> bool:
+    """Whether a recorded result has a second prompting.
+
+    Args:
+        wanted: From `settings_beside`; None: none is wanted.
+        result: A result, or its line in the ledger.
+    """
     found = result.get("also") or {}
-    return bool(found.get("settings") == beside.prompting.settings())
+    return wanted is None or bool(found.get("settings") == wanted)
 
 
 def scored_beside(

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.analysis.analysis import Analysis
+from heed.core.console import visible
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.files import lock, read_json, whole_directory, write_json
+from heed.core.files import read_json, whole_directory, write_json
 from heed.core.identity import canonical, digest_model, short_hash, versions
+from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.core.types import Item, ItemScore
 from heed.evaluation.controls import merged
 from heed.evaluation.deltas import refuse_unequal
 from heed.evaluation.suite import Suite
 from heed.study.bases import Untuned
+from heed.study.cell import Cell
 from heed.study.controls import with_controls
-from heed.study.run_cell import refuse_other_base
-from heed.study.runs import TrainedRun, run_lock
+from heed.study.run_cell import refuse_other_base, surroundings
+from heed.study.runs import TrainedRun, read_run, run_lock
 from heed.study.scores import SAY, Kept, kept_scores, say_other_code, say_waiting, scores_of
 from heed.study.steps import KeptStep, kept_steps, last_step, recorded_steps
 from heed.study.subjects import Tuned
@@ -184,15 +187,8 @@ def analyse(analysis: Analysis, studied: StudiedRun) -> tuple[Path, list[str]]:
             f"Run {run.id} ({run.name}) is a pre-training: it begins with random weights, so there "
             f"is no student before it to be compared with. Give a run that was tuned."
         )
-    decides = {
-        "analysis": analysis,
-        "suite": studied.suite,
-        "versions": versions(),
-        "trained": run.manifest["time"],
-        "steps": recorded_steps(run),
-    }
-    name = f"{analysis.name}--{short_hash(decides)}"
-    directory = run.directory / "analysis" / name
+    decides = _decides(analysis, studied.suite, run)
+    directory = _place(analysis, decides, run)
     with lock(run_lock(run.directory), say_waiting):
         if (directory / "manifest.json").is_file():
             return directory, _recorded(directory)
@@ -202,6 +198,50 @@ def analyse(analysis: Analysis, studied: StudiedRun) -> tuple[Path, list[str]]:
             about = {"run": run.id, "said": said, "facts": studied.facts}
             write_json(beside / "manifest.json", manifest() | canonical(decides) | about)
     return directory, said
+
+
+def _decides(analysis: Analysis, suite: Suite, run: TrainedRun) -> dict[str, Any]:
+    """What tells an analysis from any other of the run."""
+    return {
+        "analysis": analysis,
+        "suite": suite,
+        "versions": versions(),
+        "trained": run.manifest["time"],
+        "steps": recorded_steps(run),
+    }
+
+
+def _place(analysis: Analysis, decides: Mapping[str, Any], run: TrainedRun) -> Path:
+    return run.directory / "analysis" / f"{analysis.name}--{short_hash(decides)}"
+
+
+def is_analysed(analysis: Analysis, suite: Suite, directory: Path) -> bool:
+    """Whether a run has been analysed, as it is now.
+
+    Args:
+        analysis: Which.
+        suite: That of the analysis.
+        directory: Of the run, which is finished.
+    """
+    run = read_run(directory)
+    return (_place(analysis, _decides(analysis, suite, run), run) / "manifest.json").is_file()
+
+
+def analyse_cell(cell: Cell, analysis: Analysis) -> None:
+    """An analysis of a finished cell on its own suite.
+
+    Raises:
+        HeedError: what the analysis needs is missing or damaged.
+    """
+    import torch
+
+    cell.trainer.need_device()
+    if cell.trainer.threads is not None:
+        torch.set_num_threads(cell.trainer.threads)
+    studied = StudiedRun(read_run(cell.directory), cell.suite, surroundings(cell), cell.root)
+    directory, said = analyse(analysis, studied)
+    for line in (*said, str(directory / "report.html")):
+        SAY.print(visible(line), soft_wrap=True, markup=False)
 
 
 def _recorded(directory: Path) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
-from heed.core.files import lock, write_json, write_text, write_yaml
+from heed.core.files import write_json, write_text, write_yaml
 from heed.core.identity import digest_model, short_hash, slug, versions
+from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.evaluation.suite import Suite
 from heed.models.student import Student

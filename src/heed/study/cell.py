@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,7 +163,7 @@ class Cell(Recipe, ScoringCommand):
         """
         return prompts_of(self.suite)
 
-    @property
+    @cached_property
     def run(self) -> Run:
         """The run that this cell asks for."""
         recipe = {f.name: getattr(self, f.name) for f in fields(Recipe)}
@@ -172,9 +173,18 @@ class Cell(Recipe, ScoringCommand):
     @property
     def names(self) -> dict[str, Any]:
         """How the ledger calls this cell."""
+        return self.named(self.run.id, short_hash(self.suite))
+
+    def named(self, run: str, suite: str) -> dict[str, Any]:
+        """How the ledger calls this cell, where its ids are known.
+
+        Args:
+            run: The run id.
+            suite: The suite hash.
+        """
         return {
-            "run": self.run.id,
-            "suite": short_hash(self.suite),
+            "run": run,
+            "suite": suite,
             "suite_name": self.suite.name,
             "student": self.model.name,
             "teacher": self.teacher.name,

@@ -13,8 +13,9 @@ from heed.analysis.comparison_panel import metrics_csv, show_comparison
 from heed.analysis.paired import FOLLOWED, Pair, change_of, flips_of, largest_changes, pairs_of
 from heed.core.console import result_console, visible
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.files import lock, read_json, whole_directory, write_json, write_jsonl, write_text
+from heed.core.files import read_json, whole_directory, write_json, write_jsonl, write_text
 from heed.core.identity import canonical, first_difference, short_hash, slug
+from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.core.types import ItemScore, Ratio
 from heed.evaluation.controls import CONTROLS, merged

@@ -151,16 +151,21 @@ def _beside(kept: Kept, suite: Suite, root: Path) -> dict[str, Any] | None:
         if not answered.directory(text).is_dir():
             SAY.print(f"Scoring the control {name} on suite {text.name}, once for all models")
         scored = scores_of(answered, text)
-        refuse_unequal(_common(scored, text), _common(kept, text))
+        refuse_unequal(common(scored.fingerprint, text), common(kept.fingerprint, text))
         found[name] = scored.sheet.items
     return beside_controls(text, found, ALONE, kept.sheet.items)
 
 
-def _common(kept: Kept, suite: Suite) -> dict[str, Any]:
-    """What a control's fingerprint and a model's must have in common."""
-    fingerprint = kept.fingerprint
-    tasks = {name: fingerprint["tasks"].get(name) for name in suite.tasks}
-    return {"tasks": tasks, "versions": fingerprint["versions"]}
+def common(fingerprint: Mapping[str, Any], suite: Suite) -> dict[str, Any]:
+    """What a control's fingerprint and a model's must have in common.
+
+    Args:
+        fingerprint: Of either.
+        suite: Its tasks that are answered in text.
+    """
+    recorded = fingerprint.get("tasks", {})
+    tasks = {name: recorded.get(name) for name in suite.tasks}
+    return {"tasks": tasks, "versions": fingerprint.get("versions")}
 
 
 def _form_of_best(controls: Mapping[str, Any] | None) -> dict[str, Any]:

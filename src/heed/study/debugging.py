@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from heed.core.component import plain
 from heed.core.console import result_console
 from heed.core.errors import RunError
-from heed.core.files import lock, write_json, write_yaml
+from heed.core.files import write_json, write_yaml
+from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.study.bases import load_base
 from heed.study.cell import Cell

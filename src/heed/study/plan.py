@@ -1,103 +1,251 @@
-"""What a study asks for, and what of it the ledger already has."""
+"""What is asked for, cell by cell, and what of it the ledger already has."""
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from rich.markup import escape
-from rich.table import Table
-
+from heed.analysis.analysis import Analysis
+from heed.core.component import plain
 from heed.core.compose import compose_component
-from heed.core.errors import ConfigError
-from heed.core.identity import short_hash
-from heed.study.also import holds_beside
+from heed.core.console import progress_console
+from heed.core.errors import ConfigError, Mistake
+from heed.core.identity import short_hash, slug
+from heed.study.also import holds_settings, settings_beside
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
-from heed.study.ledger import latest
-from heed.study.show import detectable_line
-from heed.study.study import Study
+from heed.study.ledger import Key, is_lost
+from heed.study.study import OWN, Study
 
-State = Literal["done", "missing", "failed"]
+State = Literal["done", "missing", "stopped", "failed"]
+"""`missing`: never ended; `stopped`: asked to end, goes on; `failed`: see the reason."""
+
+STATES: tuple[State, ...] = ("done", "missing", "stopped", "failed")
+SAY = progress_console()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell of a study.
+    """One cell.
 
     Attributes:
         overrides: As typed after `python train.py`.
         cell: The checked cell.
         key: (run id, suite hash), as in the ledger.
         baseline: Directory of the scores before tuning, shared with other cells.
+        beside: What tells the second prompting that is wanted from any other; None: none is.
     """
 
     overrides: tuple[str, ...]
     cell: Cell
-    key: tuple[str, str]
+    key: Key
     baseline: Path
+    beside: Mapping[str, Any] | None
 
     @property
     def command(self) -> str:
         """The line that runs just this cell."""
         return shlex.join(["python", "train.py", *self.overrides])
 
+    @property
+    def ready(self) -> bool:
+        """Whether the scores before tuning are there."""
+        return (self.baseline / "summary.json").is_file()
 
-def plan_study(study: Study, conf: Path, outputs: str) -> list[PlannedCell]:
-    """Check and identify every cell.
+    @property
+    def names(self) -> dict[str, Any]:
+        """How the ledger calls the cell."""
+        return self.cell.named(*self.key)
+
+    @property
+    def directory(self) -> str:
+        """Directory of the run, below `outputs/runs`."""
+        words = (self.names[name] for name in ("student", "teacher", "method", "lr"))
+        return f"{'-'.join(map(slug, words))}--{self.key[0]}"
+
+    @property
+    def file(self) -> Path:
+        """The resolved config of its process; its log and its lock are beside it."""
+        return self.cell.root / "cells" / f"{self.directory}--{self.key[1]}.yaml"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Key -> value of what is typed."""
+        pairs = (text.partition("=") for text in self.overrides)
+        return {key.lstrip("+"): value for key, _, value in pairs}
+
+
+def plan_cells(
+    lines: Sequence[Sequence[str]], conf: Path, *, distinct: bool = False
+) -> list[PlannedCell]:
+    """Check and identify the cells of some command lines.
+
+    Of lines that ask for the same cell, the first stays, and that is said.
+
+    Args:
+        lines: Overrides, as typed after `python train.py`.
+        conf: The config tree.
+        distinct: Whether two lines that ask for the same cell are a mistake.
 
     Raises:
         ConfigError: with the mistakes of all cells, each once.
     """
+    cells: dict[Key, PlannedCell] = {}
+    identify, twins = _Identify(), []
+    for line, cell in zip(lines, _composed(lines, conf), strict=True):
+        planned = identify(line, cell)
+        first = cells.setdefault(planned.key, planned)
+        if first is not planned:
+            twins.append((first, planned))
+    if twins and distinct:
+        raise ConfigError([_twin(*pair) for pair in twins])
+    for first, second in twins:
+        SAY.print(f"{second.command} is the run of {first.command}: run once.", markup=False)
+    return list(cells.values())
+
+
+def _composed(lines: Sequence[Sequence[str]], conf: Path) -> list[Cell]:
+    """The cells of all lines; those that hold every setting between them are looked at first.
+
+    Raises:
+        ConfigError: with the mistakes of these, each once; or of others, if these have none.
+    """
+    seen: set[str] = set()
+    first: list[int] = []
+    rest: list[int] = []
+    for number, line in enumerate(lines):
+        (rest if seen.issuperset(line) else first).append(number)
+        seen.update(line)
+    found: dict[int, Cell] = {}
+    for numbers in (first, rest):
+        mistakes: dict[Mistake, None] = {}
+        for number in numbers:
+            try:
+                found[number] = compose_component(conf, "train", lines[number])
+            except ConfigError as error:
+                mistakes |= dict.fromkeys(error.mistakes)
+        if mistakes:
+            raise ConfigError(list(mistakes))
+    return [found[number] for number in range(len(lines))]
+
+
+class _Identify:
+    """Gives cells their ids; what several share is worked out once."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def __call__(self, line: Sequence[str], cell: Cell) -> PlannedCell:
+        """One cell."""
+        suite, root = cell.suite, cell.root
+        return PlannedCell(
+            tuple(line),
+            cell,
+            (cell.run.id, self._once("suite", [suite], lambda: short_hash(suite))),
+            self._once(
+                "before", [cell.model, suite], lambda: baseline_directory(cell.model, suite, root)
+            ),
+            self._once("beside", [suite], lambda: settings_beside(suite)),
+        )
+
+    def _once(self, what: str, of: Sequence[Any], make: Callable[[], T]) -> T:
+        name = json.dumps([what, plain(of)])
+        if name not in self.known:
+            self.known[name] = make()
+        return self.known[name]
+
+
+def _twin(first: PlannedCell, second: PlannedCell) -> Mistake:
+    one, two = first.settings, second.settings
+    differ = [f"{k}={two.get(k)}" for k in dict.fromkeys([*one, *two]) if one.get(k) != two.get(k)]
+    why = (
+        f"this is the run of {' '.join(first.overrides)} once more"
+        f"{', as what differs decides no result' if differ else ''}."
+    )
+    given = " ".join(differ or second.overrides)
+    return Mistake("cell", given, why, "Name each run once.")
+
+
+def plan_study(study: Study, conf: Path, typed: Sequence[str] = ()) -> list[PlannedCell]:
+    """The cells of a study.
+
+    Args:
+        study: Which.
+        conf: The config tree.
+        typed: Overrides that hold for all of its cells.
+
+    Raises:
+        ConfigError: with the mistakes of all cells and of the analyses, each once.
+    """
+    keys = {**OWN, **dict.fromkeys(study.varied, "axes"), **dict.fromkeys(study.fixed, "fixed")}
+    taken = [text for text in typed if text.partition("=")[0].lstrip("+~") in keys]
+    mistakes = [_taken(text, study, keys) for text in taken]
+    others = [text for text in typed if text not in taken]
+    try:
+        analyses_of(study, conf)
+    except ConfigError as error:
+        mistakes += error.mistakes
     cells: list[PlannedCell] = []
-    mistakes: dict[Any, None] = {}
-    for overrides in study.cells():
-        line = (*overrides, f"outputs={outputs}")
-        try:
-            cell = compose_component(conf, "train", line)
-        except ConfigError as error:
-            mistakes |= dict.fromkeys(error.mistakes)
-            continue
-        key = (cell.run.id, short_hash(cell.suite))
-        baseline = baseline_directory(cell.model, cell.suite, cell.root)
-        cells.append(PlannedCell(line, cell, key, baseline))
+    try:
+        cells = plan_cells([[*line, *others] for line in study.lines()], conf, distinct=True)
+    except ConfigError as error:
+        mistakes += error.mistakes
     if mistakes:
-        raise ConfigError(list(mistakes))
+        raise ConfigError(mistakes)
     return cells
 
 
-def states(cells: list[PlannedCell], root: Path) -> list[State]:
-    """Whether the ledger has each cell's result, with all that its suite asks for.
+def analyses_of(study: Study, conf: Path) -> list[Analysis]:
+    """The analyses of a study; the runs are named by whoever makes them.
 
-    A result without the second prompting that is wanted is missing: the cell's command adds it.
+    Args:
+        study: Which.
+        conf: The config tree.
 
     Raises:
-        DataError: a task's data is missing.
+        ConfigError: with the mistakes of all.
     """
-    known = latest(root)
+    found: list[Analysis] = []
+    mistakes: list[Mistake] = []
+    for name in study.analyses:
+        try:
+            root = compose_component(conf, "evaluate", [f"analysis={name}", "run=any"])
+            found.append(root.analysis)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    return found
+
+
+def _taken(text: str, study: Study, keys: Mapping[str, str]) -> Mistake:
+    key, _, value = text.partition("=")
+    why = f"study {study.name} says it itself, in {keys[key.lstrip('+~')]}."
+    action = f"Leave it out, or change conf/study/{study.name}.yaml (a copy of another name)."
+    return Mistake(key, value, why, action)
+
+
+def states(cells: Sequence[PlannedCell], known: Mapping[Key, Mapping[str, Any]]) -> list[State]:
+    """How each cell ended, by the ledger's last word on it.
+
+    A result without the second prompting that is wanted is missing, and so is one whose file is
+    lost: the cell's command adds it, from the scores that are kept.
+
+    Args:
+        cells: Which.
+        known: The ledger, from `latest`.
+    """
     found: list[State] = []
     for planned in cells:
         entry = known.get(planned.key)
         state: State = "missing" if entry is None else entry["event"]
-        if entry is not None and state == "done" and not holds_beside(planned.cell.suite, entry):
-            state = "missing"
+        if entry is not None and state == "done":
+            held = holds_settings(planned.beside, entry) and not is_lost(planned.cell.root, entry)
+            state = "done" if held else "missing"
         found.append(state)
     return found
-
-
-def plan_table(study: Study, cells: list[PlannedCell], found: list[State]) -> Table:
-    """The plan as a table, a line per cell; below it, how small a delta each suite can show."""
-    missing = len(cells) - found.count("done")
-    table = Table(title=f"study {study.name}: {len(cells)} cells, {missing} to run")
-    for column in ("", "student", "teacher", "method", "lr", "peak", "seed", "run"):
-        table.add_column(column)
-    for planned, state in zip(cells, found, strict=True):
-        cell = planned.cell
-        names = [cell.model.name, cell.teacher.name, cell.method.label, cell.lr.name]
-        table.add_row(state, *names, f"{cell.lr.peak:g}", str(cell.seed), planned.key[0])
-    suites = {planned.key[1]: planned.cell.suite for planned in cells}
-    lines = [detectable_line(suite, len(cells)) for suite in suites.values()]
-    table.caption = escape("\n".join(lines))
-    return table

@@ -12,7 +12,7 @@ from heed.analysis.verdict_page import PLACE
 from heed.core.console import result_console
 from heed.core.files import read_json
 from heed.core.identity import canonical, deciding
-from heed.core.manifest import manifest
+from heed.core.manifest import code_state, same_code
 from heed.core.types import Delta
 from heed.study.cell import Cell
 from heed.study.controls import controls_of, form_of_both
@@ -70,9 +70,10 @@ def result_of(
             *overlap_notes(fit, cell.suite),
             *life_notes(fit),
             *code_notes(before.directory, after.directory),
+            *trained_notes(cell.directory, after.directory),
         ],
         "fit": fit,
-        "code": manifest()["code"],
+        "code": code_of(cell.directory, after.directory, before.directory),
         "settings": deciding(cell),
     }
 
@@ -142,10 +143,35 @@ def code_notes(before: Path, after: Path) -> list[str]:
         after: That of the scores after.
     """
     one, two = (read_json(scores / "manifest.json")["code"] for scores in (before, after))
-    if one == two:
+    if same_code(one, two):
         return []
     return [
         f"before was scored by heed's code {one} and after by {two}: if scoring changed between "
         f"the two, the delta holds that too. To score both again, move {before.name} and "
         f"{after.name} out of the way and give this command again"
     ]
+
+
+def code_of(*made: Path) -> str:
+    """Whose code a cell is: this one only where every part was made by it.
+
+    Args:
+        made: Directories of its parts, each with a manifest.
+
+    Returns:
+        The state of the code of the first part that another one made, or the present state.
+    """
+    now = code_state()
+    codes = [str(read_json(part / "manifest.json")["code"]) for part in made]
+    return next((code for code in codes if not same_code(code, now)), now)
+
+
+def trained_notes(run: Path, after: Path) -> list[str]:
+    """A line if a student was trained and scored by two states of this code.
+
+    Args:
+        run: Its directory.
+        after: That of its scores.
+    """
+    one, two = (read_json(made / "manifest.json")["code"] for made in (run, after))
+    return [] if same_code(one, two) else [f"trained by heed's code {one} and scored by {two}"]

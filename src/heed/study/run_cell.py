@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.analysis.verdict_page import PLACE, verdict_page
+from heed.core.collector import loading
 from heed.core.component import plain
-from heed.core.errors import RunError
-from heed.core.files import lock, read_json, write_json, write_text, write_yaml
+from heed.core.errors import RunError, StoppedError
+from heed.core.files import read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical, digest_model
+from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.core.types import Delta
 from heed.data.intake import check_rows
@@ -22,7 +25,7 @@ from heed.study.controls import with_controls
 from heed.study.debugging import post_mortem, train_alone
 from heed.study.export import export_run
 from heed.study.inloop import in_loop
-from heed.study.ledger import latest, record
+from heed.study.ledger import last_word, record, record_result, result_file
 from heed.study.look import look_at_data
 from heed.study.memory import memory_lines, training_memory
 from heed.study.model_card import write_results
@@ -49,6 +52,10 @@ SUMMARY = ("before", "after", "delta", "low", "high", "verdict")
 """What of each delta is mirrored."""
 
 
+STOPS = (StoppedError, KeyboardInterrupt, SystemExit)
+"""What ends a cell that can go on."""
+
+
 def run_cell(cell: Cell) -> None:
     """Run what is missing of a cell, and show its result.
 
@@ -68,22 +75,25 @@ def _run(cell: Cell) -> None:
     """Run what is missing, record it and show it."""
     refuse_unpushable(cell.export)
     directory = cell.directory
-    SAY.print(plan_table(cell))
-    result_file = directory / "scores" / cell.suite.name / "result.json"
+    with loading():  # the rules of its tasks
+        plan = plan_table(cell)
+    SAY.print(plan)
+    path = result_file(directory, cell.suite.name)
     with lock(run_lock(directory), say_waiting):
         try:
-            result = _recorded(cell, result_file)
+            result = _recorded(cell, path)
             if result is None:
                 result = _mirrored(cell, directory)
-                write_text(result_file.parent / PLACE, verdict_page(result))
+                write_text(path.parent / PLACE, verdict_page(result))
                 write_results(directory, result)
-                write_json(result_file, result)
+                write_json(path, result)
         except BaseException as error:
-            if not (result_file.is_file() and _entered(cell)):
+            if not (path.is_file() and _entered(cell)):
+                event = "stopped" if isinstance(error, STOPS) else "failed"
                 reason = f"{type(error).__name__}: {error}"
-                record(cell.root, "failed", cell.names | {"reason": reason})
+                record(cell.root, event, cell.names | {"reason": reason})
             raise
-        _keep(cell, result, result_file.parent / PLACE)
+        _keep(cell, result, path.parent / PLACE)
     if lacking := not_kept(directory, cell.callbacks):
         SAY.print(lacking, markup=False, soft_wrap=True)
     show_result(result, directory)
@@ -133,15 +143,13 @@ def _keep(cell: Cell, result: dict[str, Any], page: Path) -> None:
         write_text(page, verdict_page(result))
     if not (cell.directory / "DONE").is_file():
         write_text(cell.directory / "DONE", f"{cell.run.id}\n")
-    entry = latest(cell.root).get((result["run"], result["suite"]))
-    if entry is None or entry["event"] != "done" or entry.get("also") != result.get("also"):
-        record(cell.root, "done", result)
+    record_result(cell.root, result)
 
 
 def _entered(cell: Cell) -> bool:
     """Whether the ledger has a result of this cell; it holds if what more was wanted fails."""
     names = cell.names
-    entry = latest(cell.root).get((names["run"], names["suite"]))
+    entry = last_word(cell.root, (names["run"], names["suite"]))
     return entry is not None and entry["event"] == "done"
 
 
@@ -161,19 +169,21 @@ def surroundings(cell: Cell) -> Surroundings:
     )
 
 
+def _import_libraries() -> None:
+    """Import at once what would be imported bit by bit."""
+    with loading():
+        import heed.training.fit  # noqa: F401
+
+
 def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     """Before, fit, after; returns the result to be recorded."""
-    cell.trainer.need_device()
+    began, resumed = time.monotonic(), directory.is_dir()
+    with loading():
+        cell.trainer.need_device()
     check_rows(cell.teacher, cell.model.template, cell.data)
+    _import_libraries()
     _say_memory(cell, directory)
-    around = surroundings(cell)
-    base = Untuned(cell.model, around, cell.root)
-    before = with_controls(base, scores_of(base, cell.suite), cell.suite, cell.root)
-    other = suite_beside(cell.suite)
-    # before tuning, so that prompts that do not fit are told of in time
-    before_beside = None
-    if other is not None:
-        before_beside = with_controls(base, scores_of(base, other), other, cell.root)
+    before, before_beside = score_before(cell)
     if not (directory / "manifest.json").is_file():
         with training_memory(cell.model, cell.run.recipe, cell.trainer):
             _fit(cell, directory)
@@ -186,7 +196,38 @@ def _make(cell: Cell, directory: Path) -> dict[str, Any]:
     also = _beside(cell, before_beside, tuned, deltas)
     result = result_of(cell, deltas, before, after, also)
     why = [] if also else [why_not_beside(cell.suite)]
-    return result | {"notes": [*result["notes"], *why]}
+    seconds = None if resumed else round(time.monotonic() - began, 1)
+    return result | {"notes": [*result["notes"], *why], "cost": cost_of(result["fit"], seconds)}
+
+
+def score_before(cell: Cell) -> tuple[Kept, Kept | None]:
+    """The scores of the untuned student, made on first use: as declared, and as asked beside.
+
+    They are made before tuning, so that prompts that do not fit are told of in time.
+    """
+    _import_libraries()
+    base = Untuned(cell.model, surroundings(cell), cell.root)
+    suites = [cell.suite, suite_beside(cell.suite)]
+    before, beside = (
+        None if suite is None else with_controls(base, scores_of(base, suite), suite, cell.root)
+        for suite in suites
+    )
+    assert before is not None, "every suite has a declared prompting"
+    return before, beside
+
+
+def cost_of(fit: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
+    """What a cell took.
+
+    Args:
+        fit: Its record of the training.
+        seconds: Of the whole cell; None where it was not made in one go.
+
+    Returns:
+        `seconds`, `fit_seconds` and `supervised_tokens` of the training.
+    """
+    tokens = fit["plan"]["supervised_tokens"]
+    return {"seconds": seconds, "fit_seconds": fit["seconds"], "supervised_tokens": tokens}
 
 
 def _say_memory(cell: Cell, directory: Path) -> None:

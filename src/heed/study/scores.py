@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from heed.analysis.scores import Sheet, write_scores_page
 from heed.core.console import Answered, progress_console, visible
 from heed.core.errors import RunError
-from heed.core.files import lock, read_json, whole_directory, write_json
+from heed.core.files import read_json, whole_directory, write_json
 from heed.core.identity import canonical, first_difference, versions
-from heed.core.manifest import code_state, manifest
+from heed.core.locks import lock
+from heed.core.manifest import code_state, manifest, same_code
 from heed.core.types import Interval, ItemScore
 from heed.evaluation.ifeval import InstructionFollowing
 from heed.evaluation.journal import Journal
@@ -200,7 +201,7 @@ def refuse_other_suite(where: Path, name: str, then: Any, now: Any) -> None:
 
 def say_other_code(what: Path, then: str) -> None:
     """Tell if what is recorded was made by other code of heed than this."""
-    if then != (now := code_state()):
+    if not same_code(then, now := code_state()):
         said = f"{what} was made by heed's code {then}; the code is {now} now."
         SAY.print(said, markup=False, soft_wrap=True)
 

@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heed.core.errors import RunError
+from heed.analysis.best_control import NO_TEXT, NOT_RECORDED
+from heed.core.errors import DataError, RunError
 from heed.core.identity import first_difference
 from heed.core.stats import verdict_of
 from heed.core.types import ItemScore
-from heed.evaluation.deltas import seeds_delta
+from heed.evaluation.controls import CONTROLS
+from heed.evaluation.deltas import refuse_unequal, seeds_delta
+from heed.evaluation.prompting import Declared
 from heed.evaluation.record import read_scores
+from heed.evaluation.suite import Suite
+from heed.study.controls import common
 from heed.study.plan import PlannedCell
+from heed.study.subjects import Controlled
+
+Scored = tuple[list[ItemScore], dict[str, Any]]
+"""Scores and their fingerprint, as `read_scores` gives them."""
 
 
 def over_seeds(
@@ -28,8 +37,12 @@ def over_seeds(
     Returns:
         One entry for each group of two or more finished cells that differ in their seed alone:
         `cell` (its name without the seed), `seeds`, `metric`, `delta`, `low`, `high`, `items` and
-        `verdict`, in the order of the study. Of cells whose items are lost, or were scored in
-        different ways, instead of the last five: `reason`.
+        `verdict`, and `control` with `over_control`: the best control that reads nothing, and the
+        mean over seeds of after minus it, as `delta`, `low` and `high`; in the order of the study.
+        Where there is no such mean, `over_control` is None and `control` says so: `none` (the
+        metric is not answered in text) or `not recorded`, of lost scores with a `control_reason`.
+        Of cells whose items are lost, or were scored in different ways, instead of all from
+        `delta` on: `reason`.
     """
     groups: dict[tuple[str, ...], list[PlannedCell]] = {}
     for planned in cells:
@@ -53,7 +66,8 @@ def _together(
         "metric": suite.primary,
     }
     try:
-        found = seeds_delta(suite, _pairs(results, suite.name, root))
+        scored = _scored(results, suite.name, root)
+        found = seeds_delta(suite, [(before[0], after[0]) for before, after in scored])
     except RunError as error:
         return about | {"reason": str(error)}
     name, _, metric = suite.primary.partition("/")
@@ -65,13 +79,70 @@ def _together(
         "high": found.high,
         "items": found.items,
         "verdict": verdict_of(*gain, suite.margin[name]),
+        **_over_control(results, suite, [after for _, after in scored], root),
     }
 
 
-def _pairs(
+def _over_control(
+    results: Sequence[Mapping[str, Any]], suite: Suite, after: Sequence[Scored], root: Path
+) -> dict[str, Any]:
+    """`control` and `over_control`; what is missing stops no page, and is said."""
+    if any("controls" not in result for result in results):
+        return {"control": NOT_RECORDED, "over_control": None}
+    records = [result["controls"] for result in results]
+    if any(record is None or record["metric"] != suite.primary for record in records):
+        return {"control": NO_TEXT, "over_control": None}
+    try:
+        best = _one_control([record["best"] for record in records])
+        found = _after_minus(best, suite, after, root)
+    except (DataError, RunError) as error:
+        reason = {"control_reason": str(error)}
+        return {"control": NOT_RECORDED, "over_control": None} | reason
+    return {"control": best, "over_control": found}
+
+
+def _one_control(names: Sequence[str]) -> str:
+    """The best control of all seeds.
+
+    Raises:
+        RunError: they were set against different ones, or against one that is no more.
+    """
+    if len(set(names)) > 1:
+        raise RunError(
+            f"The best control is recorded as {' and '.join(dict.fromkeys(names))}: the controls "
+            f"changed between these runs. Score them again with one state of heed's code."
+        )
+    if names[0] not in CONTROLS:
+        raise RunError(
+            f"The best control is recorded as {names[0]}, which is none of {', '.join(CONTROLS)} "
+            f"any more. Score these runs again."
+        )
+    return names[0]
+
+
+def _after_minus(
+    control: str, suite: Suite, after: Sequence[Scored], root: Path
+) -> dict[str, float]:
+    """The mean over seeds of after minus a control on the primary metric, with its interval.
+
+    Raises:
+        RunError: the control's scores are lost, or are those of other items.
+        DataError: a task's data is missing.
+    """
+    text = suite.asked_as(Declared())
+    assert text is not None, "the metric of recorded controls is answered in text"
+    said, made = read_scores(Controlled(CONTROLS[control], root).directory(text))
+    for _, fingerprint in after:
+        refuse_unequal(common(made, text), common(fingerprint, text))
+    own = [[score for score in scores if score.task in text.tasks] for scores, _ in after]
+    found = seeds_delta(text, [(said, scores) for scores in own])
+    return {"delta": found.value, "low": found.low, "high": found.high}
+
+
+def _scored(
     results: Sequence[Mapping[str, Any]], suite: str, root: Path
-) -> list[tuple[list[ItemScore], list[ItemScore]]]:
-    """Scores before and after of each seed.
+) -> list[tuple[Scored, Scored]]:
+    """Scores before and after of each seed, with their fingerprints.
 
     Raises:
         RunError: some are lost, or were made in another way than the first.
@@ -93,4 +164,4 @@ def _pairs(
                     f"ways: {where} is {one!r} and {two!r}. Score all of them with one suite and "
                     f"one installation."
                 )
-    return [(before[0], after[0]) for before, after in found]
+    return found

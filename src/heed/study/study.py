@@ -1,19 +1,63 @@
-"""A study: a question, and the axes of names whose product are its cells."""
+"""A study: a question, and the cells that answer it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field, PositiveInt
+from pydantic import ConfigDict, Field, PositiveFloat
+from typing_extensions import TypedDict
 
 from heed.core.component import component
+from heed.core.errors import ConfigError, Mistake
 from heed.core.identity import FileName, Incidental
+from heed.study.cell import Cell
+
+Value = str | int | float | bool | None
+"""What an axis may have: the name of an option, or the value of a key."""
+
+Keyed = dict[str, Value]
+"""Config group or key -> value."""
+
+OWN = {
+    "seed": "seeds",
+    "suite": "suite",
+    "suite.primary": "primary",
+    "checkpoint": "checkpoint",
+}
+"""Keys of a cell that a study names by a field of its own."""
+
+
+class Published(TypedDict):
+    """A value that somebody has published, to stand beside a study's own."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+
+    where: dict[str, str | int | float | bool | None]
+    """Which cells it is about: config group or key -> value."""
+
+    metric: str
+    """What was measured, in the source's words or as `<task>/<metric>`."""
+
+    source: str
+    """Where it is published."""
+
+    before: NotRequired[float]
+    after: NotRequired[float]
+    delta: NotRequired[float]
+    note: NotRequired[str]
 
 
 @component
 class Study:
-    """One YAML in `conf/study/`."""
+    """One YAML in `conf/study/`.
+
+    Its cells are the product of `axes` and `zipped`, and those named in `cells`, without those of
+    `exclude`; each with every seed.
+    """
 
     name: FileName
     """Directory below `outputs/studies`."""
@@ -21,41 +65,245 @@ class Study:
     question: str
     """What the study is to answer, in a sentence."""
 
-    axes: Annotated[dict[str, tuple[str | int | float, ...]], Field(min_length=1)]
-    """Config group or key -> the options that are compared."""
-
-    fixed: dict[str, str | int | float | bool]
-    """Config group or key -> the one value that all cells share."""
-
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     """Every cell is run with each of them."""
 
-    def cells(self) -> list[list[str]]:
+    suite: str
+    """The suite that scores all cells: an option of `conf/suite/`."""
+
+    primary: str | None
+    """`<task>/<metric>` that decides every verdict; null: the suite's own."""
+
+    checkpoint: str
+    """Which step of a training is taken, in all cells: an option of `conf/checkpoint/`."""
+
+    axes: dict[str, tuple[Value, ...]] = Field(default_factory=dict)
+    """Config group or key -> the options that are compared."""
+
+    zipped: tuple[dict[str, tuple[Value, ...]], ...] = ()
+    """Axes of several keys that move together: the first values of all, the second of all, ..."""
+
+    cells: tuple[Keyed, ...] = ()
+    """Cells beside the product, each by its keys and values."""
+
+    exclude: tuple[Keyed, ...] = ()
+    """Cells that are left out: those with all keys and values of one of these."""
+
+    fixed: Keyed = Field(default_factory=dict)
+    """Config group or key -> the one value that all cells share."""
+
+    analyses: tuple[str, ...] = ()
+    """Options of `conf/analysis/` that are made of every finished cell."""
+
+    published: tuple[Published, ...] = ()
+    """What others have measured, shown beside the study's own values."""
+
+    def __post_init__(self) -> None:
+        found = [*_repeated(self), *_twice(self), *_unequal(self.zipped), *_unsaid(self.published)]
+        if not (self.axes or self.zipped or self.cells):
+            why = "a study without axes, zipped or cells has nothing to compare."
+            found.append(Mistake("axes", "{}", why, "Give axes: {lr: [gentle, reference]}, say."))
+        if not found:
+            found += _useless(self)
+        if found:
+            raise ConfigError(found)
+
+    @property
+    def varied(self) -> dict[str, list[Value]]:
+        """Every key in which cells differ -> its values in order, the seed left out."""
+        found: dict[str, dict[Value, None]] = {}
+        for cell in (*self._product(), *self.cells):
+            for key, value in cell.items():
+                found.setdefault(key, {})[value] = None
+        return {key: list(values) for key, values in found.items()}
+
+    def lines(self) -> list[list[str]]:
         """Overrides of each cell, as they would be typed after `python train.py`."""
-        keys = [*self.axes, "seed"]
-        fixed = [f"{key}={_typed(value)}" for key, value in self.fixed.items()]
+        own = [f"suite={self.suite}", f"checkpoint={self.checkpoint}"]
+        own += [f"suite.primary={self.primary}"] if self.primary else []
+        fixed = [f"{key}={typed(value)}" for key, value in self.fixed.items()]
         return [
-            [*(f"{key}={_typed(v)}" for key, v in zip(keys, values, strict=True)), *fixed]
-            for values in product(*self.axes.values(), self.seeds)
+            [*(f"{k}={typed(v)}" for k, v in cell.items()), f"seed={seed}", *own, *fixed]
+            for cell in (*self._product(), *self.cells)
+            if not any(_matches(cell, left_out) for left_out in self.exclude)
+            for seed in self.seeds
         ]
 
+    def _product(self) -> Iterator[Keyed]:
+        if not (self.axes or self.zipped):
+            return
+        single = [[{key: value} for value in values] for key, values in self.axes.items()]
+        together = [
+            [dict(zip(block, values, strict=True)) for values in zip(*block.values(), strict=True)]
+            for block in self.zipped
+        ]
+        for parts in product(*single, *together):
+            yield {key: value for part in parts for key, value in part.items()}
 
-def _typed(value: str | int | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+
+PLAIN = re.compile(r"[A-Za-z_./@%-][A-Za-z0-9_./@%+-]*")
+OTHER = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[+-]?\d+)?|true|false|null|[+-]?inf|nan", re.I)
+"""What Hydra reads as a text without quotes, and what of that it reads as something else."""
+
+
+def typed(value: Value) -> str:
+    """A value as it is typed on a command line of Hydra.
+
+    Example:
+        >>> typed(True), typed(1e-05), typed("lora"), typed("a b"), typed("12"), typed(None)
+        ('true', '1e-05', 'lora', "'a b'", "'12'", 'null')
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if not isinstance(value, str) or (PLAIN.fullmatch(value) and not OTHER.fullmatch(value)):
+        return str(value)
+    return f"'{_escaped(value)}'"
+
+
+def _escaped(text: str) -> str:
+    """A text for between single quotes: backslashes count where a quote or `${` follows."""
+    quotes = re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
+    return re.sub(r"(\\+)$", r"\1\1", quotes)
+
+
+def _matches(cell: Mapping[str, Value], left_out: Mapping[str, Value]) -> bool:
+    """Whether a cell has all of these; `1` and `true` are two values."""
+    return all(key in cell and typed(cell[key]) == typed(v) for key, v in left_out.items())
+
+
+def _repeated(study: Study) -> list[Mistake]:
+    """Keys that are set in two places, or that a field of the study sets."""
+    groups: dict[str, Sequence[Mapping[str, Any]]] = {
+        "axes": [study.axes],
+        "zipped": study.zipped,
+        "fixed": [study.fixed],
+    }
+    places = [(key, at) for at, maps in groups.items() for one in maps for key in one]
+    found = []
+    for number, (key, at) in enumerate(places):
+        before = [other for same, other in places[:number] if same == key]
+        if before:
+            why = f"{before[0]} sets it already."
+            found.append(Mistake(f"{at}.{key}", "given twice", why, "Name it in one of them."))
+    for at, maps in {**groups, "cells": study.cells}.items():
+        for key in dict.fromkeys(key for one in maps for key in one if key in OWN):
+            action = f"Write {OWN[key]}: ... instead."
+            found.append(Mistake(f"{at}.{key}", "given", "a study has a field for it.", action))
+    return found
+
+
+def _twice(study: Study) -> list[Mistake]:
+    """Values, seeds, cells and exclusions that are given more than once, and axes without any."""
+    blocks = [(f"zipped[{i}]", _steps(block)) for i, block in enumerate(study.zipped)]
+    lists: dict[str, list[str]] = {
+        "seeds": [str(seed) for seed in study.seeds],
+        **{f"axes.{key}": [typed(value) for value in values] for key, values in study.axes.items()},
+        **dict(blocks),
+        "cells": [_said(cell) for cell in study.cells],
+        "exclude": [_said(cell) for cell in study.exclude],
+        "analyses": list(study.analyses),
+    }
+    why = "given more than once, and would be run once."
+    found = [
+        Mistake(at, value, why, "Name it once.")
+        for at, values in lists.items()
+        for value in dict.fromkeys(v for v in values if values.count(v) > 1)
+    ]
+    why = "an axis without values leaves the study without cells."
+    return found + [
+        Mistake(f"axes.{key}", "[]", why, "Give it values, or leave it out.")
+        for key, values in study.axes.items()
+        if not values
+    ]
+
+
+def _steps(block: Mapping[str, Sequence[Value]]) -> list[str]:
+    """The steps of axes that move together; those of unequal lengths are told of elsewhere."""
+    steps = zip(*block.values(), strict=False)
+    return [_said(dict(zip(block, step, strict=True))) for step in steps]
+
+
+def _said(cell: Mapping[str, Value]) -> str:
+    return ", ".join(f"{key}={typed(value)}" for key, value in cell.items()) or "{}"
+
+
+def _unsaid(published: Sequence[Published]) -> list[Mistake]:
+    """Published values without a value."""
+    why = "a published value needs before, after or delta."
+    return [
+        Mistake(f"published[{number}]", one["metric"], why, "Give what the source says.")
+        for number, one in enumerate(published)
+        if not {"before", "after", "delta"} & set(one)
+    ]
+
+
+def _unequal(zipped: Sequence[Mapping[str, Sequence[Value]]]) -> list[Mistake]:
+    found = []
+    for number, block in enumerate(zipped):
+        lengths = {key: len(values) for key, values in block.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            given = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+            why = "values that move together must be as many for each key, and one at least."
+            action = "Give each key a value for each step."
+            found.append(Mistake(f"zipped[{number}]", given or "{}", why, action))
+    return found
+
+
+def _useless(study: Study) -> list[Mistake]:
+    """Exclusions that leave nothing out, and a study of which nothing is left."""
+    cells = [*study._product(), *study.cells]
+    found = [
+        Mistake(
+            f"exclude[{number}]",
+            _said(one),
+            "no cell of the study has all of this, so nothing is left out.",
+            f"Keys and values are those of the axes: {', '.join(study.varied) or 'none'}.",
+        )
+        for number, one in enumerate(study.exclude)
+        if not one or not any(_matches(cell, one) for cell in cells)
+    ]
+    if not found and not study.lines():
+        why = "every cell is left out."
+        found.append(Mistake("exclude", f"{len(cells)} cells", why, "Leave fewer out."))
+    return found
 
 
 @component
-class Sweep:
-    """Everything that one `python sweep.py` command says; the root of `conf/sweep.yaml`."""
+class Sweep(Cell):
+    """Everything that one `python sweep.py` command says; the root of `conf/sweep.yaml`.
+
+    Beside the keys below it takes every setting of `train.py`; what is given there holds for all
+    cells of the study.
+    """
 
     study: Study | None = None
     """Which study; without one, the studies are listed."""
 
-    outputs: Annotated[str, Incidental]
-    """Root of everything that is written."""
+    plan_only: Annotated[bool, Incidental]
+    """Show the plan and the command of each cell, and run nothing."""
 
-    jobs: Annotated[PositiveInt, Incidental]
-    """Cells that run at a time."""
+    status: Annotated[bool, Incidental]
+    """Show how far the study is, and run nothing."""
 
-    threads: Annotated[PositiveInt, Incidental]
-    """CPU threads of each."""
+    report_only: Annotated[bool, Incidental]
+    """Write table and page of what is finished, and run nothing."""
+
+    retry: Annotated[Literal["failed"] | None, Incidental]
+    """`failed`: cells that have failed are run again; null: they are listed with their reason."""
+
+    on_fail: Annotated[Literal["continue", "stop"], Incidental]
+    """Whether the other cells are begun after one has failed."""
+
+    cell_timeout: Annotated[PositiveFloat | None, Incidental]
+    """Seconds after which a cell counts as hung and is ended; null: never."""
+
+    def __post_init__(self) -> None:
+        """Leave the rules of a cell to its cells: a study replaces some of these settings."""
+        modes = [name for name in ("plan_only", "status", "report_only") if getattr(self, name)]
+        if len(modes) > 1:
+            why = f"{modes[0]} is given as well, and each asks for something else to be shown."
+            raise ConfigError([Mistake(modes[1], "true", why, "Give one of them.")])
+
+
+SWEEP_KEYS = frozenset(f.name for f in fields(Sweep)) - {f.name for f in fields(Cell)}
+"""Settings of a sweep that are none of a cell."""

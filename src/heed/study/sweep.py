@@ -1,102 +1,115 @@
-"""One study from start to end: plan, show, run what the ledger lacks, report."""
+"""Several cells from start to end: plan, show, run what the ledger lacks, report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.table import Table
-
-from heed.analysis.deltas import holm_line, row_of
 from heed.core.compose import option_names
-from heed.core.console import result_console
+from heed.core.console import progress_console, result_console
 from heed.core.errors import RunError
-from heed.study.execute import execute
+from heed.study.apart import Apart
 from heed.study.ledger import latest
-from heed.study.plan import PlannedCell, plan_study, plan_table, states
-from heed.study.seeds import over_seeds
-from heed.study.study import Study, Sweep
+from heed.study.outcome import Outcomes, failed_of, outcomes, report
+from heed.study.plan import PlannedCell, analyses_of, plan_cells, plan_study
+from heed.study.recall import keep_plan, recall_plan
+from heed.study.results_table import result_table
+from heed.study.several import Launch, Several, sign_of
+from heed.study.show_plan import command_lines, failure_lines, plan_table
+from heed.study.study import Sweep
+
+SAY = progress_console()
 
 
-def run_sweep(sweep: Sweep, project: Path) -> None:
+def run_sweep(sweep: Sweep, typed: Sequence[str], conf: Path, launch: Launch) -> None:
     """Run what is missing of a study and write its page; without a study, list the studies.
 
     Args:
         sweep: The command.
-        project: Folder of `train.py` and `conf/`.
+        typed: Its settings that hold for all cells.
+        conf: The config tree.
+        launch: How cells are begun.
 
     Raises:
-        RunError: a cell failed; the others and the page are kept.
+        RunError: cells or analyses have failed; the others and the page are kept.
     """
-    console = result_console()
-    if sweep.study is None:
-        names = option_names(project / "conf", "study")
-        console.print("Choose a study: " + "  ".join(f"python sweep.py study={n}" for n in names))
+    console, study = result_console(), sweep.study
+    if study is None:
+        names = option_names(conf, "study")
+        console.print("Choose a study:", *(f"  python sweep.py study={n}" for n in names), sep="\n")
         return
-    root = Path(sweep.outputs).resolve()
-    cells = plan_study(sweep.study, project / "conf", str(root))
-    found = states(cells, root)
-    console.print(plan_table(sweep.study, cells, found))
-    missing = [cell for cell, state in zip(cells, found, strict=True) if state != "done"]
-    here = root / "studies" / sweep.study.name
-    execute(missing, project=project, logs=here / "logs", jobs=sweep.jobs, threads=sweep.threads)
-    page, failed = report(sweep.study, cells, root)
-    console.print(result_table(cells, root))
-    console.print(f"The page: {page}", soft_wrap=True)
-    if failed:
-        raise RunError(
-            f"{len(failed)} of {len(cells)} cells failed; the others and the page are kept:\n"
-            + "\n".join(f"  {entry['run']}: {entry['reason']}" for entry in failed)
-            + "\nThe same command tries them again."
+    cells = _planned(sweep, typed, conf)
+    known = latest(sweep.root)
+    if not sweep.report_only:
+        console.print(plan_table(f"study {study.name}", cells, known, every=sweep.plan_only))
+    if sweep.plan_only:
+        console.print("\n".join(command_lines(cells)), soft_wrap=True, markup=False)
+    if sweep.plan_only or sweep.status:
+        for line in failure_lines(failed_of(cells, known)):
+            console.print(line, soft_wrap=True, markup=False)
+        return
+    failed: list[str] = []
+    if not sweep.report_only:
+        how = Apart(
+            retry=bool(sweep.retry),
+            on_fail=sweep.on_fail,
+            cell_timeout=sweep.cell_timeout,
+            halt=sign_of(sweep.root),
         )
+        failed = Several(cells, sweep.root, launch, how).run(analyses_of(study, conf))
+    found = outcomes(cells, sweep.root)
+    page = report(study, cells, found, sweep.root)
+    console.print(result_table(found.done))
+    console.print(f"The page: {page}", soft_wrap=True, markup=False)
+    asked = len(found.done) + len(found.failed) if sweep.report_only else len(cells)
+    _raise_failed(asked, found, failed, "retry=failed runs them again.")
 
 
-def report(study: Study, cells: list[PlannedCell], root: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """Write table, figures and page of a study from the ledger; returns the page and the failed."""
-    from heed.analysis.report import write_report
-
-    known = latest(root)
-    entries = [known[c.key] | {"command": c.command} for c in cells if c.key in known]
-    done = [entry for entry in entries if entry["event"] == "done"]
-    failed = [entry for entry in entries if entry["event"] == "failed"]
-    about = {
-        "name": study.name,
-        "question": study.question,
-        "axes": {key: list(values) for key, values in study.axes.items()},
-        "seeds": list(study.seeds),
-        "cells": len(cells),
-        "over_seeds": over_seeds(cells, {(e["run"], e["suite"]): e for e in done}, root),
-    }
-    return write_report(root / "studies" / study.name, about, done, failed), failed
+def _planned(sweep: Sweep, typed: Sequence[str], conf: Path) -> list[PlannedCell]:
+    """The cells of a study; those of the last plan where nothing is run and nothing has changed."""
+    assert sweep.study is not None, "a sweep without a study has no plan"
+    directory = sweep.root / "studies" / sweep.study.name
+    own = [*typed, *(" ".join(line) for line in sweep.study.lines())]
+    recalled = recall_plan(directory, conf, own) if sweep.status or sweep.report_only else None
+    if recalled is not None:
+        cells, made = recalled
+        SAY.print(f"As planned on {made}; settings, code and data are as they were.", markup=False)
+        return cells
+    cells = plan_study(sweep.study, conf, typed)
+    keep_plan(directory, cells, conf, own)
+    return cells
 
 
-def result_table(cells: list[PlannedCell], root: Path) -> Table:
-    """A line per finished cell with the verdict on the primary metric, and what it differs in."""
-    known = latest(root)
-    table = Table(title="results on the primary metric")
-    done = [known[c.key] for c in cells if c.key in known and known[c.key]["event"] == "done"]
-    every = ("student", "teacher", "method", "lr", "seed")
-    names = [n for n in every if n == "student" or len({str(e[n]) for e in done}) > 1]
-    columns = (
-        *names,
-        "before",
-        "after",
-        "delta",
-        "interval",
-        "verdict",
-        "flags",
-    )
-    for column in columns:
-        table.add_column(column, no_wrap=column == "interval")
-    table.caption = holm_line([row_of(entry) for entry in done])
-    for entry in done:
-        delta = next(d for d in entry["deltas"] if d["metric"] == entry["primary"])
-        table.add_row(
-            *(str(entry[name]) for name in names),
-            *(f"{delta[name]:.3f}" for name in ("before", "after")),
-            f"{delta['delta']:+.3f}",
-            f"[{delta['low']:+.3f}, {delta['high']:+.3f}]".replace("[", r"\["),
-            delta["verdict"],
-            ", ".join(dict.fromkeys(flag["kind"] for flag in entry.get("flags", ()))),
-        )
-    return table
+def run_lines(lines: Sequence[Sequence[str]], conf: Path, root: Path, launch: Launch) -> None:
+    """Run what is missing of the cells that `python train.py -m ...` asks for.
+
+    Args:
+        lines: The settings of each.
+        conf: The config tree.
+        root: Of the outputs.
+        launch: How cells are begun.
+
+    Raises:
+        RunError: cells have failed; the others are kept.
+    """
+    cells, console = plan_cells(lines, conf), result_console()
+    console.print(plan_table("train.py -m", cells, latest(root)))
+    Several(cells, root, launch, Apart(retry=True, halt=sign_of(root))).run()
+    found = outcomes(cells, root)
+    console.print(result_table(found.done))
+    _raise_failed(len(cells), found, [], "The same command runs them again.")
+
+
+def _raise_failed(cells: int, found: Outcomes, others: Sequence[str], again: str) -> None:
+    """Tell what is not done, unless all is.
+
+    Raises:
+        RunError: with a line for each.
+    """
+    failed, left = len(found.failed) + len(others), cells - len(found.done) - len(found.failed)
+    told = [f"{failed} failed"] * bool(failed) + [f"{left} not finished"] * bool(left)
+    if told:
+        lines = [*failure_lines(found.failed), *others]
+        total = f"{' and '.join(told)} of {cells} cells and what belongs to them; all else is kept."
+        goes_on = ["The same command goes on with what is not finished."] * bool(left)
+        raise RunError("\n".join([total, *lines, *[again] * bool(failed), *goes_on]))

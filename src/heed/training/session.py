@@ -16,7 +16,7 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.files import append_jsonl, read_jsonl
 from heed.core.identity import digest_model, short_hash, versions
-from heed.core.manifest import code_state
+from heed.core.manifest import code_state, same_code
 from heed.models.student import Loaded
 from heed.training.callbacks import ending
 from heed.training.points import (
@@ -321,7 +321,7 @@ def said(point: Point, device: str, line: str) -> None:
     before: Mapping[str, Any] = point.state
     row = {"step": point.step, "code": code, "before": before["code"], "device": device}
     append_jsonl(point.directory.parent / RESUMED, row)
-    if code != before["code"]:
+    if not same_code(code, before["code"]):
         console.print(
             f"  The steps before were done by heed's code {before['code']}, the next by {code}; "
             f"the manifest names both.", markup=False, soft_wrap=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -117,6 +118,8 @@ class TrainerSettings:
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        # On any machine of a cluster one is told to use srun, twice; heed's ranks need none.
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         try:
             return self._trainer(precision, callbacks)
         except (TypeError, ValueError) as error:

@@ -1,0 +1,119 @@
+"""Locks between processes, also of several machines that share a folder; they die with their owner.
+
+Two locks in one. The system's own (`flock`) is freed the moment its owner dies, but some shared
+folders keep it to one machine. A lease (a marker file that its owner touches again and again) holds
+on every machine; that of a dead owner is taken over, at once on its own machine, and on others when
+nothing has touched it for `LEASE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from filelock import LeaseCompromise, SoftFileLease, Timeout
+
+from heed.core.errors import RunError
+
+LOOK_SECONDS = 0.2
+"""How often one that waits looks whether the lock is free."""
+
+LEASE_SECONDS = 60.0
+"""After this time without a sign of life from another machine, its owner counts as dead."""
+
+
+class HeldError(RunError):
+    """A lock that was not waited for is held by another process."""
+
+
+@contextmanager
+def lock(
+    path: Path,
+    on_wait: Callable[[], None] | None = None,
+    *,
+    wait: bool | Callable[[], bool] = True,
+    on_loss: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """Hold an exclusive lock.
+
+    Args:
+        path: The lock's file; the lease is beside it.
+        on_wait: Called once if another process holds the lock, before waiting for it.
+        wait: Whether to wait for it; asked again and again while it is held.
+        on_loss: Called, from a thread of its own, if another machine has taken the lock over
+            because this one showed no sign of life; whoever gives none is interrupted.
+
+    Raises:
+        HeldError: another process holds it, and it is not to be waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def lost(_: LeaseCompromise) -> None:
+        (on_loss or _interrupt)()
+
+    lease = SoftFileLease(f"{path}.lease", lease_duration=LEASE_SECONDS, on_compromise=lost)
+    waiting = Waiting(path, on_wait, wait if callable(wait) else lambda: wait)
+    with path.open("a") as file:
+        _flock(file, waiting)
+        try:
+            _take(lease, waiting)
+            try:
+                yield
+            finally:
+                lease.release()
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class Waiting:
+    """What to do when a lock is held: say so once and wait a moment, or refuse."""
+
+    def __init__(self, path: Path, on_wait: Callable[[], None] | None, wait: Callable[[], bool]):
+        self.path, self.on_wait, self.wait, self.said = path, on_wait, wait, False
+
+    def a_moment(self) -> None:
+        """Called whenever the lock is seen to be held.
+
+        Raises:
+            HeldError: it is not to be waited for.
+        """
+        if not self.wait():
+            raise HeldError(f"{self.path} is held by another process.")
+        if self.on_wait is not None and not self.said:
+            self.on_wait()
+        self.said = True
+        time.sleep(LOOK_SECONDS)
+
+
+def _flock(file: IO[str], waiting: Waiting) -> None:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting.a_moment()
+        else:
+            return
+
+
+def _take(lease: SoftFileLease, waiting: Waiting) -> None:
+    """Take the lease; the same one looks again and again: it measures how long it saw no sign."""
+    while True:
+        try:
+            lease.acquire(blocking=False)
+        except Timeout:
+            waiting.a_moment()
+        else:
+            return
+
+
+def _interrupt() -> None:
+    """End the program as Ctrl-C does: what it would write belongs to another machine now."""
+    import _thread
+
+    if threading.main_thread().is_alive():
+        _thread.interrupt_main()

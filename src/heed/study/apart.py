@@ -1,0 +1,272 @@
+"""A cell in a process of its own: begun from one resolved config file, watched, its end recorded.
+
+What happens is read from the ledger and from disk, never from what a launcher gives back.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from heed.analysis.analysis import Analysis
+from heed.core.component import plain
+from heed.core.compose import typed
+from heed.core.config import build_config
+from heed.core.console import progress_console
+from heed.core.errors import RunError
+from heed.core.files import write_yaml
+from heed.core.identity import short_hash
+from heed.core.locks import HeldError, lock
+from heed.study.also import holds_beside
+from heed.study.analyses import is_analysed
+from heed.study.bases import baseline_directory
+from heed.study.cell import Cell
+from heed.study.ledger import Key, is_lost, last_word, record
+from heed.study.plan import State
+from heed.study.supervisor import (
+    Ended,
+    Limits,
+    Signals,
+    is_alone,
+    is_one_job,
+    log_of,
+    tail_of,
+    watch,
+)
+
+Part = Literal["before", "cell", "analysis"]
+SAY = progress_console()
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What a launcher is handed: called with a composed config, it sees one cell through.
+
+    Attributes:
+        part: The scores before tuning, the whole cell, or an analysis of the finished one.
+        wait: Whether to wait for a cell that another sweep is at, or to leave it.
+        retry: Whether a cell that has failed is run again.
+        on_fail: Whether cells are begun after one has failed.
+        cell_timeout: Seconds until a cell counts as hung; None: never.
+        halt: File that says that no more cells are to be begun; None: nothing says so.
+        analysis: Which, where that is the part.
+    """
+
+    part: Part = "cell"
+    wait: bool = True
+    retry: bool = False
+    on_fail: Literal["continue", "stop"] = "continue"
+    cell_timeout: float | None = None
+    halt: str | None = None
+    analysis: Analysis | None = None
+
+    def __call__(self, config: Any) -> float | None:
+        """See one cell through; the change of its primary metric, None where it has none."""
+        cell: Cell = build_config(config)
+        see_through(cell, self, typed())
+        entry = last_word(cell.root, key_of(cell))
+        return _change(entry) if entry is not None and entry["event"] == "done" else None
+
+    @property
+    def halted(self) -> bool:
+        """Whether no more cells are to be begun."""
+        return self.halt is not None and Path(self.halt).exists()
+
+    @property
+    def ended(self) -> bool:
+        """Whether those under way are to end, too."""
+        return self.halt is not None and Path(f"{self.halt}.end").exists()
+
+    def stop_others(self) -> None:
+        """Begin no more cells."""
+        if self.halt is not None:
+            Path(self.halt).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.halt).touch()
+
+    def end_all(self) -> None:
+        """Begin no more cells, and end those under way, wherever they run."""
+        self.stop_others()
+        if self.halt is not None:
+            Path(f"{self.halt}.end").touch()
+
+    def forget(self) -> None:
+        """Remove the signs of both."""
+        if self.halt is not None:
+            Path(self.halt).unlink(missing_ok=True)
+            Path(f"{self.halt}.end").unlink(missing_ok=True)
+
+
+def run_apart(cell: Cell) -> float | None:
+    """One of several runs of a command, under any sweeper of Hydra's.
+
+    Returns:
+        The change of its primary metric.
+
+    Raises:
+        RunError: it failed; the ledger has the reason.
+    """
+    how = Apart(retry=True)
+    see_through(cell, how, typed())
+    lost: dict[str, Any] = {"event": "missing", "reason": "nothing was recorded"}
+    entry = last_word(cell.root, key_of(cell)) or lost
+    if entry["event"] != "done":
+        log = log_of(file_of(cell, how))
+        raise RunError(f"Run {cell.run.directory}: {entry['reason']} ({log})")
+    return _change(entry)
+
+
+def _change(entry: Mapping[str, Any]) -> float | None:
+    """The change of the primary metric that the ledger has."""
+    found = (d["delta"] for d in entry.get("deltas", ()) if d["metric"] == entry["primary"])
+    return next(map(float, found), None)
+
+
+def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> None:
+    """Do what is missing of a part of a cell, in a child, and see that its end is on record.
+
+    Args:
+        cell: Which.
+        how: Which part, and when to end it.
+        overrides: Its command line, to be told in manifests.
+
+    Raises:
+        SystemExit: a signal asked this process to end; the child was ended first.
+    """
+    title = _title(cell, how)
+    known = last_word(cell.root, key_of(cell))
+    with Signals() as signals, _claimed(cell, how, title) as lost:
+        if lost is None or how.halted or not is_missing(cell, how) or _failed(cell, how, known):
+            return
+        try:
+            _child(cell, how, title, overrides, signals, lost)
+        except Exception as error:
+            if how.part == "cell":
+                why = f"its process was not begun: {type(error).__name__}: {error}"
+                record(cell.root, "failed", cell.names | {"reason": why, "log": []})
+            raise
+        if signals.noted and not (is_one_job() or is_alone()):
+            how.stop_others()
+        signals.hand_on()
+
+
+def _title(cell: Cell, how: Apart) -> str:
+    """What is done, for people."""
+    if how.part == "before":
+        return f"{cell.model.name} before tuning"
+    return f"{how.analysis.name} of {cell.run.directory}" if how.analysis else cell.run.directory
+
+
+@contextmanager
+def _claimed(cell: Cell, how: Apart, title: str) -> Iterator[threading.Event | None]:
+    """Hold the lock of a part of a cell: an event that says that we lost it; None: another has it.
+
+    Who waits can be told that no more cells are to be begun.
+    """
+    path, lost = file_of(cell, how).with_suffix(".lock"), threading.Event()
+
+    def say_waiting() -> None:
+        SAY.print(f"{title}: another process is at it; waiting for that", markup=False)
+
+    def goes_on() -> bool:
+        return how.wait and not how.halted
+
+    with ExitStack() as stack:
+        claimed = True
+        try:
+            stack.enter_context(lock(path, say_waiting, wait=goes_on, on_loss=lost.set))
+        except HeldError:
+            claimed = False
+            if not how.wait:
+                SAY.print(f"{title}: another process is at it; left to that", markup=False)
+        yield lost if claimed else None
+
+
+def _failed(cell: Cell, how: Apart, known: Mapping[str, Any] | None) -> bool:
+    """Whether a cell has failed and is not to be run again, or did so while we waited for it."""
+    entry = last_word(cell.root, key_of(cell))
+    if how.part != "cell" or entry is None or entry["event"] != "failed":
+        return False
+    return not how.retry or entry != known
+
+
+def is_missing(cell: Cell, how: Apart) -> bool:
+    """Whether a part of a cell is still to be done."""
+    if how.part == "before":
+        baseline = baseline_directory(cell.model, cell.suite, cell.root)
+        return not (baseline / "summary.json").is_file()
+    entry = last_word(cell.root, key_of(cell))
+    done = entry is not None and entry["event"] == "done" and holds_beside(cell.suite, entry)
+    done = done and entry is not None and not is_lost(cell.root, entry)
+    if how.analysis is not None:
+        return done and not is_analysed(how.analysis, cell.suite, cell.directory)
+    return not done
+
+
+def key_of(cell: Cell) -> Key:
+    """How the ledger knows a cell."""
+    return cell.run.id, short_hash(cell.suite)
+
+
+def file_of(cell: Cell, how: Apart) -> Path:
+    """The resolved config of the process of a part of a cell; its log and its lock are beside it.
+
+    Args:
+        cell: Which.
+        how: Which part.
+    """
+    folder = cell.root / "cells"
+    if how.part == "before":
+        baseline = baseline_directory(cell.model, cell.suite, cell.root)
+        return folder / f"before--{baseline.name}.yaml"
+    name = f"{cell.run.directory}--{short_hash(cell.suite)}"
+    return folder / f"{name if how.analysis is None else f'{name}--{how.analysis.name}'}.yaml"
+
+
+def _child(
+    cell: Cell,
+    how: Apart,
+    title: str,
+    overrides: Sequence[str],
+    signals: Signals,
+    lost: threading.Event,
+) -> None:
+    """Run the child to its end, and record that where the child did not."""
+    file, began = file_of(cell, how), time.monotonic()
+    asked = {"command": ["train.py", *overrides], "part": how.part, "key": list(key_of(cell))}
+    if how.analysis is not None:
+        asked["analysis"] = plain(how.analysis)
+    write_yaml(file, asked | {"cell": plain(cell)})
+    before = last_word(cell.root, key_of(cell))
+    limits = Limits(cell.trainer.threads, how.cell_timeout)
+    SAY.print(f"start {title}", markup=False)
+    with signals.only_noted():
+        ended = watch(file, limits, signals, lambda: how.ended or lost.is_set())
+        after = last_word(cell.root, key_of(cell))
+        said = after if after != before else None
+        state = _state(how, ended, said)
+        if how.part == "cell" and (state == "failed" or (state == "stopped" and not said)):
+            about: dict[str, Any] = {"reason": ended.reason}
+            if said and not ended.hung:
+                about = {key: said[key] for key in said if key not in ("event", "time")}
+            line = shlex.join(["python", "train.py", *overrides])
+            about |= {"log": tail_of(file), "command": line}
+            record(cell.root, state, cell.names | about)
+    shown = {"failed": "FAILED"}.get(state, state)
+    where = "" if state == "done" else f", see {log_of(file)}"
+    SAY.print(f"{shown} {title} in {time.monotonic() - began:.0f} s{where}", markup=False)
+    if state == "failed" and how.on_fail == "stop" and how.part != "before":  # a cell will tell why
+        how.stop_others()
+
+
+def _state(how: Apart, ended: Ended, said: Mapping[str, Any] | None) -> State:
+    """How a child ended, if this is what it has told the ledger."""
+    done = ended.code == 0 if how.part != "cell" else said is not None and said["event"] == "done"
+    if done:
+        return "done"
+    return "stopped" if ended.stopped else "failed"

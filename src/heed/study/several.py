@@ -1,0 +1,237 @@
+"""Cells that are run by one command, in waves, until the ledger has heard of each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from heed.analysis.analysis import Analysis
+from heed.core.console import progress_console
+from heed.core.errors import HeedError, RunError
+from heed.core.locks import HeldError, lock
+from heed.study.apart import Apart, file_of, is_missing
+from heed.study.ledger import Key, latest, record
+from heed.study.plan import PlannedCell, states
+from heed.study.progress import Progress
+from heed.study.show_plan import status_line
+from heed.study.supervisor import log_of
+
+TWICE = 2
+LOST = f"the process that ran it was killed with its supervisor, {TWICE} times"
+SAY = progress_console()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How cells are begun.
+
+    Attributes:
+        begin: Has a task called once for each command line, and comes back when all have ended.
+        stays: Whether what was begun outlives this command, in a queue.
+    """
+
+    begin: Callable[[Sequence[Sequence[str]], Apart], None]
+    stays: bool = False
+
+
+@dataclass
+class Several:
+    """Cells that are run by one command.
+
+    Attributes:
+        cells: All of them, the finished ones too.
+        root: Of the outputs.
+        launch: How they are begun.
+        how: How each is seen through.
+    """
+
+    cells: Sequence[PlannedCell]
+    root: Path
+    launch: Launch
+    how: Apart
+    at_first: Mapping[Key, Any] = field(init=False)
+    refused: str = ""
+
+    def __post_init__(self) -> None:
+        self.at_first = latest(self.root)
+
+    def run(self, analyses: Sequence[Analysis] = ()) -> list[str]:
+        """Run what is missing of cells and analyses; a line for each analysis that failed.
+
+        Raises:
+            RunError: the launcher can begin none of them.
+            SystemExit: a signal asked us to end.
+        """
+        try:
+            with Asked(self.how, self.launch.stays):
+                self._run_cells()
+                return self._analyse(analyses)
+        except (KeyboardInterrupt, SystemExit):
+            told = status_line(self.cells, latest(self.root))
+            SAY.print(
+                f"Stopped: {told}. Everything finished is kept; the same command goes on.",
+                markup=False,
+                soft_wrap=True,
+            )
+            raise
+        finally:
+            self.how.forget()
+
+    def _run_cells(self) -> None:
+        """First the scores before tuning, each once; then the cells."""
+        todo = self._wanted(self.at_first)
+        baselines: dict[Path, PlannedCell] = {}
+        for cell in todo:
+            if not cell.ready:
+                baselines.setdefault(cell.baseline, cell)
+        if len(todo) > 1:
+            self._begin(list(baselines.values()), replace(self.how, part="before"))
+        with Progress(todo, self.root, SAY):
+            self._waves(todo)
+
+    def _waves(self, todo: Sequence[PlannedCell]) -> None:
+        """Begin cells, and begin again those that have not ended, though nobody asked them to stop.
+
+        Others were at them, or they were killed with their supervisor: not more than twice.
+
+        Raises:
+            RunError: the launcher can begin none of them.
+        """
+        begun: Counter[Key] = Counter()
+        how = replace(self.how, wait=False)
+        while todo and not self.how.halted:
+            before = {cell.key: self._begun(cell) for cell in todo}
+            self._begin(todo, how)
+            left = self._left(todo)
+            again = [cell for cell in left if self._begun(cell) != before[cell.key]]
+            begun.update(cell.key for cell in again)
+            self._record_lost([cell for cell in left if begun[cell.key] >= TWICE])
+            todo = [cell for cell in left if begun[cell.key] < TWICE]
+            if todo and how.wait and not again and not self.how.halted:
+                said = self.refused or "It says nothing."
+                raise RunError(f"{len(todo)} cells were not begun by the launcher. {said}")
+            how = self.how
+
+    def _analyse(self, analyses: Sequence[Analysis]) -> list[str]:
+        """Make what is missing of the analyses of finished cells; a line for each that failed."""
+        lines = []
+        for analysis in analyses:
+            how = replace(self.how, part="analysis", analysis=analysis)
+            lacking, _ = self._lacking(how)
+            self._begin(lacking, how)
+            lacking, damaged = ([], []) if how.halted else self._lacking(how)
+            logs = [(one, f"see {log_of(file_of(one.cell, how))}") for one in lacking]
+            lines += [f"{analysis.name} of {one.directory}: {why}" for one, why in logs + damaged]
+        return lines
+
+    def _lacking(self, how: Apart) -> tuple[list[PlannedCell], list[tuple[PlannedCell, str]]]:
+        """Cells that an analysis is to be made of, and of those that are damaged, in what way."""
+        lacking, damaged = [], []
+        for one in self.cells:
+            try:
+                if is_missing(one.cell, how):
+                    lacking.append(one)
+            except HeedError as error:
+                damaged.append((one, str(error)))
+        return lacking, damaged
+
+    def _wanted(self, known: Mapping[Key, Any]) -> list[PlannedCell]:
+        run = ("missing", "stopped", *(["failed"] if self.how.retry else []))
+        every = zip(self.cells, states(self.cells, known), strict=True)
+        return [cell for cell, state in every if state in run]
+
+    def _left(self, todo: Sequence[PlannedCell]) -> list[PlannedCell]:
+        """Those that are stopped, or of which the ledger has heard nothing since we began.
+
+        Who stopped a job of a queue meant that job.
+        """
+        again = (None,) if self.launch.stays else (None, "stopped")
+        now = latest(self.root)
+        wanted = {cell.key for cell in self._wanted(now)}
+        return [c for c in todo if c.key in wanted and self._heard(c, now) in again]
+
+    def _heard(self, cell: PlannedCell, now: Mapping[Key, Any]) -> str | None:
+        """The event that the ledger has heard of a cell since we began; None: none."""
+        entry = now.get(cell.key)
+        return None if entry is None or entry == self.at_first.get(cell.key) else entry["event"]
+
+    def _begun(self, cell: PlannedCell) -> int:
+        """Changes whenever a process of the cell is begun."""
+        return cell.file.stat().st_mtime_ns if cell.file.is_file() else 0
+
+    def _begin(self, cells: Sequence[PlannedCell], how: Apart) -> None:
+        """Begin cells; what the launcher gives back or raises says nothing about how they end."""
+        if not cells or how.halted:
+            return
+        self.refused = ""
+        try:
+            self.launch.begin([cell.overrides for cell in cells], how)
+        except HeedError:
+            raise
+        except Exception as error:
+            self.refused = f"The launcher ended with {type(error).__name__}: {_line(error)}"
+            said = f"{self.refused} The ledger says what became of the cells."
+            SAY.print(said, markup=False, soft_wrap=True)
+
+    def _record_lost(self, cells: Sequence[PlannedCell]) -> None:
+        """Record cells that ended without anybody to see it; not those that another is at."""
+        now = latest(self.root)
+        for cell in (c for c in cells if self._heard(c, now) is None):
+            path = cell.file.with_suffix(".lock")
+            with suppress(HeldError), lock(path, wait=False):
+                record(self.root, "failed", cell.names | {"reason": LOST, "log": []})
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().partition("\n")[0][:300]
+
+
+class Asked:
+    """While cells are run: the first signal that asks us to end lets them keep what they have.
+
+    They are told on disk, wherever they run. A second one ends us at once; so does the first where
+    they run in a queue, and go on. After the block the program ends with the usual exit code.
+    """
+
+    ASKING = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self, how: Apart, stays: bool):
+        self.how, self.stays = how, stays
+        self.number: int | None = None
+
+    def __enter__(self) -> Asked:
+        self.before = {number: signal.signal(number, self._take) for number in self.ASKING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.number is not None:
+            sys.exit(128 + self.number)
+
+    def _take(self, number: int, _: Any) -> None:
+        again, self.number = self.number is not None, self.number or number
+        if again or self.stays:
+            sys.exit(128 + self.number)
+        known = self.how.halted
+        self.how.end_all()
+        if known:  # a supervisor in this process has told it
+            return
+        name = signal.Signals(number).name
+        said = f"\n{name}: cells under way keep what they have, and no more are begun.\n"
+        os.write(2, said.encode())  # not through a console, which may be in the middle of a line
+
+
+def sign_of(root: Path) -> str:
+    """The file that says to all cells of a command that no more are to be begun."""
+    name = f".halt-{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
+    return str(root / "cells" / name)

@@ -1,0 +1,1 @@
+"""heed's plug-ins for Hydra."""

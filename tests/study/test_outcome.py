@@ -1,0 +1,119 @@
+"""A page is made of what is there, and says what is not, whatever became of single results."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import METRIC, done, planned
+
+from heed.core.files import write_json
+from heed.study.ledger import record, record_result, result_file
+from heed.study.outcome import outcomes, report
+from heed.study.plan import PlannedCell
+from heed.study.study import Study
+
+COST: Any = (10.0, 5.0, 100)
+
+
+def study(**more: Any) -> Study:
+    axes = {"lr": ("hot", "cold")}
+    settings = {"name": "s", "question": "Does it?", "axes": axes, "seeds": (1,), "suite": "play"}
+    return Study(**{**settings, "primary": None, "checkpoint": "last", **more})
+
+
+def finish(root: Path, cell: PlannedCell) -> Path:
+    """A cell with a short line and a whole result."""
+    result = done(root / "elsewhere", cell, cost=COST, settings={"seed": 1}) | {
+        "flags": [{"kind": "short", "text": "few steps"}]
+    }
+    path = result_file(root / result["directory"], result["suite_name"])
+    write_json(path, result)
+    record_result(root, result)
+    return path
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[list[PlannedCell], Path]:
+    cells = [planned(tmp_path, 1, lr="hot"), planned(tmp_path, 2, lr="cold")]
+    finish(tmp_path, cells[0])
+    return cells, finish(tmp_path, cells[1])
+
+
+def test_results_come_whole_in_the_order_of_the_cells(two: Any, tmp_path: Path):
+    cells, _ = two
+    found = outcomes(cells[::-1], tmp_path)
+    assert [result["lr"] for result in found.done] == ["cold", "hot"]
+    assert found.done[0]["flags"][0]["text"] == "few steps"
+    assert found.failed == []
+
+
+@pytest.mark.parametrize("harm", ["gone", "changed", "lacking"])
+def test_a_lost_result_is_listed_with_its_reason_and_stops_no_page(
+    two: Any, harm: str, tmp_path: Path
+):
+    cells, path = two
+    if harm == "gone":
+        path.unlink()
+    elif harm == "changed":
+        path.write_text(path.read_text().replace("0.375", "0.475"))
+    else:
+        record(tmp_path, "done", cells[1].names)  # as an older heed might have entered it
+    found = outcomes(cells, tmp_path)
+    assert [result["lr"] for result in found.done] == ["hot"]
+    (lost,) = found.failed
+    assert lost["command"] == cells[1].command
+    assert cells[1].key[0] in lost["reason"]
+    page = report(study(), cells, found, tmp_path).read_text()
+    assert "Cells without a result" in page
+    assert "train.py lr=cold seed=2" in page
+    assert "Of 1 cells" in page
+
+
+def test_failed_cells_stand_on_the_page_with_reason_log_and_command(two: Any, tmp_path: Path):
+    cells, _ = two
+    lost = planned(tmp_path, 3, lr="odd")
+    log = ["first", "<b>last</b> words"]
+    record(tmp_path, "failed", lost.names | {"reason": "out of <memory>", "log": log})
+    stopped = planned(tmp_path, 4, lr="late")
+    record(tmp_path, "stopped", stopped.names | {"reason": "asked"})
+    found = outcomes([*cells, lost, stopped], tmp_path)
+    page = report(study(), [*cells, lost, stopped], found, tmp_path).read_text()
+    (about,) = [part for part in page.split('id="missing"')[1:]]
+    assert "out of &lt;memory&gt;" in about
+    assert "<pre>first\n&lt;b&gt;last&lt;/b&gt; words</pre>" in about
+    assert lost.command in about
+    assert "Cells without a result: 2 (failed: 1)." in page
+
+
+PAPER = {"metric": METRIC, "source": "A paper, <table> 2", "before": 0.2, "delta": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ({"lr": "hot"}, ["hot"]),
+        ({}, ["hot", "cold"]),
+        ({"model": "nano", "seed": 2}, ["cold"]),
+        ({"lr": "hot", "seed": 2}, []),
+        ({"student": "nano"}, ["hot", "cold"]),
+        ({"lr_peak": "0.1"}, []),
+        ({"x.y": "a b"}, ["cold"]),
+        ({"x.y": "a"}, []),
+    ],
+)
+def test_published_values_stand_beside_the_cells_they_are_about(
+    two: Any, where: Any, shown: list[str], tmp_path: Path
+):
+    cells = [two[0][0], replace(two[0][1], overrides=("lr=cold", "x.y='a b'"))]
+    made = study(published=({"where": where, **PAPER},))
+    page = report(made, cells, outcomes(cells, tmp_path), tmp_path).read_text()
+    (table,) = page.split('id="published"')[1:]
+    table = table.partition("</table>")[0]
+    assert table.count("+0.125<small>[+0.100, +0.150]</small>") == len(shown)
+    for name in shown:
+        assert f"lora, {name}, seed" in table
+    assert ("no finished cell of this study" in table) == (not shown)
+    assert table.count("A paper, &lt;table&gt; 2") == 1
+    assert ">0.2 → not given<" in table
+    assert ">+0.05<" in table

@@ -1,0 +1,126 @@
+"""A study from plan to page: what is run, what is shown, and what is told of failures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from stubs import CONF, begun, stub
+
+from heed.core.compose import compose_component
+from heed.core.errors import ConfigError, RunError
+from heed.study import supervisor
+from heed.study.apart import see_through
+from heed.study.ledger import latest
+from heed.study.several import Launch
+from heed.study.sweep import run_lines, run_sweep
+
+STUDY = ("study=playground", "study.axes.model=[nano]", "study.axes.teacher=[play_clear]")
+FAILS = "print('the last words'); sys.exit(7)"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`python sweep.py` of two cells whose processes run some code; what is printed."""
+
+    def run(*more: str, code: str = FAILS, typed: Sequence[str] = ()) -> None:
+        monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, code))
+        chosen = (*STUDY, "study.axes.lr=[play_gentle,play_harsh]", f"outputs={tmp_path}", *more)
+        sweep = compose_component(CONF, "sweep", chosen)
+        run_sweep(sweep, [f"outputs={tmp_path}", "also=none", *typed], CONF, Launch(begin))
+
+    def begin(lines, how) -> None:
+        for line in lines:
+            see_through(compose_component(CONF, "train", line), how, line)
+
+    return run
+
+
+def test_a_sweep_keeps_its_page_and_names_the_cells_that_failed(command, tmp_path):
+    with pytest.raises(RunError) as failed:
+        command()
+    said = str(failed.value)
+    assert said.startswith("2 failed of 2 cells")
+    assert said.count("exit code 7, and nothing recorded") == 2
+    assert said.count("the last words") == 2
+    assert said.count("python train.py lr=play_") + said.count("train.py model=nano") >= 2
+    assert said.endswith("retry=failed runs them again.")
+    assert (tmp_path / "studies/playground/report.html").is_file()
+    assert begun(tmp_path)[0].startswith("before ")
+    assert len(begun(tmp_path)) == 3
+
+
+def test_failed_cells_are_listed_and_not_run_until_that_is_asked(command, tmp_path):
+    for again in ((), ()):
+        with pytest.raises(RunError, match="2 failed of 2 cells"):
+            command(*again)
+    assert len(begun(tmp_path)) == 3
+    with pytest.raises(RunError, match=r"(?s)2 failed.*exit code 8"):
+        command("retry=failed", code="sys.exit(8)")
+    assert len(begun(tmp_path)) == 6
+
+
+def test_after_a_failure_the_others_are_left_if_that_is_wanted(command, tmp_path):
+    with pytest.raises(RunError) as failed:
+        command("on_fail=stop", code="sys.exit(asked['part'] == 'cell')")
+    assert str(failed.value).startswith("1 failed and 1 not finished of 2 cells")
+    assert str(failed.value).endswith("The same command goes on with what is not finished.")
+    assert [line.split()[0] for line in begun(tmp_path)] == ["before", "cell"]
+
+
+def test_a_cell_that_hangs_is_ended_and_told(command, tmp_path):
+    hangs = "time.sleep(60 if asked['part'] == 'cell' else 0)"
+    with pytest.raises(RunError, match=r"(?s)1 failed and 1 not.*after cell_timeout=0.5 seconds"):
+        command("cell_timeout=0.5", "on_fail=stop", code=hangs)
+
+
+def test_where_the_scores_before_tuning_fail_a_cell_tells_why(command, tmp_path):
+    with pytest.raises(RunError, match=r"(?s)1 failed and 1 not.*exit code 7"):
+        command("on_fail=stop")
+
+
+def test_a_cell_that_somebody_ended_is_no_success(command, tmp_path):
+    with pytest.raises(RunError, match="2 not finished of 2 cells"):
+        command(code="os.kill(os.getpid(), 15)")
+    assert len(begun(tmp_path)) == 1 + 2 * 2
+
+
+@pytest.mark.parametrize("mode", ["plan_only", "status", "report_only"])
+def test_a_look_runs_nothing_and_tells_what_has_failed(command, tmp_path, capsys, mode):
+    with pytest.raises(RunError):
+        command()
+    capsys.readouterr()
+    if mode == "report_only":
+        with pytest.raises(RunError, match="2 failed"):
+            command(f"{mode}=true")
+    else:
+        command(f"{mode}=true")
+        assert capsys.readouterr().out.count("exit code 7") == 2
+    assert len(begun(tmp_path)) == 3
+
+
+def test_what_a_study_says_itself_is_not_typed(command, tmp_path):
+    with pytest.raises(ConfigError, match="lr: study playground says it itself, in axes"):
+        command(typed=["lr=play_gentle"])
+    assert begun(tmp_path) == []
+
+
+def test_a_sweep_without_a_study_lists_the_studies(tmp_path: Path, capsys):
+    sweep = compose_component(CONF, "sweep", [f"outputs={tmp_path}"])
+    run_sweep(sweep, [], CONF, Launch(lambda *_: None))
+    assert "python sweep.py study=playground" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_cells_of_a_command_with_several_are_run_again_by_the_same_command(
+    tmp_path, monkeypatch
+):
+    line = ["lr=play_gentle", "also=none", f"outputs={tmp_path}"]
+    begin = Launch(lambda lines, how: [
+        see_through(compose_component(CONF, "train", line), how, line) for line in lines
+    ])  # fmt: skip
+    for code in (7, 8):
+        monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, f"sys.exit({code})"))
+        with pytest.raises(RunError, match=f"(?s)1 failed of 1 .*exit code {code}.*runs them"):
+            run_lines([line], CONF, tmp_path, begin)
+    assert len(begun(tmp_path)) == 2
+    assert len(latest(tmp_path)) == 1
