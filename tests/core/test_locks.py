@@ -1,5 +1,6 @@
 """A lock has one owner at a time, on one machine and over a shared folder, and dies with it."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -133,3 +134,14 @@ def test_who_gives_no_answer_to_a_loss_is_interrupted(tmp_path: Path, monkeypatc
     monkeypatch.setattr(locks, "LEASE_SECONDS", 0.6)
     with pytest.raises(KeyboardInterrupt):
         lose(tmp_path / "lock")
+
+
+def test_a_folder_that_knows_no_lock_of_the_system_has_the_lease_alone(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with holder(HOLD, tmp_path / "lock"):
+        monkeypatch.setattr(locks.fcntl, "flock", refuse)
+        with pytest.raises(HeldError):
+            take_at_once(tmp_path / "lock")
+    take_at_once(tmp_path / "lock")

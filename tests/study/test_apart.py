@@ -1,6 +1,7 @@
 """A cell has a process of its own, and is never lost without a word."""
 
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from heed.core import locks
 from heed.core.component import build
 from heed.core.compose import compose_component
 from heed.core.errors import RunError
+from heed.core.files import read_jsonl
 from heed.core.locks import lock
 from heed.study import apart, supervisor
 from heed.study.apart import Apart, file_of, is_missing, key_of, run_apart, see_through
@@ -92,6 +94,35 @@ def test_who_was_asked_to_end_is_stopped_and_goes_on(see, tmp_path):
 
 def test_a_result_that_came_after_the_time_was_up_counts(see):
     assert see("late", Apart(cell_timeout=2.0))["event"] == "done"
+
+
+def test_what_is_done_stays_so_where_what_more_was_wanted_of_it_fails(see, tmp_path, monkeypatch):
+    see("tell('done', deltas=[], primary='m', code='here', also=None)")
+    more = compose_component(CONF, "train", ("seed=1", f"outputs={tmp_path}"))
+    assert key_of(more) == key_of(a_cell(tmp_path))
+    assert is_missing(more, ONCE), "it wants a second prompting"
+    for ending in ("silent", "killed"):
+        monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, ENDINGS[ending]))
+        see_through(more, ONCE, ())
+    assert [row["event"] for row in read_jsonl(tmp_path / "ledger.jsonl")] == ["done"]
+
+
+def test_a_result_that_is_made_again_word_for_word_is_done(see, tmp_path):
+    cell = a_cell(tmp_path)
+    told = {"directory": "runs/x", "digest": "d", "deltas": [], "primary": "m", "code": "here"}
+    record(tmp_path, "done", cell.names | told)
+    assert is_missing(cell, ONCE), "its file is gone"
+    path = f"runs/x/scores/{cell.suite.name}"
+    again = f"(root / {path!r}).mkdir(parents=True); (root / {path!r} / 'result.json').touch()"
+    assert see(again)["event"] == "done"
+    assert len(begun(tmp_path)) == len(read_jsonl(tmp_path / "ledger.jsonl")) == 1
+
+
+def test_what_fails_after_the_result_is_told(see, tmp_path, capsys):
+    assert see("done(); sys.exit(2)")["event"] == "done"
+    assert re.search(
+        r"done, but its process ended with 2: .*, see .*\.log", capsys.readouterr().err
+    )
 
 
 def test_a_finished_cell_is_not_begun_again_and_a_failed_one_only_if_that_is_asked(see, tmp_path):

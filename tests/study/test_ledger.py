@@ -174,3 +174,14 @@ def test_what_a_line_leaves_out_is_in_its_digest():
     one, two = short_form(RESULT), short_form(RESULT | {"settings": {"a": 2}})
     assert one.pop("digest") != two.pop("digest")
     assert one == two
+
+
+def test_no_key_gets_into_the_ledger(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "a-very-private-key")
+    token = "hf_" + "a" * 20
+    told = {"reason": f"401 for {token}", "log": ["first", "key a-very-private-key refused"]}
+    record(tmp_path, "failed", CELL | told)
+    text = (tmp_path / FILE).read_text()
+    assert token not in text
+    assert "a-very-private-key" not in text
+    assert latest(tmp_path)["abc", "def"]["log"] == ["first", "key *** refused"]

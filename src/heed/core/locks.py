@@ -8,11 +8,12 @@ nothing has touched it for `LEASE_SECONDS`.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,9 @@ from heed.core.errors import RunError
 
 LOOK_SECONDS = 0.2
 """How often one that waits looks whether the lock is free."""
+
+REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a shared folder answers that knows no lock of the system."""
 
 LEASE_SECONDS = 60.0
 """After this time without a sign of life from another machine, its owner counts as dead."""
@@ -67,7 +71,8 @@ def lock(
             finally:
                 lease.release()
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+            with suppress(OSError):  # a folder without such locks; closing the file frees it too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class Waiting:
@@ -96,6 +101,10 @@ def _flock(file: IO[str], waiting: Waiting) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting.a_moment()
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            return  # the lease alone holds there
         else:
             return
 

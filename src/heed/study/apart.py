@@ -249,8 +249,11 @@ def _child(
         ended = watch(file, limits, signals, lambda: how.ended or lost.is_set())
         after = last_word(cell.root, key_of(cell))
         said = after if after != before else None
-        state = _state(how, ended, said)
-        if how.part == "cell" and (state == "failed" or (state == "stopped" and not said)):
+        state = _state(cell, how, ended)
+        # what is done stays so, also where what more was wanted of it failed
+        kept = after is not None and after["event"] == "done" and not is_lost(cell.root, after)
+        told = state == "stopped" and said is not None
+        if how.part == "cell" and state != "done" and not (kept or told):
             about: dict[str, Any] = {"reason": ended.reason}
             if said and not ended.hung:
                 about = {key: said[key] for key in said if key not in ("event", "time")}
@@ -258,15 +261,19 @@ def _child(
             about |= {"log": tail_of(file), "command": line}
             record(cell.root, state, cell.names | about)
     shown = {"failed": "FAILED"}.get(state, state)
-    where = "" if state == "done" else f", see {log_of(file)}"
-    SAY.print(f"{shown} {title} in {time.monotonic() - began:.0f} s{where}", markup=False)
+    ill = state == "done" and ended.code != 0  # an export, say: the result was there before it
+    where = "" if state == "done" and not ill else f", see {log_of(file)}"
+    shown = f"{shown}, but its process ended with {ended.code}:" if ill else shown
+    SAY.print(
+        f"{shown} {title} in {time.monotonic() - began:.0f} s{where}", markup=False, soft_wrap=True
+    )
     if state == "failed" and how.on_fail == "stop" and how.part != "before":  # a cell will tell why
         how.stop_others()
 
 
-def _state(how: Apart, ended: Ended, said: Mapping[str, Any] | None) -> State:
-    """How a child ended, if this is what it has told the ledger."""
-    done = ended.code == 0 if how.part != "cell" else said is not None and said["event"] == "done"
+def _state(cell: Cell, how: Apart, ended: Ended) -> State:
+    """How a child ended: by what is there now, not by what it said."""
+    done = ended.code == 0 if how.part == "before" else not is_missing(cell, how)
     if done:
         return "done"
     return "stopped" if ended.stopped else "failed"

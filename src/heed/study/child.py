@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ import yaml
 from heed.core.component import build
 from heed.core.errors import HeedError, RunError, StoppedError
 from heed.core.identity import short_hash
+from heed.core.manifest import code_state
 from heed.core.screen import show
+
+ORPHAN_SECONDS = 20.0
+"""Without a supervisor, a cell may take so long to keep what it has."""
 
 FAILED = 2
 """Exit code of a cell that the user can put right."""
@@ -25,6 +30,7 @@ FAILED = 2
 
 def child(path: Path) -> int:
     """Do what a file of `heed.study.apart` asks for; the exit code."""
+    code_state()  # now: a file of heed that is changed later is not what runs here
     try:
         asked: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         sys.argv = asked["command"]  # what manifests tell of the command
@@ -65,16 +71,18 @@ def end_with_supervisor() -> None:
     """Ask this process to end as soon as the other end of its standard input is closed.
 
     The supervisor holds that end and writes nothing, so it is closed when the supervisor dies,
-    however it dies.
+    however it dies. What does not end when asked, a step that hangs, is killed.
     """
 
     def wait() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGTERM)  # what we have begun, too
-        else:
-            os.kill(os.getpid(), signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, number)  # what we have begun, too
+            else:
+                os.kill(os.getpid(), number)
+            time.sleep(ORPHAN_SECONDS)
 
     threading.Thread(target=wait, daemon=True, name="supervisor").start()
 

@@ -17,6 +17,8 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.files import append_jsonl, read_json
 from heed.core.identity import short_hash
+from heed.core.locks import lock
+from heed.core.secrets import without_secrets
 
 FILE = "ledger.jsonl"
 EVENTS = ("done", "failed", "stopped")
@@ -34,9 +36,18 @@ Key = tuple[str, str]
 
 
 def record(root: Path, event: str, entry: Mapping[str, Any]) -> None:
-    """Append one event: `failed` or `stopped` with a `reason`; `done` by `record_result`."""
+    """Append one event: `failed` or `stopped` with a `reason`; `done` by `record_result`.
+
+    Reasons and last words of a log are freed of keys first: others will read them.
+    """
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    append_jsonl(root / FILE, {"event": event, "time": now, **entry})
+    clean: dict[str, Any] = {}
+    if "reason" in entry:
+        clean["reason"] = without_secrets(str(entry["reason"]))
+    if "log" in entry:
+        clean["log"] = [without_secrets(str(line)) for line in entry["log"]]
+    with lock(root / "locks" / FILE):  # on some shared folders, appending alone is not enough
+        append_jsonl(root / FILE, {"event": event, "time": now, **entry, **clean})
 
 
 def record_result(root: Path, result: Mapping[str, Any]) -> None:

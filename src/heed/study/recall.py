@@ -89,6 +89,7 @@ def _decides(conf: Path, typed: Sequence[str]) -> str:
         content = path.read_bytes()
         named.update(ENVIRONMENT.findall(content))
         whole.update(f"{path.relative_to(conf)}\0".encode() + content + b"\0")
+    named.update(ENVIRONMENT.findall("\n".join(typed).encode()))
     environment = {name: os.environ.get(name) for name in sorted(n.decode() for n in named)}
     place = {"folder": str(Path.cwd()), "environment": environment}
     return short_hash(

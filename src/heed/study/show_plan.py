@@ -99,11 +99,16 @@ def _list(
 ) -> None:
     """A line per cell, with what tells it from the others."""
     values = [_names(cell) for cell in cells]
-    shown = [n for n in values[0] if n == "student" or len({v.get(n) for v in values}) > 1]
+    every = dict.fromkeys(name for value in values for name in value)
+    shown = [n for n in every if n == "student" or len({v.get(n) for v in values}) > 1]
     for column in ("", *shown, "run", "tokens", "time"):
         table.add_column(column, no_wrap=column in ("", "run", "time"), overflow="fold")
     for planned, state, value, estimate in zip(cells, found, values, taken, strict=True):
-        row = [_state(planned, state, known), *(value[name] for name in shown), planned.key[0]]
+        row = [
+            _state(planned, state, known),
+            *(value.get(name, "") for name in shown),
+            planned.key[0],
+        ]
         table.add_row(*map(Text, (*row, _tokens(estimate), _time(estimate, state))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heed.core.compose import one_of_several
 from heed.core.errors import ConfigError, Mistake
+from heed.core.manifest import code_state
 from heed.study.cell import Cell
 from heed.study.study import Sweep
 
@@ -20,6 +21,7 @@ def start(cell: Cell) -> float | None:
         return run_apart(cell)
     from heed.study.run_cell import run_cell
 
+    code_state()  # now: a file of heed that is changed later is not what runs here
     run_cell(cell)
     return None
 

@@ -101,7 +101,7 @@ def _leave_when_gone(thread: threading.Thread, ended: list[Exception | None], na
         if ended:  # one job was lost; there may be others
             time.sleep(POLL_SECONDS)
         thread.join(POLL_SECONDS)
-        if ended == [None]:
+        if ended and (ended[0] is None or not _is_of_a_job(ended[0])):
             return seen
         count = jobs_in_queue(name)
         if count == 0 and ended:
