@@ -11,7 +11,7 @@ from heed.core.compose import compose_component
 from heed.core.files import read_json, write_json
 from heed.study import recall
 from heed.study.plan import PlannedCell, plan_cells
-from heed.study.recall import keep_plan, recall_plan
+from heed.study.recall import cells_left_out, keep_plan, recall_plan
 from heed.study.several import Launch
 from heed.study.sweep import run_sweep
 
@@ -52,6 +52,21 @@ def test_what_is_recalled_is_what_was_planned(cells: Any, kept: Path, conf: Path
     assert found is not None
     assert found[0] == cells
     assert [one.names for one in found[0]] == [one.names for one in cells]
+
+
+def test_cells_that_a_plan_no_longer_has_are_counted(cells: Any, kept: Path, tmp_path: Path):
+    assert cells_left_out(kept, cells) == 0
+    assert cells_left_out(kept, cells[:1]) == len(cells) - 1 > 0
+    assert cells_left_out(tmp_path / "never planned", cells) == 0
+
+
+def test_a_variable_that_was_typed_decides_too(cells: Any, conf: Path, tmp_path, monkeypatch):
+    typed = ["teacher.source.path=${oc.env:HEED_A_CORPUS}"]
+    monkeypatch.setenv("HEED_A_CORPUS", "one")
+    keep_plan(tmp_path / "study", cells, conf, typed)
+    assert recall_plan(tmp_path / "study", conf, typed) is not None
+    monkeypatch.setenv("HEED_A_CORPUS", "two")
+    assert recall_plan(tmp_path / "study", conf, typed) is None
 
 
 def test_the_plan_is_a_table_too(cells: Any, kept: Path):

@@ -56,6 +56,20 @@ def keep_plan(
     write_text(directory / "plan.csv", _csv(cells))
 
 
+def cells_left_out(directory: Path, cells: Sequence[PlannedCell]) -> int:
+    """How many cells of the plan that was kept last are none of these.
+
+    Args:
+        directory: Of the study.
+        cells: Of the plan that is to be kept now.
+    """
+    try:
+        before = {tuple(row["key"]) for row in read_json(directory / FILE)["cells"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0  # none was kept, or it is damaged
+    return len(before - {one.key for one in cells})
+
+
 def recall_plan(
     directory: Path, conf: Path, typed: Sequence[str]
 ) -> tuple[list[PlannedCell], str] | None:

@@ -12,7 +12,7 @@ from heed.study.apart import Apart
 from heed.study.ledger import latest
 from heed.study.outcome import Outcomes, failed_of, outcomes, report
 from heed.study.plan import PlannedCell, analyses_of, plan_cells, plan_study
-from heed.study.recall import keep_plan, recall_plan
+from heed.study.recall import cells_left_out, keep_plan, recall_plan
 from heed.study.results_table import result_table
 from heed.study.several import Launch, Several, sign_of
 from heed.study.show_plan import command_lines, failure_lines, plan_table
@@ -76,6 +76,13 @@ def _planned(sweep: Sweep, typed: Sequence[str], conf: Path) -> list[PlannedCell
         SAY.print(f"As planned on {made}; settings, code and data are as they were.", markup=False)
         return cells
     cells = plan_study(sweep.study, conf, typed)
+    if left_out := cells_left_out(directory, cells):
+        SAY.print(
+            f"{left_out} cells of the last plan of study {sweep.study.name} are none of this one: "
+            f"settings, code or data differ. Their runs stay; table and page in {directory} will "
+            f"be of this one's cells. A study.name of its own keeps both.",
+            markup=False,
+        )
     keep_plan(directory, cells, conf, own)
     return cells
 
