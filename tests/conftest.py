@@ -1,6 +1,7 @@
 """What tests share: one thread, no network, a tiny student made from scratch, the data folder."""
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the hub
 
@@ -19,6 +20,9 @@ from heed.data.template import Template
 from heed.models.architectures import Llama
 from heed.models.student import Loaded, Scratch
 from heed.models.tokenizer import TrainedBPE
+
+# a script that begins the tests in the background has them, and what they begin, ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("heed", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("heed")

@@ -145,3 +145,18 @@ def test_a_folder_that_knows_no_lock_of_the_system_has_the_lease_alone(tmp_path,
         with pytest.raises(HeldError):
             take_at_once(tmp_path / "lock")
     take_at_once(tmp_path / "lock")
+
+
+IGNORES = """
+import signal, sys, time; from pathlib import Path; from heed.core import locks
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # begun in the background by a script
+locks.LEASE_SECONDS = 0.6
+with locks.lock(Path(sys.argv[1])):
+    print("held", flush=True); time.sleep(60)
+"""
+
+
+def test_who_ignores_ctrl_c_ends_all_the_same_when_its_lock_is_lost(tmp_path: Path):
+    with holder(IGNORES, tmp_path / "lock") as other:
+        Path(f"{tmp_path / 'lock'}.lease").unlink()
+        assert other.wait(30) == -signal.SIGTERM

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import threading
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -121,8 +122,13 @@ def _take(lease: SoftFileLease, waiting: Waiting) -> None:
 
 
 def _interrupt() -> None:
-    """End the program as Ctrl-C does: what it would write belongs to another machine now."""
+    """End the program as Ctrl-C does: what it would write belongs to another machine now.
+
+    One that was begun in the background may ignore Ctrl-C: it is asked to end in the other way.
+    """
     import _thread
 
-    if threading.main_thread().is_alive():
+    if callable(signal.getsignal(signal.SIGINT)):
         _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
