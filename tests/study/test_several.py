@@ -144,6 +144,18 @@ def test_a_cell_that_is_lost_with_its_supervisor_is_tried_once_more_and_then_rec
     assert latest(tmp_path)[played.cells[0].key]["reason"] == LOST
 
 
+def test_what_is_done_stays_so_and_what_failed_beside_it_is_told(tmp_path: Path):
+    """A second prompting is wanted of a finished cell, and its process dies twice."""
+    cell = replace(planned(tmp_path, 1), beside={"name": "plain"})
+    record(tmp_path, "done", cell.cell.names | {"also": None})
+    played = Played(tmp_path, [cell], {1: ["lost", "lost"]})
+    several = Several([cell], tmp_path, Launch(played.begin), Apart(halt=sign_of(tmp_path)))
+    (line,) = several.run()
+    assert line.startswith(f"{cell.directory}: its result stays, but what more was wanted of it")
+    assert latest(tmp_path)[cell.key]["event"] == "done"
+    assert played.tries[1] == 2
+
+
 def test_who_was_never_begun_is_tried_as_long_as_others_are(tmp_path: Path):
     """A pool that is broken by one cell has not begun those that waited."""
     waits = ["not begun"] * 2

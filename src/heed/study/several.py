@@ -18,7 +18,7 @@ from heed.core.console import progress_console
 from heed.core.errors import HeedError, RunError
 from heed.core.locks import HeldError, lock
 from heed.study.apart import Apart, file_of, is_missing
-from heed.study.ledger import Key, latest, record
+from heed.study.ledger import Key, is_lost, latest, record
 from heed.study.plan import PlannedCell, states
 from heed.study.progress import Progress
 from heed.study.show_plan import status_line
@@ -59,12 +59,13 @@ class Several:
     how: Apart
     at_first: Mapping[Key, Any] = field(init=False)
     refused: str = ""
+    beside: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.at_first = latest(self.root)
 
     def run(self, analyses: Sequence[Analysis] = ()) -> list[str]:
-        """Run what is missing of cells and analyses; a line for each analysis that failed.
+        """Run what is missing of cells and analyses; a line for each that failed beside a result.
 
         Raises:
             RunError: the launcher can begin none of them.
@@ -73,7 +74,7 @@ class Several:
         try:
             with Asked(self.how, self.launch.stays):
                 self._run_cells()
-                return self._analyse(analyses)
+                return [*self.beside, *self._analyse(analyses)]
         except (KeyboardInterrupt, SystemExit):
             told = status_line(self.cells, latest(self.root))
             SAY.print(
@@ -185,6 +186,11 @@ class Several:
         """Record cells that ended without anybody to see it; not those that another is at."""
         now = latest(self.root)
         for cell in (c for c in cells if self._heard(c, now) is None):
+            entry = now.get(cell.key)
+            if entry and entry["event"] == "done" and not is_lost(self.root, entry):
+                what = "its result stays, but what more was wanted of it has failed"
+                self.beside.append(f"{cell.directory}: {what}, see {log_of(cell.file)}")
+                continue
             path = cell.file.with_suffix(".lock")
             with suppress(HeldError), lock(path, wait=False):
                 record(self.root, "failed", cell.names | {"reason": LOST, "log": []})
