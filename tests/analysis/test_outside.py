@@ -82,3 +82,18 @@ def test_a_published_value_on_a_metric_that_was_not_measured_says_so():
     assert text.count("S &lt;1&gt;") == 2
     assert "other &lt;prompts&gt;" in text
     assert published_table([], [row]) == ""
+
+
+def test_our_values_beside_published_ones_stand_beside_the_best_control():
+    row = rows(NOW)[0]
+    over = {"delta": 0.125, "low": 0.0625, "high": 0.1875}
+    best = {"control": "sure", "value": 0.2, "deltas": {"after": over}}
+    controls = {"metric": PRIMARY, "best": "sure", "rows": [best]}
+    asked = [PAPER | {"metric": PRIMARY, "runs": [row.run]}]
+
+    def text(beside: dict) -> str:
+        return published_table(asked, [replace(row, beside=beside)])
+
+    assert "+0.125 sure<small>[+0.062, +0.188]</small>" in text({"controls": controls})
+    assert ">not recorded</td>" in text({})
+    assert ">none</td>" in text({"controls": None})

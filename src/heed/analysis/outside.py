@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.analysis.best_control import best_control, lacking
 from heed.analysis.confounds import other_code_line
 from heed.analysis.deltas import Row, signed
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.tables import label, pill
 
 PARTS = ("before → after", "delta")
+OVER = "after - best control"
 NO_CELL = "no finished cell of this study"
 
 
@@ -51,7 +53,7 @@ def published_table(published: Sequence[Mapping[str, Any]], rows: Sequence[Row])
     """
     if not published:
         return join()
-    columns = ["published for", "metric", *PARTS, "source", "here", *PARTS, "verdict"]
+    columns = ["published for", "metric", *PARTS, "source", "here", *PARTS, OVER, "verdict"]
     lines = []
     for one in published:
         about = [row for row in rows if row.run in one["runs"]]
@@ -59,7 +61,7 @@ def published_table(published: Sequence[Mapping[str, Any]], rows: Sequence[Row])
         lines += [
             [*(said if i == 0 else [""] * len(said)), *_ours(row, one["metric"])]
             for i, row in enumerate(about)
-        ] or [[*said, NO_CELL, "", "", ""]]
+        ] or [[*said, NO_CELL, "", "", "", ""]]
     note = (
         "As others published them, left; what was measured here, right. Models, data, prompts and "
         "scoring of theirs are not these: equal words are no equal conditions."
@@ -92,4 +94,15 @@ def _ours(row: Row, metric: str) -> list[Any]:
     name = join(label(row), "" if found else tag("small", f"on {delta.metric}"))
     change = tag("small", f"[{signed(delta.low)}, {signed(delta.high)}]")
     numbers = (f"{delta.before:.3f} → {delta.after:.3f}", join(signed(delta.delta), change))
-    return [name, *(tag("td", text, class_="number") for text in numbers), pill(delta.verdict)]
+    shown = (*numbers, _over_control(row, delta.metric))
+    return [name, *(tag("td", text, class_="number") for text in shown), pill(delta.verdict)]
+
+
+def _over_control(row: Row, metric: str) -> Any:
+    """The tuned student minus the best control that reads nothing, on the same metric."""
+    best = best_control(row.beside.get("controls"), metric)
+    if best is None:
+        return lacking(row.beside)
+    delta = best.deltas["after"]
+    change = tag("small", f"[{signed(delta['low'])}, {signed(delta['high'])}]")
+    return join(f"{signed(delta['delta'])} {best.control}", change)
