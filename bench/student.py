@@ -134,6 +134,8 @@ def made(outputs: Path) -> Path:
         cpu = TrainerSettings(
             accelerator="cpu",
             devices=1,
+            nodes=1,
+            strategy="ddp",
             threads=1,
             deterministic=False,
             activation_checkpointing=False,

@@ -204,7 +204,7 @@ def around() -> Any:
     from heed.training.trainer import TrainerSettings
 
     settings = TrainerSettings(
-        accelerator="cpu", devices=1, threads=1, deterministic=True,
+        accelerator="cpu", devices=1, nodes=1, strategy="ddp", threads=1, deterministic=True,
         activation_checkpointing=False, compile=False, arguments={},
     )  # fmt: skip
     return Surroundings(settings, {"metrics": Metrics(every_steps=1)}, LocalOnly())

@@ -228,7 +228,7 @@ def test_the_list_of_what_is_tested_elsewhere_holds_nothing_that_is_gone():
 
 def test_tests_mirror_the_parts():
     folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name[0] not in "._"}
-    assert folders <= {*MAY_IMPORT, "hydra_plugins", "invariants", "slurm"}
+    assert folders <= {*MAY_IMPORT, "hydra_plugins", "invariants", "ranks", "slurm"}
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names)), "pytest needs file names that differ"
     assert not list((ROOT / "tests").rglob("__init__.py"))

@@ -1,6 +1,7 @@
 """A lock has one owner at a time, on one machine and over a shared folder, and dies with it."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -84,6 +85,16 @@ def test_who_waits_may_change_his_mind(tmp_path: Path):
     with holder(HOLD, tmp_path / "lock"), pytest.raises(HeldError):
         lock(tmp_path / "lock", wait=three_times).__enter__()
     assert len(asked) == 3
+
+
+def test_a_lease_whose_maker_died_before_it_wrote_into_it_is_taken_over(tmp_path: Path):
+    lease = tmp_path / "x.lease"
+    lease.touch()
+    with pytest.raises(HeldError), lock(tmp_path / "x", wait=False):
+        pytest.fail("its maker may be about to write")
+    os.utime(lease, (0, 0))
+    with lock(tmp_path / "x", wait=False):
+        assert lease.read_text(), "it is ours now"
 
 
 def test_waiting_is_said_once(tmp_path: Path):

@@ -149,24 +149,14 @@ def test_by_steps_by_minutes_and_at_the_end(
     watched = Watched(tmp_path, LocalOnly(), session=session)
     keep = Checkpoints(every_steps=every, every_minutes=minutes, keep=2).build(watched)
     trainer = SimpleNamespace(is_global_zero=True, should_stop=False)
-    keep.on_train_start(trainer, None)
+    module = SimpleNamespace(done=0, steps=8, wishes={}, wished=frozenset())
+    keep.on_train_start(trainer, module)
     for done in range(1, 9):
-        now[0] = 60.0 * done
-        keep.on_train_batch_end(trainer, SimpleNamespace(done=done, steps=8))
-    keep.on_train_end(trainer, None)
+        module.done, now[0] = done, 60.0 * done
+        module.wished = {name for name, wish in module.wishes.items() if wish()}
+        keep.on_train_batch_end(trainer, module)
+    keep.on_train_end(trainer, module)
     assert session.steps == [(step, 2) for step in written]
-
-
-def test_only_one_rank_writes(tmp_path: Path):
-    session = Session()
-    keep = Checkpoints(every_steps=1, every_minutes=None, keep=1).build(
-        Watched(tmp_path, LocalOnly(), session=session)
-    )
-    trainer = SimpleNamespace(is_global_zero=False, should_stop=False)
-    keep.on_train_start(trainer, None)
-    keep.on_train_batch_end(trainer, SimpleNamespace(done=1, steps=8))
-    keep.on_train_end(trainer, None)
-    assert session.steps == []
 
 
 def test_a_checkpoint_can_be_read_by_anyone(start, tmp_path: Path):

@@ -4,23 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from forked import run_ranks
 
 from heed.core.errors import RunError
+from heed.core.ranks import rank
 from heed.data.encode import encode_all
 from heed.data.plan import plan, plan_digest
 from heed.training.datamodule import PlannedData, Steps, same_plan
-
-
-class Gathers:
-    """A strategy of several ranks, whose values are given."""
-
-    root_device = torch.device("cpu")
-
-    def __init__(self, *others: str):
-        self.others = [int(other, 16) for other in others]
-
-    def all_gather(self, mine: torch.Tensor) -> torch.Tensor:
-        return torch.stack([mine, *(torch.tensor([other]) for other in self.others)])
 
 
 @pytest.fixture
@@ -30,8 +20,7 @@ def data_of(recipe_of, toy, loaded):
 
     def make(ranks: int = 1, rank: int = 0, alone: bool = False, **changes) -> PlannedData:
         data = PlannedData(examples, recipe_of(**changes), pad=1, alone=alone)
-        strategy = Gathers(*[])
-        data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank, strategy=strategy)
+        data.trainer = SimpleNamespace(world_size=ranks, global_rank=rank)
         return data
 
     return make
@@ -85,9 +74,13 @@ def test_a_plan_that_begins_in_the_middle_is_fed_from_there(data_of, recipe_of):
 
 
 def test_equal_plans_are_let_through():
-    same_plan("00ff00ff00ff", Gathers("00ff00ff00ff", "00ff00ff00ff"))
+    assert run_ranks(2, lambda: same_plan("00ff00ff00ff")) == [None, None]
 
 
 def test_ranks_with_different_plans_do_not_begin():
-    with pytest.raises(RunError, match=r"2 different trainings \(digests 00.*0f, 00.*ff\).*one ch"):
-        same_plan("00ff00ff00ff", Gathers("00ff00ff00ff", "00ff00ff000f"))
+    def work() -> None:
+        said = r"2 different trainings \(digests 00.*0f, 00.*ff\).*one ch"
+        with pytest.raises(RunError, match=said):
+            same_plan("00ff00ff00ff" if rank() else "00ff00ff000f")
+
+    run_ranks(3, work)

@@ -28,6 +28,11 @@ SAMPLES = Samples(every_steps=2, prompts=("Name <b>thing</b> 3.", "Hi"), count=4
 SCORE = InLoopScore(every_steps=2, items=7)
 
 
+def a_module(done: int):
+    """What a look sees of a module of which nothing is divided."""
+    return SimpleNamespace(done=done, steps=4, modules=list)
+
+
 def drawing(loaded, items):
     """A score that draws random numbers and looks at what mode it is asked in."""
     torch.rand(3)
@@ -87,7 +92,7 @@ def test_a_score_in_the_loop_is_a_row_of_the_metrics_and_asked_without_dropout(t
 
 def test_where_there_is_nothing_to_ask_or_to_score_nothing_is_written(trained, tmp_path):
     watched = Watched(tmp_path, LocalOnly(), loaded=SimpleNamespace())
-    module = SimpleNamespace(done=2, steps=4)
+    module = a_module(2)
     trainer = SimpleNamespace(is_global_zero=True)
     for watcher in (replace(SAMPLES, prompts=()), SCORE):
         watcher.build(watched).on_train_batch_end(trainer, module, None, None, 0)
@@ -97,7 +102,7 @@ def test_where_there_is_nothing_to_ask_or_to_score_nothing_is_written(trained, t
 def test_without_prompts_of_its_own_it_asks_those_of_the_suite(loaded, tmp_path):
     watched = Watched(tmp_path, LocalOnly(), loaded=loaded, ask=lambda n: ["One.", "Two."][:n])
     look = replace(SAMPLES, prompts=(), count=1).build(watched)
-    module = SimpleNamespace(done=0, steps=4)
+    module = a_module(0)
     look.on_train_start(SimpleNamespace(is_global_zero=True), module)
     assert [row["prompt"] for row in read_jsonl(tmp_path / "samples.jsonl")] == ["One."]
 
@@ -105,13 +110,13 @@ def test_without_prompts_of_its_own_it_asks_those_of_the_suite(loaded, tmp_path)
 def test_a_training_that_goes_on_does_not_look_before_its_first_step(loaded, tmp_path):
     watched = Watched(tmp_path, LocalOnly(), loaded=loaded, score=drawing)
     look = SCORE.build(watched)
-    look.on_train_start(SimpleNamespace(is_global_zero=True), SimpleNamespace(done=3, steps=4))
+    look.on_train_start(SimpleNamespace(is_global_zero=True), a_module(3))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_one_rank_looks(loaded, tmp_path):
     look = SCORE.build(Watched(tmp_path, LocalOnly(), loaded=loaded, score=drawing))
-    module = SimpleNamespace(done=4, steps=4)
+    module = a_module(4)
     look.on_train_batch_end(SimpleNamespace(is_global_zero=False), module, None, None, 0)
     assert list(tmp_path.iterdir()) == []
 
@@ -120,7 +125,7 @@ def test_the_mirror_gets_numbers_of_both(loaded, tmp_path):
     seen = []
     mirror = SimpleNamespace(log=seen.append)
     watched = Watched(tmp_path, mirror, loaded=loaded, score=drawing)
-    module, trainer = SimpleNamespace(done=4, steps=4), SimpleNamespace(is_global_zero=True)
+    module, trainer = a_module(4), SimpleNamespace(is_global_zero=True)
     for watcher in (SAMPLES, SCORE):
         watcher.build(watched).on_train_batch_end(trainer, module, None, None, 0)
     assert [row["step"] for row in seen] == [4, 4]
@@ -140,9 +145,7 @@ def test_an_exception_in_a_look_leaves_mode_and_random_numbers_as_they_were(load
     before = torch.get_rng_state()
     look = SCORE.build(Watched(tmp_path, LocalOnly(), loaded=loaded, score=fails))
     with pytest.raises(ZeroDivisionError):
-        look.on_train_batch_end(
-            SimpleNamespace(is_global_zero=True), SimpleNamespace(done=4, steps=4), None, None, 0
-        )
+        look.on_train_batch_end(SimpleNamespace(is_global_zero=True), a_module(4), None, None, 0)
     assert modes == [False]
     assert loaded.model.training
     assert torch.equal(before, torch.get_rng_state())

@@ -5,6 +5,7 @@ from dataclasses import replace
 import lightning
 import pytest
 import torch
+from forked import run_ranks
 
 from heed.core.errors import RunError
 from heed.core.files import read_jsonl
@@ -99,8 +100,7 @@ def test_many_ranks_make_the_step_of_one(recipe_of, train, around, ranks: int, t
     recipe = recipe_of(steps=2, epochs=None, micro_tokens=64, **PLAIN)
     alone, rows = train(recipe)
     watchers = [w.build(Watched(tmp_path, around.tracker)) for w in around.callbacks.values()]
-    forked = {"strategy": "ddp_fork"}
-    together, _ = train(recipe, devices=ranks, arguments=forked, watchers=watchers)
+    together, _ = run_ranks(ranks, lambda: train(recipe, watchers=watchers))[-1]
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
     written = read_jsonl(tmp_path / "metrics.jsonl")
     assert [row["loss"] for row in written] == pytest.approx([row["loss"] for row in rows])

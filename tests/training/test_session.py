@@ -25,7 +25,7 @@ from heed.methods.method import Method
 from heed.methods.weights import Plain
 from heed.models.likelihood import StudentLoss
 from heed.models.student import load
-from heed.training import points
+from heed.training import pieces
 from heed.training.callbacks import (
     KeepSteps,
     Metrics,
@@ -280,7 +280,7 @@ def test_kept_checkpoints_are_bounded_and_half_written_ones_are_cleared(start, t
 def test_what_the_module_remembers_is_in_a_checkpoint(loaded, recipe_of):
     module = Tuning(StudentLoss(loaded.model), recipe_of(), steps=STEPS)
     own = vars(module).keys() - vars(lightning.LightningModule()).keys()
-    made_anew = {"student", "recipe", "steps"}
+    made_anew = {"student", "recipe", "steps", "wishes", "wished", "mesh"}
     assert {name for name in own if name[0] != "_"} - made_anew == set(POSITION)
 
 
@@ -375,7 +375,7 @@ def test_lost_rows_are_told_and_nothing_is_touched(start, tmp_path: Path):
 
 
 def test_a_full_disk_is_one_clear_screen_and_leaves_what_was(start, whole, tmp_path, monkeypatch):
-    write, calls = points.save_file, []
+    write, calls = pieces.save_file, []
 
     def full(tensors, path):
         calls.append(path)
@@ -384,7 +384,7 @@ def test_a_full_disk_is_one_clear_screen_and_leaves_what_was(start, whole, tmp_p
             raise OSError(28, "No space left on device")
         write(tensors, path)
 
-    monkeypatch.setattr(points, "save_file", full)
+    monkeypatch.setattr(pieces, "save_file", full)
     with pytest.raises(RunError, match=r"points/3 cannot be written .*No space left.*goes on from"):
         start(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
@@ -394,7 +394,8 @@ def test_a_full_disk_is_one_clear_screen_and_leaves_what_was(start, whole, tmp_p
 
 def test_another_state_of_the_code_is_told_and_recorded(start, tmp_path: Path, monkeypatch, capsys):
     cut_at(start, tmp_path, 3)
-    monkeypatch.setattr("heed.training.session.code_state", lambda: "feedfacebeef")
+    for module in ("session", "resumed"):
+        monkeypatch.setattr(f"heed.training.{module}.code_state", lambda: "feedfacebeef")
     before = read_json(newest(tmp_path) / "state.json")["code"]
     _, record = start(tmp_path)
     assert record["resumed_by_code"] == [before, "feedfacebeef"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from heed.training.points import _apart
+from heed.training.pieces import _apart
 from heed.training.state import (
     buffer_digests,
     frozen_digest,

@@ -7,6 +7,7 @@ from itertools import pairwise
 import lightning
 import pytest
 import torch
+from forked import run_ranks
 from torch.utils.data import DataLoader
 
 from heed.core.component import build
@@ -22,6 +23,7 @@ from heed.models.likelihood import StudentLoss
 from heed.training.datamodule import PlannedData, Steps
 from heed.training.fit import fit
 from heed.training.module import MOST_IN_A_ROW, SKIPPED, Tuning
+from heed.training.strategy import gathered
 from heed.training.suspects import suspects
 
 pytestmark = [
@@ -316,15 +318,32 @@ def test_some_steps_may_be_left_out(recipe_of, poisoned):
     assert (module.skipped, module.done) == ([1, 3], 3)
 
 
-def test_all_ranks_leave_out_the_same_step(recipe_of, poisoned, student):
-    forked = {"devices": 2, "arguments": {"strategy": "ddp_fork"}}
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_all_ranks_leave_out_the_same_step(recipe_of, poisoned, student, strategy):
     recipe = recipe_of(on_non_finite="skip", micro_tokens=64, eps=1.0, peak=3.0, clip_norm=None)
     alone, *_ = poisoned(recipe, [2])
-    together, *_ = poisoned(recipe, [2], **forked)
+
+    def work():
+        module, *_, said = poisoned(recipe, [2], strategy=strategy)
+        with gathered(module):
+            return [p.detach().clone() for p in module.parameters()], module.skipped, said
+
+    found = run_ranks(2, work)
+    assert [rank[1:] for rank in found] == [([2], None)] * 2
     fresh = student.fresh().model.parameters()
-    for start, one, two in zip(fresh, alone.parameters(), together.parameters(), strict=True):
+    for start, one, two in zip(fresh, alone.parameters(), found[1][0], strict=True):
         assert not torch.equal(start, one)
         torch.testing.assert_close(two, one, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_all_ranks_stop_at_the_same_step_and_name_the_same_examples(recipe_of, poisoned, strategy):
+    recipe = recipe_of(micro_tokens=64)
+    found = run_ranks(2, lambda: poisoned(recipe, [2], share=slice(0, 2), strategy=strategy)[2:])
+    for ids, said in found:
+        assert "the loss of optimiser step 2 is nan nats per token" in said
+        assert "It comes from 2 of the step's examples:" in said
+        assert all(f"'{name}'" in said for name in ids)
 
 
 def test_what_is_counted_of_a_training_stands_in_its_record(recipe_of, loaded, around, tmp_path):

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from heed.core.ranks import is_follower
+
 PIPED_WIDTH = 110
 """Columns where the output is no terminal: tables stay whole in a log."""
 
@@ -26,9 +28,9 @@ def result_console() -> Console:
 
 
 def progress_console() -> Console:
-    """For what happens meanwhile."""
-    width = None if sys.stderr.isatty() else PIPED_WIDTH
-    return Console(stderr=True, highlight=False, emoji=False, width=width)
+    """For what happens meanwhile; of several ranks, only the first tells it."""
+    width, quiet = None if sys.stderr.isatty() else PIPED_WIDTH, is_follower()
+    return Console(stderr=True, highlight=False, emoji=False, width=width, quiet=quiet)
 
 
 BIDI = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))

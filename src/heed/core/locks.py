@@ -31,6 +31,10 @@ REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 LEASE_SECONDS = 60.0
 """After this time without a sign of life from another machine, its owner counts as dead."""
 
+EMPTY_SECONDS = 10.0
+"""Who makes a lease writes into it at once: one that stays empty was made by a process that died
+between the two, and filelock would wait for its owner for ever."""
+
 
 class HeldError(RunError):
     """A lock that was not waited for is held by another process."""
@@ -116,9 +120,20 @@ def _take(lease: SoftFileLease, waiting: Waiting) -> None:
         try:
             lease.acquire(blocking=False)
         except Timeout:
-            waiting.a_moment()
+            if _is_left_empty(Path(lease.lock_file)):
+                Path(lease.lock_file).unlink(missing_ok=True)
+            else:
+                waiting.a_moment()
         else:
             return
+
+
+def _is_left_empty(path: Path) -> bool:
+    """Whether a lease was made a while ago, and nothing was written into it."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_size == 0 and time.time() - found.st_mtime > EMPTY_SECONDS
+    return False
 
 
 def _interrupt() -> None:

@@ -164,6 +164,14 @@ def plan_digest(steps: Iterable[StepPlan], examples: Sequence[Encoded]) -> str:
     return digest.hexdigest()[:12]
 
 
+def order_digest(steps: Iterable[StepPlan], examples: Sequence[Encoded]) -> str:
+    """12 hex digits that change with what a step holds, not with how ranks and rows share it."""
+    digest = hashlib.sha256(tokens_digest(examples))
+    for step in steps:
+        digest.update(json.dumps(sorted(step.indices), separators=(",", ":")).encode())
+    return digest.hexdigest()[:12]
+
+
 def tokens_digest(examples: Sequence[Encoded]) -> bytes:
     """32 bytes that change with any token, with what is supervised, and with the order."""
     digest = hashlib.sha256()
@@ -180,9 +188,10 @@ def plan_record(
     """What the manifest says of a plan.
 
     Returns:
-        `digest`; `steps`; `ranks`; `micro_batches` of one rank over all steps; `supervised_tokens`
-        over all steps and ranks; `row_fill`, mean share of `micro_tokens` that a row that is not
-        empty holds; `rank_balance` and `rank_balance_partial`, see `rank_balance`.
+        `digest`; `order`, a digest that the number of ranks leaves alone; `steps`; `ranks`;
+        `micro_batches` of one rank over all steps; `supervised_tokens` over all steps and ranks;
+        `row_fill`, mean share of `micro_tokens` that a row that is not empty holds; `rank_balance`
+        and `rank_balance_partial`, see `rank_balance`.
     """
     rows = sum(bool(row) for step in steps for rank in step.micro for row in rank)
     size, lengths = treatment.examples_per_step, sizes(examples)[0]
@@ -190,6 +199,7 @@ def plan_record(
     partial = [step for step in steps if len(step.indices) < size]
     return {
         "digest": plan_digest(steps, examples),
+        "order": order_digest(steps, examples),
         "steps": len(steps),
         "ranks": len(steps[0].micro),
         "micro_batches": sum(len(step.micro[0]) for step in steps),

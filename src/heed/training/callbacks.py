@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heed.training.validation import Validation
 
 Save = Callable[[Path], None]
-"""Writes the student under training to a directory, in the layout of `model/`."""
+"""Writes the student under training to a directory, in the layout of `model/`; all ranks call."""
 
 Score = Callable[["Loaded", int], Mapping[str, Any]]
 """Scores the student under training on so many items: its value, first, and what belongs to it."""
@@ -199,7 +199,7 @@ class KeepSteps(Watcher):
 
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
                 due = module.done in steps and not ending(trainer, module)
-                if due and trainer.is_global_zero:
+                if due:
                     assert watched.save is not None, "a fit says how its student is written"
                     watched.save(step_directory(watched.directory, module.done))
 

@@ -9,7 +9,11 @@ from pydantic import PositiveFloat, PositiveInt
 
 from heed.core.component import component
 from heed.core.errors import StoppedError
+from heed.core.ranks import everybody, leads, world
 from heed.training.callbacks import Watched, Watcher, ending
+
+END, TIME = "to end", "a checkpoint, because of the time"
+"""What ranks wish: any of them the one, the leader, by its clock, the other."""
 
 
 @component
@@ -18,7 +22,8 @@ class Checkpoints(Watcher):
 
     A checkpoint is written every few steps or minutes, after the last step, and when SIGTERM,
     SIGUSR1 or Ctrl-C asks the training to end: the step under way is finished, and the command ends
-    with exit code 128 + the signal (143, 138, 130). The same command goes on from there by itself.
+    with exit code 128 + the signal (143, 138, 130), all ranks together if one of them is asked. The
+    same command goes on from there by itself, on any number of ranks.
 
     A checkpoint holds what moves and the optimiser's moments: of a fully tuned student in float32
     about three times its weights, of an adapter three times the adapter. They are removed once the
@@ -47,16 +52,20 @@ class Checkpoints(Watcher):
             def on_train_start(self, trainer: Any, module: Any) -> None:
                 self.last = time.monotonic()
                 asked.listen()
+                module.wishes[END] = lambda: asked.signal is not None
+                module.wishes[TIME] = lambda: leads() and own._is_time(time.monotonic() - self.last)
 
             def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-                due = own._due(module.done, time.monotonic() - self.last)
-                if not (due or asked.signal or ending(trainer, module)):
+                late = world() == 1 and asked.signal is not None  # after the wishes were heard
+                ends = late or END in module.wished
+                by_step = own.every_steps is not None and module.done % own.every_steps == 0
+                if not (ends or by_step or TIME in module.wished or ending(trainer, module)):
                     return
-                if trainer.is_global_zero:
-                    session.write(trainer, module, keep=own.keep)
+                session.write(trainer, module, keep=own.keep)
                 self.last = time.monotonic()
-                if asked.signal:
-                    raise StoppedError(_stopped(asked.signal.name, module), asked.signal)
+                if ends:
+                    told = next(one for one in everybody(asked.signal) if one is not None)
+                    raise StoppedError(_stopped(told.name, module), told)
 
             def on_train_end(self, trainer: Any, module: Any) -> None:
                 asked.stop_listening()
@@ -66,9 +75,8 @@ class Checkpoints(Watcher):
 
         return Keep()
 
-    def _due(self, done: int, seconds: float) -> bool:
-        by_step = self.every_steps is not None and done % self.every_steps == 0
-        return by_step or (self.every_minutes is not None and seconds >= 60 * self.every_minutes)
+    def _is_time(self, seconds: float) -> bool:
+        return self.every_minutes is not None and seconds >= 60 * self.every_minutes
 
 
 def _stopped(name: str, module: Any) -> str:

@@ -27,7 +27,7 @@ class Choosing(lightning.Callback):
             measured(self.watched, trainer, module)
         if rule.ends(module.done, module.steps, session.losses):
             trainer.should_stop = True
-        if not rule.measures(module.done, module.steps) or not trainer.is_global_zero:
+        if not rule.measures(module.done, module.steps):
             return
         taken = rule.taken(module.done, module.steps, session.losses)
         if taken == module.done and not ending(trainer, module):

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import lightning
-import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from heed.core.errors import RunError
+from heed.core.ranks import everybody, world
 from heed.data.dataset import Encoded
 from heed.data.pack import flat_row
 from heed.data.plan import StepPlan, plan, plan_record
@@ -75,7 +75,7 @@ class PlannedData(lightning.LightningDataModule):
     @cached_property
     def planned(self) -> list[StepPlan]:
         """Every step, made once and before the first."""
-        ranks = self.trainer.world_size if self.trainer else 1  # none trains what is finished
+        ranks = self.trainer.world_size if self.trainer else world()
         return list(plan(self.examples, self.treatment, ranks=ranks, seed=self.seed))
 
     @cached_property
@@ -90,24 +90,22 @@ class PlannedData(lightning.LightningDataModule):
             RunError: the ranks have made different plans.
         """
         trainer: Any = self.trainer
-        same_plan(self.record["digest"], trainer.strategy)
+        same_plan(self.record["digest"])
         left = self.planned[self.start :]
         steps = Steps(self.examples, left, pad=self.pad, rank=trainer.global_rank)
         return DataLoader(steps, batch_size=None, num_workers=0)
 
 
-def same_plan(digest: str, strategy: Any) -> None:
+def same_plan(digest: str) -> None:
     """Compare the ranks' plans, before any of them takes a step.
 
     Args:
         digest: Of this rank's plan.
-        strategy: Lightning's, which gathers.
 
     Raises:
         RunError: they differ; every rank raises it, so that none waits for the others.
     """
-    mine = torch.tensor([int(digest, 16)], device=strategy.root_device)
-    found = {f"{number:012x}" for number in strategy.all_gather(mine).flatten().tolist()}
+    found = set(everybody(digest))
     if len(found) > 1:
         raise RunError(
             f"the ranks planned {len(found)} different trainings (digests "

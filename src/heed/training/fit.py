@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.files import write_text
 from heed.core.identity import short_hash
+from heed.core.ranks import from_leader, leads, rank, world
 from heed.data.cache import cached
 from heed.data.contamination import Prompts, counted
 from heed.data.dataset import Dataset
@@ -47,6 +49,7 @@ from heed.training.preflight import Preflight, Writing, preflight, with_attached
 from heed.training.reload import check_fresh
 from heed.training.run import Recipe
 from heed.training.session import First, Session, begin, finish
+from heed.training.strategy import gathered, need_same_start
 from heed.training.trainer import TrainerSettings
 from heed.training.validation import Validation
 
@@ -117,6 +120,7 @@ def fit(
     """Train a student in place and write it to `directory/model`.
 
     A training of this recipe that was broken off in that directory goes on from its checkpoint.
+    All ranks of a group call, each with the same student; the leader writes.
 
     Args:
         recipe: How.
@@ -130,19 +134,21 @@ def fit(
     """
     session = begin(directory, recipe, loaded)
     lightning.seed_everything(recipe.seed, verbose=False)
-    ready = _prepare(recipe, loaded, around, directory, prompts)
-    examples, (save, differs, _) = ready.dataset.examples, ready.writing
-    steps = number_of_steps(len(examples), recipe.data)
-    module = Tuning(StudentLoss(loaded.model), recipe, steps=steps)
+    student = StudentLoss(loaded.model)
+    ready = _prepare(recipe, student, loaded, around, directory, prompts)
+    steps = number_of_steps(len(ready.dataset.examples), recipe.data)
+    module = Tuning(student, recipe, steps=steps)
+    together(module)
     validation = _validation(ready.dataset, recipe, loaded)
     session.losses = validation.losses if validation else {}
     refuse_impossible(session, steps, kept_apart=validation is not None)
-    watched = Watched(directory, around.tracker, validation, save, loaded, around.score, session)
-    watched = replace(watched, ask=around.ask)
+    watched = Watched(
+        directory, around.tracker, validation, ready.save, loaded, around.score, session, around.ask
+    )
     data = _train(module, ready.dataset, around, watched, session)
     taken = take(session, module)
-    save(directory / "model")
-    return _record(module, ready.dataset, data) | {
+    ready.save(directory / "model")
+    return _record(module, ready.dataset, data, around.trainer.strategy) | {
         "seconds": round(session.seconds, 1),
         "taken": taken,
         **session.record(),
@@ -150,10 +156,34 @@ def fit(
         "kept_steps": kept_on_disk(directory),
         "data": {key: value for key, value in ready.numbers.items() if key != "events"},
         "validation": validation.record() if validation else None,
-        "reload_difference": differs(directory / "model"),
-        "fresh_process_difference": check_fresh(loaded, directory / "model", examples[0].ids),
+        **_differences(ready, student, loaded, directory / "model"),
         "template": short_hash(loaded.template),
     }
+
+
+def together(module: Tuning) -> None:
+    """See that all ranks begin with one student, and let each draw random numbers of its own.
+
+    Raises:
+        RunError: they begin with different ones.
+    """
+    if world() > 1:
+        need_same_start(module)
+        lightning.seed_everything(module.recipe.seed + rank(), verbose=False)
+
+
+def _differences(
+    ready: _Ready, student: StudentLoss, loaded: Loaded, saved: Path
+) -> dict[str, float]:
+    """How far what is on the disk is from memory; the leader looks, the others hold their part."""
+    with gathered(student):
+        if not leads():
+            return {}
+        ids = ready.dataset.examples[0].ids
+        return {
+            "reload_difference": _differs(loaded, ids, saved),
+            "fresh_process_difference": check_fresh(loaded, saved, ids),
+        }
 
 
 class _Ready(NamedTuple):
@@ -162,36 +192,57 @@ class _Ready(NamedTuple):
     dataset: Dataset
     numbers: dict[str, Any]
     proved: Preflight
-    writing: Writing
+    save: Save
 
 
 def _prepare(
-    recipe: Recipe, loaded: Loaded, around: Surroundings, directory: Path, prompts: Prompts | None
+    recipe: Recipe,
+    student: StudentLoss,
+    loaded: Loaded,
+    around: Surroundings,
+    directory: Path,
+    prompts: Prompts | None,
 ) -> _Ready:
-    """Encode the data, make the student ready to be trained, and prove what can be proved."""
+    """Encode the data, make the student ready to be trained, and prove what can be proved.
+
+    Proofs are of the whole student, before it is divided among ranks: one rank makes them.
+    """
     dataset, numbers = dataset_for(recipe, loaded.speech, around.root, prompts)
-    page = examples_page(dataset.sample, recipe.teacher.name, numbers)
-    write_text(directory / "examples.html", page)
+    if leads():
+        page = examples_page(dataset.sample, recipe.teacher.name, numbers)
+        write_text(directory / "examples.html", page)
     recipe.method.store(loaded.model)
-    proved = preflight(loaded, dataset.examples, recipe, numbers["overlap"])
+    proved: Preflight = from_leader(
+        preflight(loaded, dataset.examples, recipe, numbers["overlap"]) if leads() else None
+    )
     tokens = loaded.tokenizer.convert_tokens_to_ids(list(proved.learned))
     attached = recipe.method.attach(loaded.model, tokens)
     dataset.events.update(recipe.method.events(loaded.model))
 
-    def differs(saved: Path) -> float:
-        ids = dataset.examples[0].ids[:256]
-        return check_reload(loaded, load_student(saved, loaded.loading), ids)
+    write = _writer(loaded, attached, recipe)
+    if leads():
+        differs = partial(_differs, loaded, dataset.examples[0].ids)
+        proved = with_attached(proved, loaded, dataset.examples, Writing(write, differs, directory))
+        proved.settle(around.preflight)
+    proved = from_leader(proved)
 
-    writing = Writing(_writer(loaded, attached, recipe), differs, directory)
-    proved = with_attached(proved, loaded, dataset.examples, writing)
-    proved.settle(around.preflight)
+    def save(where: Path) -> None:
+        with gathered(student):
+            if leads():
+                write(where)
+
     dataset.events.update(proved.events(len(dataset.examples), recipe))
     count = len(dataset.examples)
     events = ", ".join(f"{times:,} {event}" for event, times in dataset.events.items())
     steps = number_of_steps(count, recipe.data)
     line = f"  {count:,} examples, {steps:,} optimiser steps: {events}"
     progress_console().print(line, markup=False, soft_wrap=True)
-    return _Ready(dataset, numbers, proved, writing)
+    return _Ready(dataset, numbers, proved, save)
+
+
+def _differs(loaded: Loaded, ids: Sequence[int], saved: Path) -> float:
+    """Largest difference of the logits between memory and disk, as a share."""
+    return check_reload(loaded, load_student(saved, loaded.loading), list(ids[:256]))
 
 
 def _validation(dataset: Dataset, recipe: Recipe, loaded: Loaded) -> Validation | None:
@@ -252,7 +303,7 @@ def _train(
     return data
 
 
-def _record(module: Tuning, dataset: Dataset, data: PlannedData) -> dict[str, Any]:
+def _record(module: Tuning, dataset: Dataset, data: PlannedData, strategy: str) -> dict[str, Any]:
     moving = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return {
         "optimiser_steps": module.done,
@@ -263,4 +314,5 @@ def _record(module: Tuning, dataset: Dataset, data: PlannedData) -> dict[str, An
         "parameters_trained": moving,
         "final_loss_nats_per_token": module.last_loss,
         "plan": data.record,
+        "strategy": strategy if world() > 1 else None,
     }

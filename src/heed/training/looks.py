@@ -121,18 +121,25 @@ def score_line(step: int, found: Mapping[str, Any]) -> str:
 
 
 def _every(every: int, look: Any) -> Any:
-    """A callback that looks before the first step, every few, and after the last."""
+    """A callback that looks before the first step, every few, and after the last; one rank does."""
     import lightning
+
+    from heed.training.strategy import gathered
 
     class Look(lightning.Callback):
         def on_train_start(self, trainer: Any, module: Any) -> None:
-            if module.done == 0 and trainer.is_global_zero:
-                look(module)
+            if module.done == 0:
+                self._look(trainer, module)
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             due = module.done % every == 0 or ending(trainer, module)
-            if due and trainer.is_global_zero:
-                look(module)
+            if due:
+                self._look(trainer, module)
+
+        def _look(self, trainer: Any, module: Any) -> None:
+            with gathered(module):
+                if trainer.is_global_zero:
+                    look(module)
 
     return Look()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import compress
 from typing import Any, NamedTuple
 
 import lightning
@@ -16,6 +19,7 @@ from heed.data.pack import Batch
 from heed.models.likelihood import StudentLoss
 from heed.training.masters import ROUNDED, WHOLE, refuse_formats
 from heed.training.run import Recipe
+from heed.training.strategy import divide, plain_tensor
 from heed.training.suspects import called, suspects
 
 SKIPPED = "optimiser steps left out (loss or gradient not finite)"
@@ -54,6 +58,8 @@ class Tuning(lightning.LightningModule):
             training needs of it beside weights and optimiser.
         row: What is written of the last step; a loss or norm that is not finite is None.
         last_loss: That of the last step whose loss was finite, in nats per token.
+        wishes: What a rank may wish at any time, by name; asked once a step.
+        wished: The names of what any rank wished at the last step: the same on every rank.
     """
 
     def __init__(self, student: StudentLoss, recipe: Recipe, *, steps: int):
@@ -73,6 +79,15 @@ class Tuning(lightning.LightningModule):
         self.skipped: list[int] = []
         self.row: dict[str, Any] = {}
         self.last_loss: float | None = None
+        self.wishes: dict[str, Callable[[], bool]] = {}
+        self.wished: frozenset[str] = frozenset()
+        self.mesh: Any = None
+
+    def configure_model(self) -> None:
+        """Divide the student, where Lightning's strategy has the ranks divide it; once."""
+        if self.device_mesh is not None and self.mesh is None:
+            self.mesh = self.device_mesh["data_parallel"]
+            divide(self.student, self.mesh)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser over what its method lets move."""
@@ -121,8 +136,10 @@ class Tuning(lightning.LightningModule):
     def _backward(self, step: Step, optimizer: Any) -> tuple[float, float]:
         """Accumulate the gradient of the step's mean, and clip it.
 
-        DDP averages gradients over the ranks; the step's mean needs their sum. What is not finite
-        on one rank is not finite on all, so that all do the same.
+        Both strategies average gradients over the ranks; the step's mean needs their sum. What is
+        not finite on one rank is not finite on all, and what one wishes is wished by all, so that
+        all do the same. DDP has the ranks talk once a step; FSDP2 once a micro-batch, because what
+        they keep of a gradient is divided.
 
         Returns:
             That mean in nats per token, and the gradient's norm before clipping.
@@ -130,13 +147,18 @@ class Tuning(lightning.LightningModule):
         strategy: Any = self.trainer.strategy
         ranks = self.trainer.world_size
         total = torch.zeros((), device=self.device, dtype=torch.float32)
-        for batch in step.micro:
-            nats, _ = self.student(batch)
-            self.manual_backward(nats * ranks / step.tokens)
+        alone = getattr(strategy, "block_backward_sync", nullcontext)
+        for number, batch in enumerate(step.micro, 1):
+            with nullcontext() if number == len(step.micro) else alone():
+                nats, _ = self.student(batch)
+                self.manual_backward(nats * ranks / step.tokens)
             total += nats.detach() / step.tokens
         norm = self._clip(optimizer)
         broken = (~norm.isfinite()).to(total)
-        loss, found = strategy.reduce(torch.stack([total, broken]), reduce_op="sum").tolist()
+        wishes = torch.tensor([float(wish()) for wish in self.wishes.values()]).to(total)
+        told = torch.cat([torch.stack([total, broken]), wishes])
+        loss, found, *wished = strategy.reduce(told, reduce_op="sum").tolist()
+        self.wished = frozenset(compress(self.wishes, wished))
         return loss, math.nan if found and norm.isfinite() else norm.item()
 
     def _clip(self, optimizer: Any) -> Tensor:
@@ -146,7 +168,7 @@ class Tuning(lightning.LightningModule):
         norm: Tensor = torch.nn.utils.clip_grad_norm_(
             moving, float("inf") if limit is None else limit
         )
-        return norm
+        return plain_tensor(norm)
 
     def _leave_out(self, step: Step, optimizer: Any, loss: float, norm: float, rate: float) -> None:
         """Count a step that must not move the weights.

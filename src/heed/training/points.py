@@ -1,7 +1,8 @@
 """Checkpoints on disk: points from which a training that was broken off goes on.
 
-A checkpoint is `<run>/checkpoints/<step>/`, whole or absent. The weights of a step that may become
-the tuned student are `<run>/candidates/<step>/`.
+A checkpoint is `<run>/checkpoints/<step>/`, whole or absent; where weights are divided among ranks,
+each rank writes its piece. The weights of a step that may become the tuned student are
+`<run>/candidates/<step>/`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from heed.core.errors import RunError
-from heed.core.files import digest_file, read_json, whole_directory, write_json
+from heed.core.files import read_json, write_json
 from heed.core.identity import first_difference
+from heed.core.ranks import leads
+from heed.training.pieces import Pieces, common_directory, write_pieces
 
-FORMAT = 1
+FORMAT = 2
 """Of what is written; another one is refused."""
 
 CHECKPOINTS, CANDIDATES = "checkpoints", "candidates"
@@ -55,17 +57,14 @@ class Point:
         """Optimiser steps that are done."""
         return int(self.state["step"])
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one of its files, on the CPU.
+    def tensors(self, name: str) -> Mapping[str, Tensor]:
+        """The tensors of `WEIGHTS` or `OPTIMIZER`, whole and on the CPU.
 
         Raises:
             RunError: the file is damaged or missing.
         """
         with readable(self.directory):
-            path = self.directory / name
-            if digest_file(path) != self.state["files"][name]:
-                raise ValueError(f"{name} is not what was written")
-            return load_file(path)
+            return Pieces(self.directory, name, self.state["files"])
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -146,11 +145,11 @@ def refuse_other(point: Point, about: Mapping[str, Any]) -> None:
 def write_point(
     run: Path, state: dict[str, Any], weights: dict[str, Tensor], optimizer: dict[str, Tensor]
 ) -> Path:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all; all ranks call.
 
     Args:
         run: Its directory.
-        state: What is no tensor; what is needed to read it is added.
+        state: What is no tensor, as the leader sees it; what is needed to read it is added.
         weights: What has moved.
         optimizer: Tensors of the optimiser.
 
@@ -158,26 +157,27 @@ def write_point(
         RunError: the disk is full, or may not be written to.
     """
     path = run / CHECKPOINTS / str(state["step"])
-    with writable(path), whole_directory(path) as beside:
-        named = {WEIGHTS: weights, OPTIMIZER: optimizer}
-        files = {name: _written(tensors, beside / name) for name, tensors in named.items()}
-        write_json(beside / STATE, {"format": FORMAT, "files": files} | state)
+    with writable(path), common_directory(path) as beside:
+        files = write_pieces(beside, WEIGHTS, weights) | write_pieces(beside, OPTIMIZER, optimizer)
+        if leads():
+            write_json(beside / STATE, {"format": FORMAT, "files": files} | state)
     return path
 
 
 def write_candidate(run: Path, step: int, weights: dict[str, Tensor]) -> None:
-    """Keep the weights of a step that may become the tuned student.
+    """Keep the weights of a step that may become the tuned student; all ranks call.
 
     Raises:
         RunError: the disk is full, or may not be written to.
     """
     path = run / CANDIDATES / str(step)
-    with writable(path), whole_directory(path) as beside:
-        digest = _written(weights, beside / WEIGHTS)
-        write_json(beside / STATE, {"format": FORMAT, "step": step, "files": {WEIGHTS: digest}})
+    with writable(path), common_directory(path) as beside:
+        files = write_pieces(beside, WEIGHTS, weights)
+        if leads():
+            write_json(beside / STATE, {"format": FORMAT, "step": step, "files": files})
 
 
-def read_candidate(run: Path, step: int) -> dict[str, Tensor]:
+def read_candidate(run: Path, step: int) -> Mapping[str, Tensor]:
     """The weights that `write_candidate` kept.
 
     Raises:
@@ -190,27 +190,6 @@ def keep_only(folder: Path, steps: set[int]) -> None:
     """Remove what a folder holds of other steps."""
     for step in set(steps_in(folder)) - steps:
         shutil.rmtree(folder / str(step))
-
-
-def _written(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Write tensors through to the disk; returns the digest of the file."""
-    save_file(_apart(tensors), path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return digest_file(path)
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, none of which shares memory with another, as the format wants it."""
-    seen: set[int] = set()
-    found = {}
-    for name, tensor in tensors.items():
-        here = tensor.detach().cpu().contiguous()
-        place = here.untyped_storage().data_ptr()
-        whole = here.untyped_storage().nbytes() == here.nbytes
-        found[name] = here if whole and place not in seen else here.clone()
-        seen.add(place)
-    return found
 
 
 @contextmanager

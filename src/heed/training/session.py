@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 
 import lightning
 
-from heed.core.console import progress_console
 from heed.core.errors import RunError
-from heed.core.files import append_jsonl, read_jsonl
+from heed.core.files import read_jsonl
 from heed.core.identity import digest_model, short_hash, versions
-from heed.core.manifest import code_state, same_code
+from heed.core.manifest import code_state
+from heed.core.ranks import everybody, from_leader, leads, rank, world
 from heed.models.student import Loaded
 from heed.training.callbacks import ending
 from heed.training.points import (
@@ -36,6 +36,7 @@ from heed.training.points import (
     steps_in,
     write_point,
 )
+from heed.training.resumed import RESUMED, going_on, said
 from heed.training.rule import CheckpointRule
 from heed.training.run import Recipe
 from heed.training.state import (
@@ -48,15 +49,10 @@ from heed.training.state import (
     set_optimizer_state,
     set_random_state,
 )
-
-RESUMED = "resumed.jsonl"
-"""Beside the checkpoints: a row for each time that the training went on."""
+from heed.training.strategy import gathered
 
 POSITION = ("done", "skipped", "row", "last_loss")
 """What of the module is neither weights nor made anew."""
-
-NAMED = 3
-"""Of how many of the next examples the ids are told."""
 
 
 @dataclass
@@ -100,7 +96,7 @@ class Session:
         return before + time.monotonic() - self.began
 
     def write(self, trainer: Any, module: Any, *, keep: int) -> Path:
-        """Write a checkpoint of the step that is done; returns where it is.
+        """Write a checkpoint of the step that is done; all ranks call. Returns where it is.
 
         Args:
             trainer: With the optimiser and the callbacks.
@@ -127,17 +123,19 @@ class Session:
             "module": {name: getattr(module, name) for name in POSITION},
             "callbacks": {name: own.state_dict() for name, own in stateful(trainer)},
             "optimizer": rest,
-            "random": random_state(),
+            "random": everybody(random_state()),
         }
         path = write_point(self.run, state, moving(module, self.buffers), tensors)
         self.written += 1
-        here = path.parent
-        keep_only(here, set(steps_in(here)[-keep:]))
+        if leads():
+            keep_only(path.parent, set(steps_in(path.parent)[-keep:]))
         self.prune(module)
         return path
 
     def prune(self, module: Any) -> None:
         """Remove candidates that neither this process nor a checkpoint could still take."""
+        if not leads():
+            return
         points = [self.run / CHECKPOINTS / str(n) for n in steps_in(self.run / CHECKPOINTS)]
         wanted = {int(read_point(path).state["candidate"]) for path in points}
         wanted.add(self.rule.taken(module.done, module.steps, self.losses))
@@ -148,13 +146,14 @@ class Session:
 
         Args:
             module: As it is before the first step.
-            digest: Of the plan.
+            digest: Of what each step holds; the ranks may share it otherwise than before.
 
         Raises:
             RunError: the checkpoint began with something else.
         """
-        self.buffers = buffer_digests(module)
-        self.about |= {"plan": digest, "frozen weights": frozen_digest(module)}
+        with gathered(module):
+            self.buffers = buffer_digests(module)
+            self.about |= {"plan": digest, "frozen weights": frozen_digest(module)}
         if self.point is not None:
             refuse_other(self.point, self.about)
 
@@ -221,6 +220,8 @@ def fitting(point: Point) -> Iterator[None]:
 def begin(run: Path, recipe: Recipe, loaded: Loaded) -> Session:
     """Look for a checkpoint, and put what lies about where it was when that was written.
 
+    The leader does that; all ranks go on from what it has found.
+
     Args:
         run: Its directory; the caller holds its lock.
         recipe: Of the training.
@@ -229,6 +230,11 @@ def begin(run: Path, recipe: Recipe, loaded: Loaded) -> Session:
     Raises:
         RunError: the checkpoint is damaged, or of another training.
     """
+    found: Session = from_leader(_begin(run, recipe, loaded) if leads() else None)
+    return found
+
+
+def _begin(run: Path, recipe: Recipe, loaded: Loaded) -> Session:
     point = newest(run)
     about: dict[str, Any] = {
         "recipe": short_hash(recipe),
@@ -263,7 +269,7 @@ def finish(session: Session, module: Any, data: Any) -> None:
         RunError: the checkpoint is damaged, or of another training.
     """
     assert session.point is not None, "what is finished has a checkpoint"
-    session.note(module, data.record["digest"])
+    session.note(module, data.record["order"])
     session.restore(module)
     step = session.point.step
     said(session.point, session.point.state["device"], f"  All is trained (step {step}).")
@@ -289,7 +295,7 @@ class First(lightning.Callback):
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Go on from a checkpoint, if there is one."""
         session, data = self.session, trainer.datamodule
-        session.note(module, data.record["digest"])
+        session.note(module, data.record["order"])
         if session.point is None:
             return
         session.restore(module)
@@ -299,35 +305,7 @@ class First(lightning.Callback):
     def on_train_batch_start(self, *_: Any) -> None:
         """Put the random numbers back, once: whatever has drawn since, it was not a step."""
         if self.session.point is not None and not self.stepped:
-            set_random_state(self.session.point.state["random"])
+            before = self.session.point.state["random"]
+            if len(before) == world():
+                set_random_state(before[rank()])
         self.stepped = True
-
-
-def going_on(point: Point, steps: int, data: Any) -> str:
-    """One line about where a training goes on, with the next examples by id."""
-    step = data.planned[point.step]
-    ids = [data.examples[i].id for i in step.indices[:NAMED]]
-    more = f" and {len(step.indices) - NAMED} more" if len(step.indices) > NAMED else ""
-    return (
-        f"  Going on after step {point.step} of {steps} (checkpoint of {point.state['time']}); "
-        f"the next examples are {', '.join(ids)}{more}"
-    )
-
-
-def said(point: Point, device: str, line: str) -> None:
-    """Say that a training goes on, and what is otherwise than before; it is kept beside it."""
-    console, code = progress_console(), code_state()
-    console.print(line, markup=False, soft_wrap=True)
-    before: Mapping[str, Any] = point.state
-    row = {"step": point.step, "code": code, "before": before["code"], "device": device}
-    append_jsonl(point.directory.parent / RESUMED, row)
-    if not same_code(code, before["code"]):
-        console.print(
-            f"  The steps before were done by heed's code {before['code']}, the next by {code}; "
-            f"the manifest names both.", markup=False, soft_wrap=True
-        )  # fmt: skip
-    if device != before["device"]:
-        console.print(
-            f"  They were done on {before['device']}, the next are on {device}: the student will "
-            f"not be the same to the last bit.", markup=False, soft_wrap=True
-        )  # fmt: skip

@@ -1,6 +1,7 @@
 """What a training is between two optimiser steps: tensors, and plain data for the rest.
 
-Only what moves is here. Frozen weights belong to the base, which is known by its digest.
+Only what moves is here. Frozen weights belong to the base, which is known by its digest. A student
+may be divided among ranks (FSDP2): its tensors are `DTensor`s then; each rank holds a piece.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 Tensors = dict[str, Tensor]
 
@@ -77,7 +79,7 @@ def buffer_digests(module: torch.nn.Module) -> dict[str, str]:
 
 
 def _digest(tensor: Tensor) -> str:
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.detach().cpu().clone().reshape(-1).view(torch.uint8)  # numpy would pin its memory
     return hashlib.sha256(flat.numpy().tobytes()).hexdigest()
 
 
@@ -97,6 +99,15 @@ def frozen_digest(module: torch.nn.Module) -> str:
     return found.hexdigest()[:12]
 
 
+def all_digest(module: torch.nn.Module) -> str:
+    """12 hex digits that change with any weight that trains, and with the frozen ones."""
+    found = hashlib.sha256(frozen_digest(module).encode())
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            found.update(f"{plain_name(name)} {_kind(p)} {_digest(p)}".encode())
+    return found.hexdigest()[:12]
+
+
 def moving(module: torch.nn.Module, buffers: Mapping[str, str]) -> Tensors:
     """The weights that train, and the buffers that have changed.
 
@@ -113,8 +124,8 @@ def set_moving(module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put weights and buffers where they stood, to the last bit.
 
     Args:
-        module: As it was given to `moving`.
-        tensors: What `moving` returned.
+        module: As it was given to `moving`, divided among as many ranks or more or fewer.
+        tensors: What `moving` returned, whole.
 
     Raises:
         ValueError: the module trains other parameters, or such of another shape or type.
@@ -126,11 +137,26 @@ def set_moving(module: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if odd:
         raise ValueError(f"{len(odd)} tensors are in one of them only, such as {odd[0]}")
     with torch.no_grad():
-        for name, saved in tensors.items():
-            tensor = here[name]
+        for name in tensors:
+            tensor, saved = here[name], tensors[name]
             if (tensor.shape, tensor.dtype) != (saved.shape, saved.dtype):
                 raise ValueError(f"{name} is {_kind(tensor)} here and {_kind(saved)} there")
-            tensor.copy_(saved)
+            _local(tensor).copy_(own_piece(saved, tensor))
+
+
+def own_piece(whole: Tensor, like: Tensor) -> Tensor:
+    """What this rank holds of a tensor, if it is divided as another one is; else all of it."""
+    if not isinstance(like, DTensor):
+        return whole
+    mesh = like.device_mesh
+    pieces = whole.chunk(mesh.size(), dim=0)
+    mine = mesh.get_local_rank()
+    return pieces[mine] if mine < len(pieces) else whole[:0]
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """What of a tensor is in this rank's memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _kind(tensor: Tensor) -> str:
@@ -174,15 +200,15 @@ def set_optimizer_state(
         ValueError: the optimiser moves other parameters.
     """
     named = {name: (group, p) for name, group, p in _parameters(module, optimizer)}
-    places = {tuple(key.split("/", 1)): tensor for key, tensor in tensors.items()}
+    places = {tuple(key.split("/", 1)): key for key in tensors}
     odd = named.keys() ^ (rest["values"].keys() | {name for _, name in places})
     if odd or len(rest["groups"]) != len(optimizer.param_groups):
         raise ValueError(f"the optimiser moves other parameters or groups: {sorted(odd)[:1]}")
     for name, (_, parameter) in named.items():
         optimizer.state[parameter] = dict(rest["values"][name])
-    for (key, name), tensor in places.items():
+    for (key, name), whole in places.items():
         group, parameter = named[name]
-        optimizer.state[parameter][key] = _placed(optimizer, group, parameter, key, tensor)
+        optimizer.state[parameter][key] = _placed(optimizer, group, parameter, key, tensors[whole])
     for parameter in [p for _, p in named.values() if not optimizer.state[p]]:
         del optimizer.state[parameter]  # it has had no gradient yet
     for group, saved in zip(optimizer.param_groups, rest["groups"], strict=True):
@@ -208,4 +234,11 @@ def _placed(optimizer: Any, group: Any, parameter: Tensor, key: str, saved: Tens
     if key in ("state1", "state2") and hasattr(optimizer, "get_state_buffer"):
         buffer: Tensor = optimizer.get_state_buffer(parameter, dtype=saved.dtype)
         return buffer.copy_(saved)
+    if isinstance(parameter, DTensor) and saved.shape == parameter.shape:
+        mine = own_piece(saved, parameter).to(parameter.device, copy=True)
+        mesh, where = parameter.device_mesh, parameter.placements
+        kept: Tensor = DTensor.from_local(
+            mine, mesh, where, run_check=False, shape=saved.shape, stride=saved.stride()
+        )
+        return kept
     return saved.to(parameter.device, copy=True)

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch.distributed.tensor import DTensor
 
+from heed.core.ranks import everybody
 from heed.data.pack import Batch
 from heed.models.likelihood import StudentLoss
+from heed.training.strategy import gathered
 
 FEW = 5
 """Ids that a message names."""
@@ -20,7 +23,8 @@ def suspects(
     """Ids of the examples whose own loss, or else whose micro-batch's gradient, is not finite.
 
     Every micro-batch is run once more. No gradient is kept, and the random numbers of the training
-    are left as they were; with several ranks the suspects of all come together.
+    are left as they were; with several ranks the suspects of all come together. Of a student that
+    is divided among them, losses are looked at and gradients are not.
 
     Args:
         student: With the weights before the step.
@@ -31,18 +35,23 @@ def suspects(
         The suspects, and the number of all examples of the step.
     """
     moving = [p for p in student.parameters() if p.requires_grad]
+    divided = any(isinstance(p, DTensor) for p in moving)
     found: list[str] = []
-    with _own_random_numbers(moving[0].device):
+    with gathered(student), _own_random_numbers(moving[0].device):
         for batch, names in zip(micro, ids, strict=True):
-            slopes = torch.autograd.grad(student(batch)[0], moving, allow_unused=True)
+            steep = not (divided or _finite_gradient(student, batch, moving))
             with torch.no_grad():
                 nats = student.token_nats(batch)
             document = torch.bucketize(batch.where, batch.lengths.cumsum(0), right=True)
             bad = document[~nats.isfinite()].unique().tolist()
-            if not bad and not all(bool(s.isfinite().all()) for s in slopes if s is not None):
-                bad = range(len(names))
-            found += [names[i] for i in bad]
-    return _of_all_ranks(found, sum(map(len, ids)))
+            found += [names[i] for i in (range(len(names)) if steep and not bad else bad)]
+    ranks = everybody((found, sum(map(len, ids))))
+    return [name for one, _ in ranks for name in one], sum(count for _, count in ranks)
+
+
+def _finite_gradient(student: StudentLoss, batch: Batch, moving: Sequence[torch.Tensor]) -> bool:
+    slopes = torch.autograd.grad(student(batch)[0], moving, allow_unused=True)
+    return all(bool(s.isfinite().all()) for s in slopes if s is not None)
 
 
 def called(found: Sequence[str], examples: int) -> str:
@@ -54,10 +63,10 @@ def called(found: Sequence[str], examples: int) -> str:
         >>> called(["a", "b"], 2)
         "It comes from each of the step's examples: 'a', 'b'."
         >>> called([], 8)
-        'Run alone, each of its examples is finite.'
+        'Run alone, each of its examples has a finite loss.'
     """
     if not found:
-        return "Run alone, each of its examples is finite."
+        return "Run alone, each of its examples has a finite loss."
     share = "each" if len(found) >= examples else str(len(found))
     more = ", ..." if len(found) > FEW else ""
     return f"It comes from {share} of the step's examples: {str(list(found[:FEW]))[1:-1]}{more}."
@@ -68,11 +77,3 @@ def _own_random_numbers(device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
-
-
-def _of_all_ranks(found: list[str], examples: int) -> tuple[list[str], int]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return found, examples
-    ranks: list[tuple[list[str], int]] = [([], 0)] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(ranks, (found, examples))
-    return [name for one, _ in ranks for name in one], sum(count for _, count in ranks)

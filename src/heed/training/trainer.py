@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ OWN = frozenset(
         "max_time", "limit_train_batches", "overfit_batches", "fast_dev_run",
         "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
         "enable_checkpointing", "enable_progress_bar", "enable_model_summary",
-        "use_distributed_sampler"
+        "use_distributed_sampler", "strategy", "plugins"
     )
 )  # fmt: skip
 """Arguments of the Trainer that would change a result or break the plan."""
@@ -35,8 +36,15 @@ class TrainerSettings:
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     """Kind of device."""
 
-    devices: PositiveInt
-    """Devices per node."""
+    devices: PositiveInt | Literal["all"]
+    """Devices of each node; `all` takes every GPU that torch sees there."""
+
+    nodes: PositiveInt
+    """Machines; several need a SLURM job that holds them."""
+
+    strategy: Literal["ddp", "fsdp"]
+    """What several devices share: `ddp` the examples of a step, each holding the whole student;
+    `fsdp` its weights, gradients and moments too (FSDP2). One device needs neither."""
 
     threads: PositiveInt | None
     """CPU threads of torch; null leaves torch's choice."""
@@ -56,13 +64,29 @@ class TrainerSettings:
     """Further arguments of `lightning.Trainer`: `+trainer.arguments.profiler=simple`."""
 
     def __post_init__(self) -> None:
-        found = []
+        found = [*self._several_mistakes()]
         for name in sorted(OWN.intersection(self.arguments)):
             why = "this argument of the Trainer is set by the run itself."
             action = f"Leave it out; see {OWN_SETTINGS}."
             found.append(Mistake(f"arguments.{name}", repr(self.arguments[name]), why, action))
         if found:
             raise ConfigError(found)
+
+    @property
+    def several(self) -> bool:
+        """Whether a process group is wanted."""
+        return self.devices == "all" or self.devices * self.nodes > 1
+
+    def _several_mistakes(self) -> Iterator[Mistake]:
+        if self.several and self.accelerator in ("auto", "mps"):
+            why = "several devices are GPUs of CUDA, or processes on a CPU."
+            yield Mistake("accelerator", self.accelerator, why, "Give gpu or cpu, or devices=1.")
+        if self.devices == "all" and self.accelerator == "cpu":
+            why = "how many processes share a CPU has to be said."
+            yield Mistake("devices", "all", why, "Give a number.")
+        if self.several and self.strategy == "fsdp" and self.compile:
+            why = "compiled blocks are not proved to be exact where FSDP2 divides them."
+            yield Mistake("compile", "true", why, "Give compile=false, or strategy=ddp.")
 
     def need_device(self) -> None:
         """Refuse devices and compilers that are not there, before anything is computed.
@@ -72,12 +96,6 @@ class TrainerSettings:
         """
         import torch
 
-        if self.devices > 1:
-            raise RunError(
-                f"trainer.devices={self.devices}: several devices need a process group of their "
-                f"own, which heed does not start yet; as it is, the ranks would wait for each "
-                f"other for ever. Give trainer.devices=1."
-            )
         mps = self.device == "mps" and not torch.backends.mps.is_available()
         if mps or (self.device == "cuda" and not torch.cuda.is_available()):
             raise RunError(
@@ -131,9 +149,10 @@ class TrainerSettings:
     def _trainer(self, precision: str, callbacks: list[Any]) -> Any:
         import lightning
 
+        from heed.training.strategy import arguments_for
+
         return lightning.Trainer(
             accelerator=self.accelerator,
-            devices=self.devices,
             deterministic=self.deterministic,
             precision=precision,  # type: ignore[arg-type]
             callbacks=callbacks,
@@ -143,5 +162,6 @@ class TrainerSettings:
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            **arguments_for(self.strategy),
             **self.arguments,
         )

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from heed.core.ranks import everybody, share
 from heed.data.dataset import Encoded
 from heed.data.pack import flat_row
 from heed.data.plan import divide, sizes
 from heed.data.treatment import Treatment
 from heed.models.likelihood import StudentLoss
+from heed.training.strategy import gathered
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Validation:
     def measure(self, student: StudentLoss, step: int) -> float:
         """Nats per supervised token, without dropout; the student is left as it was.
 
+        The rows are shared among the ranks, all of which call; their sum is made in one order, so
+        it does not depend on how many there are.
+
         Args:
             student: Which.
             step: Optimiser steps that it has taken.
@@ -45,16 +50,17 @@ class Validation:
         device = next(student.parameters()).device
         before = student.training
         student.eval()
+        rows, own = divide(sizes(self.examples)[0], self.treatment, ranks=1)[0], {}
         try:
-            total = 0.0
-            with torch.no_grad():
-                for row in divide(sizes(self.examples)[0], self.treatment, ranks=1)[0]:
-                    batch = flat_row([self.examples[i] for i in row], pad=self.pad)
-                    nats, _ = student(type(batch)(*(part.to(device) for part in batch)))
-                    total += float(nats)
+            with torch.no_grad(), gathered(student):
+                for number in share(len(rows)):
+                    batch = flat_row([self.examples[i] for i in rows[number]], pad=self.pad)
+                    batch = type(batch)(*(part.to(device) for part in batch))
+                    own[number] = float(student.token_nats(batch).sum())
         finally:
             student.train(before)
-        self.losses[step] = total / self.tokens
+        found = {number: nats for one in everybody(own) for number, nats in one.items()}
+        self.losses[step] = sum(found[number] for number in range(len(rows))) / self.tokens
         return self.losses[step]
 
     def record(self) -> dict[str, float]:

@@ -1,0 +1,71 @@
+"""Ranks for tests: processes forked from the test, which have imported and made everything."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from heed.core import ranks
+
+FORK = multiprocessing.get_context("fork")
+SECONDS = 300
+
+
+def run_ranks(world: int, work: Callable[[], Any], *, nodes: int = 1) -> list[Any]:
+    """Run the same work on every rank of one process group; what each returns, in their order.
+
+    Args:
+        world: Number of ranks.
+        work: Called without arguments on each; what it returns is pickled.
+        nodes: Among how many machines they believe to be.
+    """
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    begun = []
+    for rank in range(world):
+        here, there = FORK.Pipe(duplex=False)
+        own = {
+            "RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank % (world // nodes),
+            "LOCAL_WORLD_SIZE": world // nodes, "GROUP_RANK": rank // (world // nodes),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
+            "TORCHELASTIC_USE_AGENT_STORE": True,
+        }  # fmt: skip
+        process = FORK.Process(target=_rank, args=(own, work, there))
+        process.start()
+        there.close()
+        begun.append((process, here))
+    try:
+        told = [_told(pipe) for _, pipe in begun]
+    finally:
+        for process, _ in begun:
+            process.kill()
+            process.join()
+    for rank, (error, _) in enumerate(told):
+        assert not error, f"rank {rank} of {world}:\n{error}"
+    return [value for _, value in told]
+
+
+def _told(pipe: Any) -> tuple[str, Any]:
+    if not pipe.poll(SECONDS):
+        return f"it said nothing for {SECONDS} s", None
+    try:
+        error, value = pickle.loads(pipe.recv_bytes())
+    except EOFError:
+        return "it died", None
+    return error, value
+
+
+def _rank(own: dict[str, Any], work: Callable[[], Any], pipe: Any) -> None:
+    os.environ |= {key: str(value) for key, value in own.items()}
+    try:
+        ranks.join("cpu")
+        pipe.send_bytes(pickle.dumps(("", work())))
+        ranks.everybody(None)  # nobody leaves while another still talks to him
+    except BaseException:
+        pipe.send_bytes(pickle.dumps((traceback.format_exc(), None)))
+    os._exit(0)
