@@ -1,5 +1,7 @@
 """Properties of the loss: packed = alone, chunked = whole, order and batching change nothing."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from heed.core.types import Request
 from heed.data.encode import Encoded
 from heed.data.pack import flat_row
 from heed.models import likelihood
-from heed.models.likelihood import Reading, StudentLoss, continuation_nats
+from heed.models.likelihood import Reading, StudentLoss, continuation_nats, rows_of
 from heed.models.student import Loaded
 
 LENGTHS = [[7], [1, 9], [3, 1, 1, 8, 2], [16, 17, 31, 33, 5], [64] * 3]
@@ -182,3 +184,32 @@ def test_asking_leaves_the_model_in_the_mode_it_was_in(still: Loaded, training: 
     still.model.train(training)
     continuation_nats(still, [Request("a", "b")])
     assert still.model.training is training
+
+
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(0, 60))
+def test_every_text_stands_in_one_row_that_holds_it(lengths: list[int], most: int):
+    rows = rows_of(lengths, most)
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    assert all(len(row) == 1 or sum(lengths[i] for i in row) <= most for row in rows)
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_rows_that_ranks_share_give_the_numbers_of_one_process(
+    still: Loaded, monkeypatch, world: int
+):
+    requests = [Request("red " * (i % 3), "blue " * (1 + i % 5)) for i in range(9)]
+    parts: list[Any] = []
+    weighed: list[int] = []
+    token_nats = StudentLoss.token_nats
+    monkeypatch.setattr(StudentLoss, "token_nats", lambda *a: weighed.append(1) or token_nats(*a))
+    whole = continuation_nats(still, requests, tokens_at_once=12)
+    rows = len(weighed)
+    assert rows > 3
+    for rank in range(world):
+        monkeypatch.setattr(likelihood, "share", lambda n, first=rank: range(first, n, world))
+        monkeypatch.setattr(likelihood, "everybody", lambda part: parts.append(part) or [])
+        with pytest.raises(KeyError):  # of the others nothing is known yet
+            continuation_nats(still, requests, tokens_at_once=12, shared=True)
+    assert len(weighed) == 2 * rows, "each row is weighed by one rank"
+    monkeypatch.setattr(likelihood, "everybody", lambda _: parts)
+    assert continuation_nats(still, requests, tokens_at_once=12, shared=True) == whole

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from heed.core.errors import RunError
-from heed.core.types import Answer, Item, ItemScore
+from heed.core.types import Answer, Item, ItemScore, Prompt
 from heed.evaluation.task import Measured
 
 if TYPE_CHECKING:
@@ -99,32 +99,53 @@ class Asking:
         weighed = [item for item in items if item.requests]
         if any(item.key not in found for item in weighed):
             keys = [item.key for item in weighed]
-            yield from zip(keys, _likelihoods(self.loaded, weighed), strict=True)
+            yield from zip(keys, likelihoods(self.loaded, weighed), strict=True)
         asked = [item for item in items if not item.requests and item.key not in found]
-        if asked:
-            prompting, template = self.suite.prompting, self.loaded.template
-            said = self.suite.backend.answers(
-                self.loaded,
-                [prompting.prompt(template, item.prompt) for item in asked],
-                max_new_tokens=self.suite.max_new_tokens,
-                last_line=prompting.last_line,
-                events=self.events,
-            )
-            for place, answer in said:
-                yield asked[place].key, answer
+        yield from self.said(asked, self.events)
+
+    def said(self, asked: Sequence[Item], events: Counter[str]) -> Iterator[tuple[str, Answer]]:
+        """Keys and generated answers of items, in the order of finishing.
+
+        Args:
+            asked: Items without requests.
+            events: Told what the backend tells.
+        """
+        if not asked:
+            return
+        prompting = self.suite.prompting
+        said = self.suite.backend.answers(
+            self.loaded,
+            self.prompts(asked),
+            max_new_tokens=self.suite.max_new_tokens,
+            last_line=prompting.last_line,
+            events=events,
+        )
+        for place, answer in said:
+            yield asked[place].key, answer
+
+    def prompts(self, asked: Sequence[Item]) -> list[Prompt]:
+        """What the student reads of items without requests."""
+        template = self.loaded.template
+        return [self.suite.prompting.prompt(template, item.prompt) for item in asked]
 
 
 def _silent(task: str, done: int, total: int) -> None:
     """Progress that nobody asked about."""
 
 
-def _likelihoods(loaded: Loaded, items: Sequence[Item]) -> list[Answer]:
-    """One answer per item, with the likelihoods of its requests."""
+def likelihoods(loaded: Loaded, items: Sequence[Item], **how: bool) -> list[Answer]:
+    """One answer per item, with the likelihoods of its requests.
+
+    Args:
+        loaded: The student.
+        items: Items with requests.
+        how: For `continuation_nats`.
+    """
     if not items:
         return []
     from heed.models.likelihood import continuation_nats
 
-    found = iter(continuation_nats(loaded, [r for item in items for r in item.requests]))
+    found = iter(continuation_nats(loaded, [r for item in items for r in item.requests], **how))
     return [Answer("", 0, "stop", tuple(next(found) for _ in item.requests)) for item in items]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 from collections import Counter
@@ -18,25 +19,29 @@ class Journal:
     """Answers by task and key, one JSON object a line, written as each is finished.
 
     The name of the file holds a hash of what the answers depend on, so that another model or other
-    settings have another journal, and none is ever overwritten.
+    settings have another journal, and none is ever overwritten. Of several ranks each writes a file
+    of its own; all are read, whatever the number of ranks now.
 
     Attributes:
-        path: The file; it is made with the first answer.
+        path: The file that is written; it is made with the first answer.
         resumed: Number of answers that an earlier scoring left there.
         events: What the backend told while it answered: name -> count.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]):
+    def __init__(self, path: Path, about: Mapping[str, Any], rank: int = 0):
         """Read what an earlier scoring left.
 
         Args:
             path: Where the scores will be; the journal stands beside it.
             about: Everything that decides the answers, as plain data: the suite's settings, the
                 fingerprint, and what identifies the model.
+            rank: Which of several ranks writes it; the number of ranks decides no answer.
         """
-        self.path = path.with_name(f"{path.name}.answers-{short_hash(about)}.jsonl")
+        self._name = f"{path.name}.answers-{short_hash(about)}"
+        mark = f".rank{rank}" if rank else ""
+        self.path = path.with_name(f"{self._name}{mark}.jsonl")
         self._found: dict[str, dict[str, Answer]] = {}
-        for row in _whole_lines(self.path):
+        for row in (row for file in self._files() for row in _whole_lines(file)):
             self._found.setdefault(row["task"], {}).setdefault(row["key"], _answer(row))
         self.resumed = sum(map(len, self._found.values()))
         self.events: Counter[str] = Counter()
@@ -54,8 +59,14 @@ class Journal:
             append_jsonl(self.path, {"task": task, "key": key, **answer._asdict()})
 
     def remove(self) -> None:
-        """Remove the file: the scores are whole on disk."""
-        self.path.unlink(missing_ok=True)
+        """Remove the files of all ranks: the scores are whole on disk."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """What there is of any rank, that of a process alone first."""
+        ranks = self.path.parent.glob(f"{glob.escape(self._name)}.rank*.jsonl")
+        return [self.path.with_name(f"{self._name}.jsonl"), *sorted(ranks)]
 
 
 def _whole_lines(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Stratum
 from heed.evaluation.asking import Asking, Progress, finite
 from heed.evaluation.deltas import deltas_of, sums_of
 from heed.evaluation.prompting import Declared, Prompting
+from heed.evaluation.sharing import SharedAsking
 from heed.evaluation.task import Measured, Task
 from heed.models.backend import Backend
 
@@ -170,6 +171,8 @@ class Suite:
         loaded: Loaded,
         journal: Journal | None = None,
         on_progress: Progress | None = None,
+        *,
+        shared: bool = False,
     ) -> list[ItemScore]:
         """Answer and score every item of every task.
 
@@ -177,6 +180,8 @@ class Suite:
             loaded: The student.
             journal: Holds finished answers: those in it are not asked for again.
             on_progress: Told of each answered item.
+            shared: Whether the other ranks of the process group take part, as they must then
+                (`heed.evaluation.sharing`).
 
         Returns:
             Scores in the order of `tasks` and of their items.
@@ -185,7 +190,7 @@ class Suite:
             RunError: a score is not a finite number, or a prompt does not fit the student.
             DataError: a task's data is missing.
         """
-        asking = Asking(self, loaded, journal, on_progress)
+        asking = (SharedAsking if shared else Asking)(self, loaded, journal, on_progress)
         return [score for name in self.tasks for score in asking.scores(name)]
 
     def score_given(self, answers_to: AnswersTo) -> list[ItemScore]:

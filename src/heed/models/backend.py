@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Backend(ABC):
     """Greedy generation; an option of `conf/backend/`."""
 
+    on_ranks: bool = True
+    """Whether each rank of a process group can answer a share of the prompts."""
+
     @abstractmethod
     def answers(
         self,
@@ -110,6 +113,8 @@ class HeedBackend(Backend):
 @component
 class VLLMBackend(Backend):
     """vLLM on CUDA devices; adapters are merged first, and some answers compared with heed's."""
+
+    on_ranks = False  # it would begin a process group of its own inside ours
 
     gpu_share: Annotated[float, Field(gt=0, le=1), Incidental]
     """Share of the device's memory that vLLM may take."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from heed.core.ranks import everybody, share
 from heed.core.types import Likelihood, Request
 from heed.models.attention import Documents, document_attention
 from heed.models.chunked import SummedNats, log_probabilities
@@ -200,7 +201,11 @@ class _Row:
 
 
 def continuation_nats(
-    loaded: Loaded, requests: Sequence[Request], *, tokens_at_once: int = 8192
+    loaded: Loaded,
+    requests: Sequence[Request],
+    *,
+    tokens_at_once: int = 8192,
+    shared: bool = False,
 ) -> list[Likelihood]:
     """Negative log-likelihood of each continuation after its context, as plain text.
 
@@ -213,6 +218,8 @@ def continuation_nats(
         requests: Any number of requests.
         tokens_at_once: Most tokens of one packed row; memory only, not the value. A model whose
             documents cannot share a row gets one at a time.
+        shared: Whether all ranks are asked at the same place, and each does a share. What stands in
+            a row is the same on any number of ranks, and so is the last digit.
 
     Returns:
         One likelihood per request, in order.
@@ -220,22 +227,57 @@ def continuation_nats(
     encoded = [_request_ids(loaded, request) for request in requests]
     longest = max((len(ids) for ids, _ in encoded), default=0)
     refuse_too_long(loaded, longest, "the longest text to be weighed", "the task's chunk size")
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]))
-    found: dict[int, Likelihood] = {}
-    loss = StudentLoss(loaded.model)
     most = tokens_at_once if why_alone(loaded.model) is None else 0
-    with torch.inference_mode(), loaded.evaluating():
-        while order:
-            chosen = [order.pop()]
-            room = most - len(encoded[chosen[0]][0])
-            while order and len(encoded[order[-1]][0]) <= room:
-                chosen.append(order.pop())
-                room -= len(encoded[chosen[-1]][0])
-            nats = loss.token_nats(_Row([encoded[i] for i in chosen], loaded.model.device))
-            counts = [len(encoded[i][0]) - encoded[i][1] for i in chosen]
-            for i, part in zip(chosen, nats.split(counts), strict=True):
-                found[i] = Likelihood(float(part.double().sum()), len(part))
+    rows = rows_of([len(ids) for ids, _ in encoded], most)
+    own = share(len(rows)) if shared else range(len(rows))
+    weighed = _row_nats(loaded, [[encoded[i] for i in rows[place]] for place in own])
+    parts = [list(zip(own, weighed, strict=True))]
+    found = {
+        i: nats
+        for part in (everybody(parts[0]) if shared else parts)
+        for place, row in part
+        for i, nats in zip(rows[place], row, strict=True)
+    }
     return [found[i] for i in range(len(requests))]
+
+
+def rows_of(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Texts that are weighed in one row: the longest first, beside it what still has room.
+
+    Args:
+        lengths: Tokens of each text.
+        most: Most tokens of a row; a text that is longer has one for itself.
+
+    Returns:
+        Places of the texts, row by row; each is in one row.
+
+    Example:
+        >>> rows_of([1, 5, 2, 9], 7)
+        [[3], [1, 2], [0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    rows = []
+    while order:
+        chosen = [order.pop()]
+        room = most - lengths[chosen[0]]
+        while order and lengths[order[-1]] <= room:
+            chosen.append(order.pop())
+            room -= lengths[chosen[-1]]
+        rows.append(chosen)
+    return rows
+
+
+def _row_nats(
+    loaded: Loaded, rows: Sequence[Sequence[tuple[list[int], int]]]
+) -> list[list[Likelihood]]:
+    """The likelihoods of the texts of each row, given as token ids and number of context tokens."""
+    loss, found = StudentLoss(loaded.model), []
+    with torch.inference_mode(), loaded.evaluating():
+        for row in rows:
+            nats = loss.token_nats(_Row(row, loaded.model.device))
+            parts = nats.split([len(ids) - context for ids, context in row])
+            found.append([Likelihood(float(part.double().sum()), len(part)) for part in parts])
+    return found
 
 
 def _request_ids(loaded: Loaded, request: Request) -> tuple[list[int], int]:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.core.component import plain
+from heed.core.errors import RunError
 from heed.core.files import write_json, write_text, write_yaml
 from heed.core.identity import digest_model, short_hash, slug, versions
 from heed.core.locks import lock
 from heed.core.manifest import manifest
+from heed.core.ranks import leads, rank
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
+from heed.study.crew import call
+from heed.study.fit_job import Pretrain
 from heed.study.memory import memory_lines, training_memory
 from heed.study.runs import run_lock
 from heed.study.scores import SAY, ModelSubject, say_waiting
@@ -31,20 +35,45 @@ def load_base(student: Student, around: Surroundings, root: Path) -> Loaded:
         student: Which.
         around: Devices and watchers of a pre-training.
         root: Of the outputs.
+
+    Raises:
+        RunError: it cannot be read, or this rank does not lead and finds none.
     """
     from heed.training.checkpoint import load_student
 
     run = base_run(student)
     if run is None:
         return student.fresh()
+    make_base(student, around, root)
+    return load_student(root / "runs" / run.directory / "model", student.loading)
+
+
+def make_base(student: Student, around: Surroundings, root: Path) -> None:
+    """Pre-train a student, if it is made here and this is its first use.
+
+    Args:
+        student: Which.
+        around: Devices and watchers of a pre-training.
+        root: Of the outputs.
+
+    Raises:
+        RunError: this rank does not lead, and finds none.
+    """
+    run = base_run(student)
+    if run is None:
+        return
     directory = root / "runs" / run.directory
     done = directory / "DONE"
+    if not (done.is_file() or leads()):
+        raise RunError(
+            f"rank {rank()}: there is no {done}, though rank 0 has made that base. All machines of "
+            f"a run must write to one shared folder: give outputs=<folder> on a shared disk."
+        )
     if not done.is_file():  # what is done needs no lock: somebody may hold it, to score the base
         with lock(run_lock(directory), say_waiting):
             if not done.is_file():
                 _pretrain(run, around, directory)
                 write_text(done, f"{run.id}\n")
-    return load_student(directory / "model", student.loading)
 
 
 def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
@@ -58,6 +87,7 @@ def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
     alone = replace(around, tracker=LocalOnly(), callbacks=watch)
     for line in memory_lines(run.student, run.recipe, alone.trainer):
         SAY.print(line, markup=False, soft_wrap=True)
+    call(Pretrain(run, alone, directory))
     with training_memory(run.student, run.recipe, alone.trainer):
         record = fit(run.recipe, run.student.fresh(), alone, directory)
     write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
@@ -111,6 +141,15 @@ class Untuned(ModelSubject):
     def directory(self, suite: Suite) -> Path:
         """Shared by every run of the student."""
         return baseline_directory(self.student, suite, self.root)
+
+    def make(self) -> None:
+        """Pre-train the student, if this is its first use."""
+        make_base(self.student, self.around, self.root)
+
+    def for_ranks(self) -> Untuned:
+        """Without what watches and scores a pre-training: there is none any more."""
+        around = replace(self.around, callbacks={}, tracker=LocalOnly(), score=None, ask=None)
+        return replace(self, around=around)
 
     def load(self) -> Loaded:
         """The base student, made on first use."""

@@ -22,6 +22,7 @@ from heed.models.student import Scratch, Student
 from heed.study.command import ScoringCommand
 from heed.study.overlap import prompts_of
 from heed.tracking.tracker import Tracker
+from heed.training.divided import divided_mistakes
 from heed.training.export import Export
 from heed.training.masters import format_mistakes
 from heed.training.run import Recipe, Run
@@ -140,6 +141,7 @@ class Cell(Recipe, ScoringCommand):
             why = "a student of random weights has nothing to be tuned."
             action = "Choose a model with a pretraining recipe, or write one."
             found.append(Mistake("model.pretraining", "null", why, action))
+        found += [*self.rank_mistakes(), *divided_mistakes(self, self.trainer)]
         found += _format_mistakes(self.model, self)
         found += _row_mistakes(self.model, self)
         found += self.checkpoint.mistakes(self.data)

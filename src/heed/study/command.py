@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heed.core.component import component
+from heed.core.errors import Mistake
 from heed.core.identity import Incidental
 from heed.evaluation.suite import Suite
 from heed.training.callbacks import Watcher
@@ -30,6 +31,18 @@ class ScoringCommand:
 
     data_dir: Annotated[str, Incidental]
     """Folder of the data sets that local teachers, corpora and tasks are read from."""
+
+    def rank_mistakes(self) -> list[Mistake]:
+        """Of a backend that cannot answer on several ranks; said before anything is trained."""
+        if not self.trainer.several or self.suite.backend.on_ranks:
+            return []
+        given = f"devices {self.trainer.devices}, nodes {self.trainer.nodes}"
+        why = (
+            f"{type(self.suite.backend).__name__} begins processes of its own, and cannot stand in "
+            f"one of several ranks."
+        )
+        action = "Leave backend=heed, or give trainer.devices=1 trainer.nodes=1."
+        return [Mistake("trainer.devices", given, why, action)]
 
     @property
     def root(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from heed.models.student import Student
 from heed.study.cell import heldout_leaks
 from heed.study.command import ScoringCommand
 from heed.study.runs import TrainedRun, find_run
-from heed.study.scores import SAY, Subject, scores_of
+from heed.study.scores import SAY, ModelSubject, Subject, scores_of
 from heed.tracking.tracker import LocalOnly
 
 if TYPE_CHECKING:
@@ -105,7 +106,18 @@ class Evaluation(ScoringCommand):
             why = "an analysis is of a finished run, and none is given."
             action = "Give run=<id, name or directory>, and nothing else to be scored."
             found.append(Mistake("analysis", self.analysis.name, why, action))
+        found += [*self._several_mistakes(), *self.rank_mistakes()]
         return [mistake for mistake in found if mistake is not None]
+
+    def _several_mistakes(self) -> Iterator[Mistake]:
+        """Of several devices where there is nothing that they could share."""
+        asks = {"chat": self.chat, "compare": self.compare, "analysis": self.analysis}
+        named = [name for name, asked in asks.items() if asked is not None]
+        given = f"devices {self.trainer.devices}, nodes {self.trainer.nodes}"
+        if self.trainer.several and named:
+            why = f"devices share the scoring of a model only, and {named[0]}= is more than that."
+            action = "Give trainer.devices=1 trainer.nodes=1; score a run before by run=<id>."
+            yield Mistake("trainer.devices", given, why, action)
 
     def _prompts_mistakes(self) -> list[Mistake]:
         if self.prompts is None:
@@ -193,6 +205,10 @@ def run_evaluation(command: Evaluation) -> None:
 
     suite, subject = command.asked, subject_of(command)
     known = (subject.directory(suite) / "summary.json").is_file()
+    if command.trainer.several and not known and isinstance(subject, ModelSubject):
+        from heed.study.score_group import score_by_group
+
+        score_by_group(command, subject)
     kept = with_controls(subject, scores_of(subject, suite), suite, command.root)
     if known:
         SAY.print("Already scored; these are the recorded scores.")

@@ -22,8 +22,10 @@ from heed.study.also import holds_beside, scored_beside, suite_beside, why_not_b
 from heed.study.bases import Untuned, load_base
 from heed.study.cell import Cell
 from heed.study.controls import with_controls
+from heed.study.crew import call
 from heed.study.debugging import post_mortem, train_alone
 from heed.study.export import export_run
+from heed.study.fit_job import Tune
 from heed.study.inloop import in_loop
 from heed.study.ledger import last_word, record, record_result, result_file
 from heed.study.look import look_at_data
@@ -279,6 +281,7 @@ def _fit(cell: Cell, directory: Path) -> None:
         "device": cell.trainer.device,
         "base": digest_model(loaded.source, loaded.revision),
     }
+    call(Tune(cell))
     found = fit(run.recipe, loaded, around, directory, cell.prompts())
     write_json(directory / "manifest.json", manifest() | about | {"fit": found})
     clear(directory)

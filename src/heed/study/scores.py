@@ -16,6 +16,7 @@ from heed.core.files import read_json, whole_directory, write_json
 from heed.core.identity import canonical, first_difference, versions
 from heed.core.locks import lock
 from heed.core.manifest import code_state, manifest, same_code
+from heed.core.ranks import world
 from heed.core.types import Interval, ItemScore
 from heed.evaluation.ifeval import InstructionFollowing
 from heed.evaluation.journal import Journal
@@ -25,6 +26,7 @@ from heed.evaluation.suite import Suite
 from heed.evaluation.task import Measured
 from heed.evaluation.verifiers import SEED
 from heed.study.memory import scoring_memory
+from heed.study.score_job import agreed, share_out
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -43,6 +45,7 @@ class Made:
         notes: Further lines about the events.
         files: Further JSON files to be kept beside the scores: name -> value.
         journal: Where the answers were kept meanwhile.
+        ranks: How many processes answered.
     """
 
     scores: Sequence[ItemScore]
@@ -51,6 +54,7 @@ class Made:
     notes: Sequence[str] = ()
     files: Mapping[str, Any] = field(default_factory=dict)
     journal: Journal | None = None
+    ranks: int = 1
 
 
 class Subject(ABC):
@@ -92,28 +96,40 @@ class ModelSubject(Subject):
     def load(self) -> Loaded:
         """The model in memory, on its device."""
 
+    def make(self) -> None:
+        """Make what `load` reads, where it is not on disk yet; the leader of ranks does that."""
+        return
+
+    def for_ranks(self) -> ModelSubject:
+        """The same for another rank, which only loads it: without what cannot travel there."""
+        return self
+
     def files(self, suite: Suite, loaded: Loaded) -> dict[str, Any]:
         """Further JSON files to be kept beside the scores."""
         return {}
 
     def scored(self, suite: Suite) -> Made:
-        """Ask the model what an interrupted scoring has not asked yet."""
+        """Ask the model what an interrupted scoring has not asked yet; on all ranks there are."""
         for task in suite.tasks.values():
             if isinstance(task, Measured):
                 task.items()  # data that are missing are told of before a model is made or loaded
+        shared = share_out(self, suite)
         loaded = self.load()
         fingerprint = suite.fingerprint(loaded)
-        journal = Journal(self.directory(suite), fingerprint | {"subject": self.identity})
-        SAY.print(f"Scoring {self.title} on suite {suite.name}", markup=False)
+        place = self.directory(suite), {**fingerprint, "subject": self.identity}
+        journal = Journal(*(agreed(loaded, fingerprint, place) if shared else place))
+        on = f", on {world()} ranks" if shared else ""
+        SAY.print(f"Scoring {self.title} on suite {suite.name}{on}", markup=False)
         if journal.resumed:
             SAY.print(f"  {journal.resumed} answers of an interrupted scoring are kept")
         with scoring_memory(loaded, suite.backend):
-            scores = suite.score(loaded, journal, Answered(SAY))
+            scores = suite.score(loaded, journal, Answered(SAY), shared=shared)
         blank = sum(score.response is not None and not score.response.strip() for score in scores)
         events = {"blank answer": blank, "answer kept from an interrupted scoring": journal.resumed}
         more = self.files(suite, loaded)
         told = {what: times for what, times in events.items() if times} | dict(journal.events)
-        return Made(scores, fingerprint, told, files=more, journal=journal)
+        answered = world() if shared else 1
+        return Made(scores, fingerprint, told, files=more, journal=journal, ranks=answered)
 
 
 @dataclass(frozen=True)
@@ -154,6 +170,7 @@ def kept_scores(subject: Subject, suite: Suite) -> Kept:
         "suite_name": suite.name,
         "suite": canonical(suite),
         "rules": _rules(suite),
+        "ranks": made.ranks,
         "items": Counter(score.task for score in made.scores),
         "notes": [*made.notes, *suite.notes(made.scores)],
     }
