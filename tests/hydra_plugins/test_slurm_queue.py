@@ -3,12 +3,13 @@
 import threading
 
 import pytest
+from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
 from omegaconf import OmegaConf
 from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
 from heed.core.errors import RunError
 from hydra_plugins.heed_study import slurm_queue
-from hydra_plugins.heed_study.slurm_queue import jobs_in_queue, name_jobs, wait_for
+from hydra_plugins.heed_study.slurm_queue import begin_once, jobs_in_queue, name_jobs, wait_for
 
 LOST = UncompletedJobError("has not produced any output")
 
@@ -134,3 +135,18 @@ def test_only_jobs_of_a_slurm_are_given_a_name_of_their_own():
     local = OmegaConf.create({"_target_": "a.submitit_launcher.LocalLauncher", "name": "mine"})
     assert name_jobs(local) is None
     assert local.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "args"),
+    [(1, 1, None), (2, 1, ["--nodes=1", "--ntasks=1"]), (1, 4, ["--nodes=1", "--ntasks=1"])],
+)
+def test_a_job_of_several_machines_begins_its_cell_once(nodes, tasks, args):
+    """The setting is not one of the launcher's plug-in, which refuses what it does not know."""
+    launcher = OmegaConf.structured(SlurmQueueConf(nodes=nodes, tasks_per_node=tasks))
+    OmegaConf.set_struct(launcher, True)
+    begin_once(launcher)
+    assert launcher.get("srun_args") == args
+    local = OmegaConf.structured(LocalQueueConf(nodes=2))
+    begin_once(local)
+    assert local.get("srun_args") is None

@@ -1,4 +1,4 @@
-"""A SLURM of one node on the loopback address, in a folder of its own."""
+"""A SLURM of two nodes on the loopback address, in a folder of its own."""
 
 import os
 import shutil
@@ -18,7 +18,6 @@ SETTINGS = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={daemon}
 SlurmUser=root
 SlurmdUser=root
 # cred_expire is also how long a job that was put back into the queue waits; 5 s is the least
@@ -37,23 +36,28 @@ SlurmdParameters=config_overrides
 PluginDir={plugins}
 ReturnToService=2
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 SlurmctldDebug=info
 SlurmdDebug=info
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+{nodes}
+PartitionName=all Nodes={names} Default=YES MaxTime=INFINITE State=UP
 """
+NODES = ("n1", "n2")
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=4000 "
+    "Gres=gpu:2 State=UNKNOWN"
+)
 
 
 def lacking() -> str | None:
     """Why no SLURM can be started here; nothing if one can."""
     if os.geteuid() != 0:
-        return "a SLURM of one node is started by root only"
+        return "a SLURM is started by root only"
     missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
     return f"not installed (apt install slurm-wlm munge): {' '.join(missing)}" if missing else None
 
@@ -76,7 +80,7 @@ class Cluster:
         return kept | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
 
     def start(self) -> None:
-        """Start the three daemons; back when the node takes jobs."""
+        """Start the daemons; back when the nodes take jobs."""
         self._write()
         munge = self.folder / "munge"
         files = {"key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
@@ -84,8 +88,10 @@ class Cluster:
         self._run("munged", "--foreground", "--force", f"--socket={munge}/socket", *options)
         self._wait_for("munged", lambda: (munge / "socket").exists())
         self._run("slurmctld", "-D", "-c")
-        self._run("slurmd", "-D", "-c")
-        self._wait_for("slurmd", lambda: self.tell("sinfo", "-h", "-o", "%T") == "idle")
+        for name in NODES:
+            self._run("slurmd", "-D", "-c", "-N", name)
+        state = ("sinfo", "--noheader", "--Node", "--format=%T")
+        self._wait_for("slurmd", lambda: self.tell(*state).split() == ["idle"] * len(NODES))
 
     def _write(self) -> None:
         munge = self.folder / "munge"
@@ -94,15 +100,17 @@ class Cluster:
             (self.folder / name).mkdir(mode=0o700 if name == "munge" else 0o755)
         (munge / "key").write_bytes(os.urandom(128))
         (munge / "key").chmod(0o400)
-        controller, daemon = _free_ports(2)
+        controller, *ports = _free_ports(1 + len(NODES))
         host = socket.gethostname().partition(".")[0]
-        ports = {"controller": controller, "daemon": daemon}
-        settings = SETTINGS.format(host=host, folder=self.folder, plugins=_plugins(), **ports)
+        each = zip(NODES, ports, strict=True)
+        lines = "\n".join(NODE.format(name=name, host=host, port=port) for name, port in each)
+        about = {"host": host, "controller": controller, "folder": self.folder}
+        settings = SETTINGS.format(nodes=lines, names=",".join(NODES), plugins=_plugins(), **about)
         (self.folder / "slurm.conf").write_text(settings)
         (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
 
     def _run(self, *command: str) -> None:
-        log = (self.folder / f"{command[0]}.out").open("wb")
+        log = (self.folder / f"{command[0]}.out").open("ab")
         with log:
             daemon = subprocess.Popen(
                 command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

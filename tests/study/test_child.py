@@ -11,9 +11,10 @@ import pytest
 import yaml
 from stubs import a_cell
 
+from heed.core import ranks
 from heed.core.component import plain
 from heed.core.errors import StoppedError
-from heed.study import run_cell
+from heed.study import crew, group, run_cell
 from heed.study.apart import key_of
 from heed.study.child import child
 
@@ -72,6 +73,46 @@ def test_settings_of_another_heed_are_one_screen(ask, capsys):
 
 def test_who_was_stopped_ends_with_the_exit_code_of_the_signal(ask):
     assert ask(raises=StoppedError("SIGTERM", signal.SIGTERM))[0] == 143
+
+
+@pytest.mark.parametrize(
+    ("devices", "part", "size"),
+    [(2, "cell", 2), (2, "before", 2), (1, "cell", None), ("all", "cell", None)],
+)
+def test_a_cell_of_several_devices_is_run_by_a_group(
+    ask, tmp_path, monkeypatch, devices, part, size
+):
+    """`all` is one where torch sees one."""
+    begun = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr(group, "run_group", lambda file, size: begun.append((file, size)) or 137)
+
+    def change(asked) -> None:
+        asked["cell"]["trainer"]["devices"] = devices
+        asked["cell"]["trainer"]["accelerator"] = "gpu" if devices == "all" else "cpu"
+
+    code, done = ask(part, change)
+    if size is None:
+        assert (code, len(done), begun) == (0, 1, [])
+    else:
+        assert (code, done, begun) == (137, [], [(tmp_path / "cell.yaml", group.Size(size, 1))])
+
+
+def test_a_rank_joins_and_leads_or_follows(ask, monkeypatch):
+    """The first does what is asked for and lets the others go."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.setenv(name, "0")
+    said = []
+    monkeypatch.setattr(ranks, "join", lambda device: said.append(f"join {device}"))
+    monkeypatch.setattr(ranks, "leave", lambda: said.append("leave"))
+    monkeypatch.setattr(crew, "follow", lambda: said.append("follow"))
+    monkeypatch.setattr(crew, "dismiss", lambda: said.append("dismiss"))
+    code, done = ask()
+    assert (code, len(done)) == (0, 1)
+    monkeypatch.setattr(ranks, "leads", lambda: False)
+    code, done = ask()
+    assert (code, len(done)) == (0, 1), "it did nothing of its own"
+    assert said == ["join cpu", "dismiss", "leave", "join cpu", "follow", "leave"]
 
 
 WAITS = """

@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +20,18 @@ from heed.core.compose import typed
 from heed.core.config import build_config
 from heed.core.console import progress_console
 from heed.core.errors import RunError
-from heed.core.files import write_yaml
+from heed.core.files import read_json, write_yaml
 from heed.core.identity import short_hash
 from heed.core.locks import HeldError, lock
 from heed.study.also import holds_beside
 from heed.study.analyses import is_analysed
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
+from heed.study.devices import Claim, claimed
 from heed.study.ledger import Key, is_lost, last_word, record
+from heed.study.live import shown
 from heed.study.plan import State
+from heed.study.srun import NEEDED
 from heed.study.supervisor import (
     Ended,
     Limits,
@@ -36,6 +39,7 @@ from heed.study.supervisor import (
     is_alone,
     is_one_job,
     log_of,
+    reason_file,
     tail_of,
     watch,
 )
@@ -56,6 +60,7 @@ class Apart:
         cell_timeout: Seconds until a cell counts as hung; None: never.
         halt: File that says that no more cells are to be begun; None: nothing says so.
         analysis: Which, where that is the part.
+        live: Whether what it prints is shown while it comes.
     """
 
     part: Part = "cell"
@@ -65,6 +70,7 @@ class Apart:
     cell_timeout: float | None = None
     halt: str | None = None
     analysis: Analysis | None = None
+    live: bool = False
 
     def __call__(self, config: Any) -> float | None:
         """See one cell through; the change of its primary metric, None where it has none."""
@@ -127,13 +133,16 @@ def _change(entry: Mapping[str, Any]) -> float | None:
     return next(map(float, found), None)
 
 
-def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> None:
+def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> Ended | None:
     """Do what is missing of a part of a cell, in a child, and see that its end is on record.
 
     Args:
         cell: Which.
         how: Which part, and when to end it.
         overrides: Its command line, to be told in manifests.
+
+    Returns:
+        How the child ended; None if none was begun.
 
     Raises:
         SystemExit: a signal asked this process to end; the child was ended first.
@@ -142,17 +151,21 @@ def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> None:
     known = last_word(cell.root, key_of(cell))
     with Signals() as signals, _claimed(cell, how, title) as lost:
         if lost is None or how.halted or not is_missing(cell, how) or _failed(cell, how, known):
-            return
-        try:
-            _child(cell, how, title, overrides, signals, lost)
-        except Exception as error:
-            if how.part == "cell":
-                why = f"its process was not begun: {type(error).__name__}: {error}"
-                record(cell.root, "failed", cell.names | {"reason": why, "log": []})
-            raise
+            return None
+        with _own_gpus(cell, how, title, lost) as gpus:
+            if gpus is None:
+                return None
+            try:
+                ended = _child(cell, how, overrides, gpus, signals, lost)
+            except Exception as error:
+                if how.part == "cell":
+                    why = f"its process was not begun: {type(error).__name__}: {error}"
+                    record(cell.root, "failed", cell.names | {"reason": why, "log": []})
+                raise
         if signals.noted and not (is_one_job() or is_alone()):
             how.stop_others()
         signals.hand_on()
+        return ended
 
 
 def _title(cell: Cell, how: Apart) -> str:
@@ -185,6 +198,27 @@ def _claimed(cell: Cell, how: Apart, title: str) -> Iterator[threading.Event | N
             if not how.wait:
                 SAY.print(f"{title}: another process is at it; left to that", markup=False)
         yield lost if claimed else None
+
+
+@contextmanager
+def _own_gpus(cell: Cell, how: Apart, title: str, lost: threading.Event) -> Iterator[Claim | None]:
+    """Hold the GPUs of a cell; None: it is not to be begun. One that can never have them failed."""
+
+    def goes_on() -> bool:
+        return not (how.halted or how.ended or lost.is_set())
+
+    with ExitStack() as stack:
+        gpus = None
+        try:
+            gpus = stack.enter_context(claimed(cell.trainer, title, goes_on))
+        except RunError as error:
+            if how.part == "cell":
+                why = f"{type(error).__name__}: {error}"
+                record(cell.root, "failed", cell.names | {"reason": why, "log": []})
+            SAY.print(f"FAILED {title}: {error}", markup=False, soft_wrap=True)
+            if how.on_fail == "stop" and how.part != "before":
+                how.stop_others()
+        yield gpus
 
 
 def _failed(cell: Cell, how: Apart, known: Mapping[str, Any] | None) -> bool:
@@ -231,44 +265,62 @@ def file_of(cell: Cell, how: Apart) -> Path:
 def _child(
     cell: Cell,
     how: Apart,
-    title: str,
     overrides: Sequence[str],
+    gpus: Claim,
     signals: Signals,
     lost: threading.Event,
-) -> None:
+) -> Ended:
     """Run the child to its end, and record that where the child did not."""
-    file, began = file_of(cell, how), time.monotonic()
+    file, title, began = file_of(cell, how), _title(cell, how), time.monotonic()
     asked = {"command": ["train.py", *overrides], "part": how.part, "key": list(key_of(cell))}
     if how.analysis is not None:
         asked["analysis"] = plain(how.analysis)
     write_yaml(file, asked | {"cell": plain(cell)})
     before = last_word(cell.root, key_of(cell))
-    limits = Limits(cell.trainer.threads, how.cell_timeout)
+    kept = NEEDED if cell.trainer.several else ()
+    limits = Limits(cell.trainer.threads, how.cell_timeout, gpus, kept)
     SAY.print(f"start {title}", markup=False)
     with signals.only_noted():
-        ended = watch(file, limits, signals, lambda: how.ended or lost.is_set())
-        after = last_word(cell.root, key_of(cell))
-        said = after if after != before else None
-        state = _state(cell, how, ended)
-        # what is done stays so, also where what more was wanted of it failed
-        kept = after is not None and after["event"] == "done" and not is_lost(cell.root, after)
-        told = state == "stopped" and said is not None
-        if how.part == "cell" and state != "done" and not (kept or told):
-            about: dict[str, Any] = {"reason": ended.reason}
-            if said and not ended.hung:
-                about = {key: said[key] for key in said if key not in ("event", "time")}
-            line = shlex.join(["python", "train.py", *overrides])
-            about |= {"log": tail_of(file), "command": line}
-            record(cell.root, state, cell.names | about)
-    shown = {"failed": "FAILED"}.get(state, state)
+        with shown(log_of(file)) if how.live else nullcontext():
+            ended = watch(file, limits, signals, lambda: how.ended or lost.is_set())
+        state = _recorded(cell, how, overrides, ended, before)
+    name = {"failed": "FAILED"}.get(state, state)
     ill = state == "done" and ended.code != 0  # an export, say: the result was there before it
     where = "" if state == "done" and not ill else f", see {log_of(file)}"
-    shown = f"{shown}, but its process ended with {ended.code}:" if ill else shown
+    name = f"{name}, but its process ended with {ended.code}:" if ill else name
     SAY.print(
-        f"{shown} {title} in {time.monotonic() - began:.0f} s{where}", markup=False, soft_wrap=True
+        f"{name} {title} in {time.monotonic() - began:.0f} s{where}", markup=False, soft_wrap=True
     )
     if state == "failed" and how.on_fail == "stop" and how.part != "before":  # a cell will tell why
         how.stop_others()
+    return ended
+
+
+def _recorded(
+    cell: Cell,
+    how: Apart,
+    overrides: Sequence[str],
+    ended: Ended,
+    before: Mapping[str, Any] | None,
+) -> State:
+    """How a part of a cell has ended; of a cell, the ledger's last word is the true reason."""
+    file, after = file_of(cell, how), last_word(cell.root, key_of(cell))
+    said = after if after != before else None
+    state = _state(cell, how, ended)
+    # what is done stays so, also where what more was wanted of it failed
+    kept = after is not None and after["event"] == "done" and not is_lost(cell.root, after)
+    told = state == "stopped" and said is not None and said["event"] == "stopped"
+    if how.part == "cell" and state != "done" and not (kept or told):
+        about: dict[str, Any] = {"reason": ended.reason}
+        if said and not ended.hung:
+            about = {key: said[key] for key in said if key not in ("event", "time")}
+        if reason_file(file).is_file() and not ended.hung:  # one rank failed, the others of that
+            about |= read_json(reason_file(file))
+            reason_file(file).unlink()
+        line = shlex.join(["python", "train.py", *overrides])
+        about |= {"log": tail_of(file), "command": line}
+        record(cell.root, state, cell.names | about)
+    return state
 
 
 def _state(cell: Cell, how: Apart, ended: Ended) -> State:

@@ -34,8 +34,12 @@ def memory_lines(student: Student, recipe: Recipe, trainer: TrainerSettings) -> 
     found, why = _footprint(student, recipe, trainer)
     if found is None:
         return [f"memory of a step: unknown, {why}"]
-    free = free_memory(trainer.device)
-    left = "what is free is not known" if free is None else f"{in_gib(free)} GiB are free"
+    free, left = free_memory(trainer.device), "what is free is not known"
+    if free is not None:
+        sharing = _on_one_processor(trainer, found)
+        free //= sharing
+        each = f" for each of the {sharing} here" if sharing > 1 else ""
+        left = f"{in_gib(free)} GiB are free{each}"
     lines = [f"memory of a step: {found.line}; {left} ({trainer.device})"]
     if free is not None and found.total > free:
         lines += [
@@ -44,6 +48,11 @@ def memory_lines(student: Student, recipe: Recipe, trainer: TrainerSettings) -> 
             *advice(student, recipe, trainer),
         ]
     return lines
+
+
+def _on_one_processor(trainer: TrainerSettings, found: Estimate) -> int:
+    """Ranks that share the memory of this machine; GPUs have their own."""
+    return found.ranks // trainer.nodes if trainer.device == "cpu" else 1
 
 
 def _footprint(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from heed.core.compose import one_of_several
-from heed.core.errors import ConfigError, Mistake
+import sys
+
+from heed.core.compose import one_of_several, typed
+from heed.core.errors import ConfigError, Mistake, RunError
 from heed.core.manifest import code_state
 from heed.study.cell import Cell
 from heed.study.study import Sweep
 
+FAILED = 2
+"""Exit code of a command that the user can put right."""
+
+LOST = {"reason": "nothing was recorded"}
+
 
 def start(cell: Cell) -> float | None:
     """Run a cell here, so that a debugger works; one of several in a process of its own.
+
+    One of several devices has a process for each; they are begun by one that is not this.
 
     Returns:
         Of one of several, the change of its primary metric, for sweepers that look for the best.
@@ -19,11 +28,44 @@ def start(cell: Cell) -> float | None:
         from heed.study.apart import run_apart
 
         return run_apart(cell)
+    if cell.trainer.several and not _run_by_group(cell):
+        return None
     from heed.study.run_cell import run_cell
 
     code_state()  # now: a file of heed that is changed later is not what runs here
     run_cell(cell)
     return None
+
+
+def _run_by_group(cell: Cell) -> bool:
+    """Run a cell by a group of ranks if there is something to do, and show what they print.
+
+    Returns:
+        Whether its result is still to be shown.
+
+    Raises:
+        RunError: its devices are not to be had, or not for what it asks, or another process was at
+            the cell and has failed.
+        SystemExit: it has no result; with the exit code of the group.
+    """
+    from heed.study.apart import Apart, is_missing, key_of, see_through
+    from heed.study.group import need_one_device
+    from heed.study.ledger import last_word
+
+    need_one_device(cell)
+    how = Apart(retry=True, live=True)
+    if not is_missing(cell, how):
+        return True
+    ended = see_through(cell, how, typed())
+    if is_missing(cell, how):
+        if ended is not None:
+            stopped = 128 - ended.code if ended.code < 0 else ended.code
+            sys.exit(stopped if ended.stopped else FAILED)
+        entry = last_word(cell.root, key_of(cell))
+        raise RunError(f"Run {cell.run.directory}: {(entry or LOST)['reason']}")
+    if ended is not None and ended.code != 0:
+        sys.exit(FAILED)  # it has a result, but what more was wanted of it failed
+    return ended is None
 
 
 def needs_sweeper(command: Sweep) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from heed.core.console import visible
 from heed.core.errors import StoppedError
+from heed.study.devices import NOTHING, Claim
 
 CHILD = ("-m", "heed.study.child")
 POLL_SECONDS = 0.2
@@ -69,10 +70,14 @@ class Limits:
     Attributes:
         threads: Of the CPU; None leaves that to it.
         seconds: Until it counts as hung; None: never.
+        gpus: Those it sees.
+        kept: Variables of a scheduler that it needs, to begin ranks by it.
     """
 
     threads: int | None
     seconds: float | None
+    gpus: Claim = NOTHING
+    kept: tuple[str, ...] = ()
 
 
 def watch(file: Path, limits: Limits, signals: Signals, ends: Callable[[], bool]) -> Ended:
@@ -84,15 +89,17 @@ def watch(file: Path, limits: Limits, signals: Signals, ends: Callable[[], bool]
         signals: Noted meanwhile; any ends the child.
         ends: Whether it is to be ended for another reason; asked again and again.
     """
-    kills, line = _memory_kills(), [sys.executable, *CHILD, str(file)]
+    kills, line = memory_kills(), [sys.executable, *CHILD, str(file)]
     log_of(file).write_bytes(b"")
+    reason_file(file).unlink(missing_ok=True)
     with log_of(file).open("ab") as log:  # one that outlives its supervisor may still write
         process = subprocess.Popen(  # noqa: S603 (our own child)
             line,
             stdin=subprocess.PIPE,  # closed when we die: the child ends with us
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(limits.threads),
+            env=_environment(limits) | dict(limits.gpus.environment),
+            pass_fds=limits.gpus.files,  # it holds its GPUs, whatever becomes of us
             start_new_session=True,  # Ctrl-C is for us; we ask the child
         )
     end = time.monotonic() + (limits.seconds or float("inf"))
@@ -104,14 +111,19 @@ def watch(file: Path, limits: Limits, signals: Signals, ends: Callable[[], bool]
         hung = process.poll() is None and not asked
     finally:
         _end(process, signals)
-    kills = _memory_kills() - kills
-    reason = _reason(process.returncode, limits.seconds if hung else None, kills)
+    kills = memory_kills() - kills
+    reason = why_ended(process.returncode, limits.seconds if hung else None, kills)
     return Ended(process.returncode, hung, asked, reason)
 
 
 def log_of(file: Path) -> Path:
     """The log of the child of a config file."""
     return file.with_name(f"{file.name.removesuffix('.yaml')}.log")
+
+
+def reason_file(file: Path) -> Path:
+    """Where the child of a config file says why it failed, if it runs it by a group of ranks."""
+    return file.with_name(f"{file.name.removesuffix('.yaml')}.reason.json")
 
 
 def tail_of(file: Path) -> list[str]:
@@ -139,17 +151,17 @@ def _end(process: subprocess.Popen[bytes], signals: Signals) -> None:
         process.stdin.close()
 
 
-def _environment(threads: int | None) -> dict[str, str]:
+def _environment(limits: Limits) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(OTHERS) and name not in (*RANKS, *ADDRESS)
+        if name in limits.kept or not (name.startswith(OTHERS) or name in (*RANKS, *ADDRESS))
     }
     kept["TOKENIZERS_PARALLELISM"] = "false"
-    return kept | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    return kept | ({"OMP_NUM_THREADS": str(limits.threads)} if limits.threads else {})
 
 
-def _reason(code: int, hung_for: float | None, kills: int) -> str:
+def why_ended(code: int, hung_for: float | None, kills: int) -> str:
     """Why a child ended without a result."""
     if hung_for is not None:
         return f"it had not ended after cell_timeout={hung_for:g} seconds"
@@ -162,7 +174,7 @@ def _reason(code: int, hung_for: float | None, kills: int) -> str:
     return f"exit code {code}, and nothing recorded"
 
 
-def _memory_kills() -> int:
+def memory_kills() -> int:
     """How often the kernel has killed for memory in our group; 0 where it does not tell."""
     lines = MEMORY_EVENTS.read_text().split("\n") if MEMORY_EVENTS.is_file() else []
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

@@ -53,6 +53,18 @@ def name_jobs(launcher: DictConfig) -> str | None:
     return name
 
 
+def begin_once(launcher: DictConfig) -> None:
+    """Have each job of several machines begin its cell once; the cell begins its ranks itself.
+
+    Args:
+        launcher: Config of a launcher; `srun_args` is set, which is submitit's, not the plug-in's.
+    """
+    tasks = int(launcher.get("nodes") or 1) * int(launcher.get("tasks_per_node") or 1)
+    if is_queue(launcher) and tasks > 1:
+        with open_dict(launcher):
+            launcher.srun_args = ["--nodes=1", "--ntasks=1"]
+
+
 def wait_for(launch: Callable[[], object], name: str) -> None:
     """Launch jobs, and come back when all have ended.
 

@@ -16,7 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.heed_study.slurm_queue import is_queue, name_jobs, wait_for
+from hydra_plugins.heed_study.slurm_queue import begin_once, is_queue, name_jobs, wait_for
 
 CELL_CONFIG = "train"
 """What a launcher composes for each cell, whichever command planned it."""
@@ -85,6 +85,7 @@ class StudySweeper(Sweeper):
             if 0 < len(lines) < config.hydra.launcher.get("n_jobs", 0):
                 config.hydra.launcher.n_jobs = len(lines)  # a worker without a cell is in the way
         queued = name_jobs(config.hydra.launcher)
+        begin_once(config.hydra.launcher)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=task, config=config
         )
