@@ -24,17 +24,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from train_rows import SHAPES, Task, Way, rows_of, work_per_token
+from train_rows import FORMULA, PEAKS, SHAPES, Task, Way, rows_of, work_per_token
 from train_table import Measured, best_correct, table, verdicts
 
 CHILD = Path(__file__).with_name("train_child.py")
 DEFAULT = Way("TRL default (bf16, recomputing)", "trl", checkpointing=True)
-FORMULA = """\
-work of a token = 6 (W_body + s W_head) + 6 L H sum(n^2)/sum(n): W weights of the matrices, s share
-of supervised tokens, L blocks of width H, n length of a document; nothing computed twice counts.
-matmul = work x tokens per second / operations per second of a large product of matrices here."""
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations per second, by name of the device (source: NVIDIA's data sheets)."""
 
 
 def grid(*, quick: bool) -> list[Way]:

@@ -25,6 +25,13 @@ PAD, END = 0, 1
 LONGEST = 1024
 """Longer documents are left out, for all engines alike: TRL's default length would cut them."""
 
+FORMULA = """\
+work of a token = 6 (W_body + s W_head) + 6 L H sum(n^2)/sum(n): W weights of the matrices, s share
+of supervised tokens, L blocks of width H, n length of a document; nothing computed twice counts.
+matmul = work x tokens per second / operations per second of a large product of matrices here."""
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bfloat16 operations per second, by name of the device (source: NVIDIA's data sheets)."""
+
 
 @dataclass(frozen=True)
 class Shape:

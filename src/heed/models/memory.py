@@ -50,6 +50,10 @@ class Estimate:
         tokens: Of the row.
         parameters: Numbers of the model.
         trained: Numbers that train.
+        ranks: That share the step; the bytes are of each of them.
+        strategy: How they share it; "" for a process alone.
+        exchanged: What they hold besides, to exchange gradients and weights.
+        whole: In all, while a divided student is whole on each, to answer or to be written.
     """
 
     weights: int
@@ -59,21 +63,37 @@ class Estimate:
     tokens: int
     parameters: int
     trained: int
+    ranks: int = 1
+    strategy: str = ""
+    exchanged: int = 0
+    whole: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes from step to step."""
+        return self.weights + self.gradients + self.optimiser
 
     @property
     def total(self) -> int:
-        """Bytes."""
-        return self.weights + self.gradients + self.optimiser + self.activations
+        """Bytes, at most."""
+        return max(self.held + self.activations + self.exchanged, self.whole)
 
     @property
     def line(self) -> str:
         """The parts, for a plan."""
-        parts = ("weights", "gradients", "optimiser", "activations")
+        parts = ["weights", "gradients", "optimiser", "activations", *["exchanged"] * self.several]
         listed = ", ".join(f"{part} {in_gib(getattr(self, part))}" for part in parts)
+        each = f" on each of {self.ranks} ranks ({self.strategy})" if self.several else ""
+        whole = f"; {in_gib(self.whole)} while it answers or is written" if self.whole else ""
         return (
-            f"about {in_gib(self.total)} GiB: {listed} (rows of at most {self.tokens} tokens; "
-            f"{self.trained:,} of {self.parameters:,} parameters train)"
+            f"about {in_gib(self.total)} GiB{each}: {listed}{whole} (rows of at most {self.tokens} "
+            f"tokens; {self.trained:,} of {self.parameters:,} parameters train)"
         )
+
+    @property
+    def several(self) -> bool:
+        """Whether ranks share the step."""
+        return self.ranks > 1
 
 
 def in_gib(size: int) -> str:
