@@ -17,8 +17,8 @@ from heed.core.types import Answer, Delta, Interval, Item, ItemScore, Stratum
 from heed.evaluation.asking import Asking, Progress, finite
 from heed.evaluation.deltas import deltas_of, sums_of
 from heed.evaluation.prompting import Declared, Prompting
-from heed.evaluation.sharing import SharedAsking
 from heed.evaluation.task import Measured, Task
+from heed.evaluation.together import SharedAsking
 from heed.models.backend import Backend
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Suite:
             journal: Holds finished answers: those in it are not asked for again.
             on_progress: Told of each answered item.
             shared: Whether the other ranks of the process group take part, as they must then
-                (`heed.evaluation.sharing`).
+                (`heed.evaluation.together`).
 
         Returns:
             Scores in the order of `tasks` and of their items.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from heed.core.errors import RunError
 from heed.core.ranks import from_leader, rank, world
 from heed.evaluation.journal import Journal
-from heed.evaluation.sharing import SharedAsking, agree
 from heed.evaluation.suite import Suite
+from heed.evaluation.together import SharedAsking, agree
 from heed.study.crew import call
 from heed.study.memory import scoring_memory
 

@@ -23,8 +23,8 @@ from heed.core.identity import Incidental
 from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio
 from heed.evaluation import sharing
 from heed.evaluation.journal import Journal
-from heed.evaluation.sharing import SharedAsking, agree
 from heed.evaluation.task import Measured
+from heed.evaluation.together import SharedAsking, agree
 from heed.models.backend import Backend
 
 ABOUT = {"settings": "one"}
