@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._dynamo  # whatever is divided needs it: once, and not in each rank
 
 from heed.core import ranks
 

@@ -21,7 +21,7 @@ from heed.core.errors import RunError
 from heed.core.files import read_jsonl
 from heed.core.identity import Incidental
 from heed.core.types import Answer, Item, ItemScore, Likelihood, Ratio
-from heed.evaluation import sharing
+from heed.evaluation import together
 from heed.evaluation.journal import Journal
 from heed.evaluation.task import Measured
 from heed.evaluation.together import SharedAsking, agree
@@ -229,7 +229,7 @@ def test_a_rank_that_is_lost_or_repeats_is_noticed(tmp_path, monkeypatch):
                 found = super().everybody(value)
                 return wrong(found) if isinstance(value, tuple) else found
 
-        monkeypatch.setattr("test_sharing.Ranks", Wrong)
+        monkeypatch.setattr("test_together.Ranks", Wrong)
         with pytest.raises(AssertionError, match="no item twice, and none left out"):
             score_on(2, str(tmp_path / "none"), suite)
         Journal(tmp_path / "none" / "scores", ABOUT).remove()

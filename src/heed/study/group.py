@@ -68,8 +68,8 @@ def size_of(trainer: TrainerSettings) -> Size:
     if there < wanted:
         raise RunError(
             f"trainer.devices={trainer.devices} on accelerator={trainer.accelerator}, but torch "
-            f"sees {there} GPUs here. Give trainer.devices={there or 1}, or trainer=cpu with any "
-            f"number of processes."
+            f"sees {there} GPUs here. Give {f'trainer.devices={there}, or ' if there else ''}"
+            f"trainer=cpu with any number of processes."
         )
     return Size(wanted, trainer.nodes)
 
