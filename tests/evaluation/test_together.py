@@ -133,9 +133,9 @@ def score_on(world: int, folder: str, suite: Any) -> tuple[list[Any], Journal]:
     names = ("from_leader", "everybody", "share", "leads", "world")
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
-            patch.setattr(sharing, name, getattr(ranks, name))
+            patch.setattr(together, name, getattr(ranks, name))
         patch.setattr("heed.models.generate.encoded_prompts", lambda *_: [])
-        patch.setattr(sharing, "likelihoods", partial(weighed_by, ranks))
+        patch.setattr(together, "likelihoods", partial(weighed_by, ranks))
 
         def work(rank: int) -> Any:
             journal = Journal(Path(folder) / "scores", ABOUT, rank)
@@ -242,7 +242,7 @@ def test_ranks_with_another_student_or_other_settings_are_refused(loaded, monkey
         said.append(value)
         return said
 
-    monkeypatch.setattr(sharing, "everybody", told)
+    monkeypatch.setattr(together, "everybody", told)
     agree({"decoding": "greedy"}, loaded)
     agree({"decoding": "greedy"}, loaded)
     with torch.no_grad():
