@@ -62,7 +62,8 @@ def estimates(shape: Shape, method: str, tokens: int, *, again: bool) -> dict[st
     trainer = replace(chosen("trainer/gpu"), activation_checkpointing=again)
     model = model_of(shape, method)
     alone = of_model(model, recipe, trainer)
-    found = {"alone": alone, "ddp": replace(alone, exchanged=alone.gradients)}
+    first = max(0, alone.gradients - alone.optimiser)  # of several rows, before there are moments
+    found = {"alone": alone, "ddp": replace(alone, exchanged=first)}
     if method != "qlora":
         for ranks in FSDP:
             found[f"fsdp {ranks}"] = divided_step(alone, model, recipe, trainer, ranks)

@@ -17,6 +17,7 @@ from heed.data.encode import encode_all
 from heed.data.plan import (
     StepPlan,
     number_of_steps,
+    order_digest,
     pack,
     plan,
     plan_digest,
@@ -292,3 +293,42 @@ def test_a_plan_of_examples_on_disk_is_that_of_examples_in_lists(toy, template, 
     flat, listed = (list(plan(e, treatment, ranks=2, seed=0)) for e in (found, list(found)))
     assert flat == listed
     assert plan_digest(flat, found) == plan_digest(listed, list(found))
+
+
+@given(LENGTHS, st.integers(0, 9))
+def test_the_order_is_the_same_on_any_number_of_ranks_and_however_rows_are_packed(lengths, seed):
+    made = examples(lengths)
+    cuts = [(1, {}), (2, {}), (3, {}), (2, {"packing": "none"}), (1, {"micro_tokens": 20})]
+    found = set()
+    for ranks, changes in cuts:
+        steps = plan(made, replace(TREATMENT, **changes), ranks=ranks, seed=seed)
+        found.add(order_digest(steps, made))
+    assert len(found) == 1
+
+
+def test_the_order_changes_with_what_a_step_holds_and_with_every_token():
+    made = examples([5, 9, 3, 7, 7, 4, 11, 6, 8, 10, 12])
+
+    def order(ranks=2, seed=1, what=made, skip=0, **changes) -> str:
+        return order_digest(
+            list(plan(what, replace(TREATMENT, **changes), ranks=ranks, seed=seed))[skip:], what
+        )
+
+    other_id = [made[0]._replace(ids=[2, *made[0].ids[1:]]), *made[1:]]
+    other_mask = [made[0]._replace(mask=[True, *made[0].mask[1:]]), *made[1:]]
+    turned = [made[0], made[2], made[1], *made[3:]]
+    others = [
+        order(seed=2), order(examples_per_step=8), order(epochs=2), order(epochs=None, steps=5),
+        order(skip=1), order(what=made[:-1]), order(what=other_id), order(what=other_mask),
+        order(what=turned),
+    ]  # fmt: skip
+    assert len({order(), *others}) == 1 + len(others)
+    assert order(ranks=1) == order(ranks=3) == order()
+    digests = {plan_digest(plan(made, TREATMENT, ranks=r, seed=1), made) for r in (1, 2, 3)}
+    assert len(digests) == 3, "the digest of the plan tells them apart"
+
+
+def test_two_steps_that_change_places_are_another_order():
+    made = examples([5] * 14)
+    steps = list(plan(made, TREATMENT, ranks=1, seed=1))
+    assert order_digest([steps[1], steps[0], *steps[2:]], made) != order_digest(steps, made)

@@ -16,7 +16,7 @@ ON_CPU = ("trainer.accelerator=cpu", "trainer.devices=2")
 FSDP, DDP = ("trainer=fsdp", *ON_CPU), ("trainer=ddp", *ON_CPU)
 IN_BITS = {"qlora": "NF4", "int8_lora": "Int8"}
 WHOLE_STEPS = {
-    "adafactor": "Adafactor", "adamw_8bit": "AdamW8bit", "adamw_paged_8bit": "PagedAdamW8bit",
+    "adafactor": "Adafactor", "adamw_8bit": "AdamW8bit", "adamw_paged_8bit": "AdamW8bit",
 }  # fmt: skip
 NO_TOKENS = ("model.new_tokens=refuse",)
 METHODS = [name for name in option_names(CONF, "method") if name not in IN_BITS]
@@ -36,7 +36,7 @@ def refused(*typed: str) -> Sequence[Mistake]:
 @pytest.mark.parametrize(("method", "weights"), IN_BITS.items())
 def test_weights_in_few_bits_are_not_divided(method: str, weights: str):
     (mistake,) = refused(*FSDP, f"method={method}")
-    assert (mistake.where, mistake.value) == ("method.weights", weights)
+    assert (mistake.where, mistake.found) == ("method.weights", weights)
     assert "lose their scales" in mistake.why
     assert "trainer.strategy=ddp" in mistake.action
     assert "method=lora" in mistake.action
@@ -45,21 +45,15 @@ def test_weights_in_few_bits_are_not_divided(method: str, weights: str):
 @pytest.mark.parametrize(("optim", "kind"), WHOLE_STEPS.items())
 def test_an_optimiser_that_takes_whole_matrices_gets_no_pieces(optim: str, kind: str):
     (mistake,) = refused(*FSDP, f"optim={optim}")
-    assert (mistake.where, mistake.value.lower()) == ("optim", kind.lower())
+    assert (mistake.where, mistake.found) == ("optim", kind)
     assert "whole matrices" in mistake.why
     assert "optim=adamw" in mistake.action
     assert "trainer.strategy=ddp" in mistake.action
 
 
 def test_all_that_is_wrong_is_told_at_once():
-    found = refused(
-        *FSDP, "method=qlora", "optim=adafactor", "trainer.strategy=fsdp", "seed=1", "lr.peak=-1"
-    )
-    assert {"method.weights", "optim"} <= {mistake.where for mistake in found} or [
-        mistake.where for mistake in found
-    ] == ["lr.peak"], "a part that does not build hides what stands across parts"
-    both = refused(*FSDP, "method=qlora", "optim=adafactor")
-    assert [mistake.where for mistake in both] == ["method.weights", "optim"]
+    found = refused(*FSDP, "method=qlora", "optim=adafactor")
+    assert [mistake.where for mistake in found] == ["method.weights", "optim"]
 
 
 @pytest.mark.parametrize(("method", "optim"), [*product(METHODS, OPTIMS)])
@@ -123,8 +117,10 @@ def test_several_mistakes_of_a_trainer_are_told_at_once():
 
 @pytest.mark.parametrize("zero", ["trainer.devices=0", "trainer.nodes=0", "trainer.devices=some"])
 def test_a_number_of_devices_is_one_or_more_or_all(zero: str):
-    assert {mistake.where.split("[")[0] for mistake in refused(zero)} >= set()
-    assert all(mistake.where.startswith(zero.split("=")[0]) for mistake in refused(zero))
+    key, _, value = zero.partition("=")
+    found = refused(zero)
+    assert all(mistake.where.startswith(key) for mistake in found)
+    assert {mistake.found.strip("'") for mistake in found} == {value}
 
 
 @pytest.mark.parametrize(

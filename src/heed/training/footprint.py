@@ -2,8 +2,9 @@
 
 Of ranks that share a step, that of each:
 
-    ddp   all that a process alone needs, with the rows of its share; and the gradients once more
-          where its share is several rows (DDP keeps their sum in buckets of its own)
+    ddp   all that a process alone needs, with the rows of its share; at the first step there are
+          gradients and buckets of DDP, which become one, where its share is several rows; moments
+          are made after that, so it only counts if they are smaller
     fsdp  weights, gradients and what the optimiser keeps: of each tensor its n-th part
         + what is outside the blocks whole: embeddings, head
         + two blocks whole, of which one is fetched ahead, beside all activations; or, when those
@@ -108,7 +109,7 @@ def of_model(model: Any, recipe: Recipe, trainer: TrainerSettings) -> Estimate:
             return found
         if shared.strategy == "ddp":
             several = tokens < longest * _share(recipe, shared.ranks)
-            buckets = found.gradients if several else 0
+            buckets = max(0, found.gradients - found.optimiser) if several else 0
             return replace(found, ranks=shared.ranks, strategy="ddp", exchanged=buckets)
         return divided_step(found, model, recipe, trainer, shared.ranks)
 

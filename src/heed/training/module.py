@@ -119,7 +119,7 @@ class Tuning(lightning.LightningModule):
             optimizer.step()
         else:
             self._leave_out(step, optimizer, loss, norm, rate)
-        optimizer.zero_grad()
+        self._forget(optimizer)
         self.done += 1
         self.last_loss = loss if math.isfinite(loss) else self.last_loss
         self.row = {
@@ -170,6 +170,14 @@ class Tuning(lightning.LightningModule):
         )
         return plain_tensor(norm)
 
+    def _forget(self, optimizer: Any) -> None:
+        """Let go of a step's gradients, but for those that are a part of DDP's buckets.
+
+        The next rows are added to these; made anew, they would stand beside the buckets.
+        """
+        kept = self.trainer.world_size > 1 and self.mesh is None
+        optimizer.zero_grad(set_to_none=not kept)
+
     def _leave_out(self, step: Step, optimizer: Any, loss: float, norm: float, rate: float) -> None:
         """Count a step that must not move the weights.
 
@@ -180,7 +188,7 @@ class Tuning(lightning.LightningModule):
         row = self.skipped[-MOST_IN_A_ROW:]
         last = list(range(self.done + 2 - MOST_IN_A_ROW, self.done + 2))
         lost = row == last or len(self.skipped) == self.steps
-        optimizer.zero_grad()
+        self._forget(optimizer)
         which = called(*suspects(self.student, step.micro, step.ids))
         said = (
             f"the loss of optimiser step {self.done + 1} is {loss} nats per token and its gradient "

@@ -29,7 +29,7 @@ def random_state() -> dict[str, Any]:
     """Where every source of random numbers stands, as plain numbers."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
     mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
     return {
         "python": [version, list(words), gauss],
@@ -52,7 +52,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(_bytes(state["torch"]))
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([_bytes(one) for one in state["cuda"]])
+        torch.cuda.set_rng_state(_bytes(state["cuda"][0]))
     if state["mps"] and torch.backends.mps.is_available():
         torch.mps.set_rng_state(_bytes(state["mps"][0]))
 
