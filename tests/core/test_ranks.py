@@ -1,4 +1,4 @@
-"""Who is who in a process group, how work is shared, and what is said to all; alone, and by three."""
+"""Who is who in a process group, how work is shared, what is said to all; alone, and by three."""
 
 import io
 from contextlib import redirect_stderr

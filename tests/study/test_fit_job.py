@@ -13,7 +13,6 @@ from tiny import cell
 
 from heed.core import ranks
 from heed.core.errors import RunError
-from heed.core.errors import RunError
 from heed.core.files import read_json, read_jsonl
 from heed.study import crew
 from heed.study.bases import load_base, make_base

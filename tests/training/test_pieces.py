@@ -79,8 +79,7 @@ def write_all(root: Path) -> dict[str, dict[str, str]]:
 
 def in_common(folder: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     with common_directory(folder) as beside:
-        written = write_pieces(beside, NAME, tensors)
-    return written
+        return write_pieces(beside, NAME, tensors)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +186,7 @@ def test_a_file_that_is_gone_is_refused(by_two, rank: int):
 
 def test_a_name_that_nobody_has_written_is_refused(by_two):
     folder, digests = by_two
-    with pytest.raises(ValueError, match="no file of optimizer.safetensors was written"):
+    with pytest.raises(ValueError, match=r"no file of optimizer\.safetensors was written"):
         Pieces(folder, "optimizer.safetensors", digests)
     with pytest.raises(KeyError, match="no such tensor"):
         Pieces(folder, NAME, digests)["no such tensor"]
