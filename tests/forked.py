@@ -26,21 +26,23 @@ def run_ranks(world: int, work: Callable[[], Any], *, nodes: int = 1) -> list[An
         work: Called without arguments on each; what it returns is pickled.
         nodes: Among how many machines they believe to be.
     """
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     begun = []
     for rank in range(world):
-        here, there = FORK.Pipe(duplex=False)
+        here, there = FORK.Pipe()
         own = {
             "RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank % (world // nodes),
             "LOCAL_WORLD_SIZE": world // nodes, "GROUP_RANK": rank // (world // nodes),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port,
-            "TORCHELASTIC_USE_AGENT_STORE": True,
+            "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": True,
         }  # fmt: skip
         process = FORK.Process(target=_rank, args=(own, work, there))
         process.start()
         there.close()
         begun.append((process, here))
+    # it has a thread, which could hold a lock for ever in a process that is forked meanwhile
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     try:
+        for _, pipe in begun:
+            pipe.send_bytes(str(store.port).encode())
         told = [_told(pipe) for _, pipe in begun]
     finally:
         for process, _ in begun:
@@ -56,13 +58,14 @@ def _told(pipe: Any) -> tuple[str, Any]:
         return f"it said nothing for {SECONDS} s", None
     try:
         error, value = pickle.loads(pipe.recv_bytes())
-    except EOFError:
+    except (EOFError, ConnectionError):
         return "it died", None
     return error, value
 
 
 def _rank(own: dict[str, Any], work: Callable[[], Any], pipe: Any) -> None:
     os.environ |= {key: str(value) for key, value in own.items()}
+    os.environ["MASTER_PORT"] = pipe.recv_bytes().decode()
     try:
         ranks.join("cpu")
         pipe.send_bytes(pickle.dumps(("", work())))

@@ -37,20 +37,29 @@ METHODS = {
 
 @component
 class AskedToEnd(Watcher):
-    """One rank is sent SIGTERM within a step."""
+    """One rank is sent SIGTERM within a step, or before the first (step 1 is made all the same)."""
 
     step: int
     rank: int
+    early: bool
 
     def build(self, watched: Any) -> Any:
         import lightning
 
         own = self
 
+        def send() -> None:
+            if ranks.rank() == own.rank:
+                os.kill(os.getpid(), signal.SIGTERM)
+
         class Send(lightning.Callback):
+            def on_train_start(self, trainer: Any, module: Any) -> None:
+                if own.early:
+                    send()
+
             def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
-                if module.done == own.step - 1 and ranks.rank() == own.rank:
-                    os.kill(os.getpid(), signal.SIGTERM)
+                if module.done == own.step - 1 and not own.early:
+                    send()
 
         return Send()
 
@@ -65,6 +74,7 @@ class Scene:
         method: By name.
         cut: After which step it is asked to end; 0: never.
         asked: Which rank is asked.
+        early: Whether it is asked before the first step, while others are at something else.
         best: Whether the step with the lowest validation loss is taken.
         fresh: Whether the student is read back by a process of its own.
     """
@@ -74,6 +84,7 @@ class Scene:
     method: str = "lora"
     cut: int = 0
     asked: int = 0
+    early: bool = False
     best: bool = False
     fresh: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
@@ -88,11 +99,11 @@ def play(
     if scene.best:
         recipe = replace(recipe, checkpoint=Best(every_steps=1, patience=None))
     watch = {
+        "asked": AskedToEnd(step=scene.cut, rank=scene.asked, early=scene.early),
         "validation": ValidationLoss(every_steps=2),
         "metrics": Metrics(every_steps=1),
         "keep": KeepSteps(steps=(3,)),
         "checkpoints": Checkpoints(every_steps=2, every_minutes=None, keep=1),
-        "asked": AskedToEnd(step=scene.cut, rank=scene.asked),
     }
     settings = replace(around.trainer, strategy=scene.strategy)
     around = replace(around, trainer=settings, callbacks=watch)

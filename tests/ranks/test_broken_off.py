@@ -39,12 +39,14 @@ def played(saved_base, recipe_of, around, template, tmp_path_factory) -> Played:
     root = tmp_path_factory.mktemp("played")
     made = Played(root, (saved_base, recipe_of, around, template))
     drops = [(f"drops-{s}", s) for s in ("ddp", "fsdp")]
-    made.play(1, [Scene(root / f"whole-{m}", method=m) for m in ("full", "lora")])
+    alone = [Scene(root / f"whole-{m}", method=m) for m in ("full", "lora")]
+    made.play(1, [*alone, Scene(root / "early-alone", early=True)])
     first = [
         Scene(root / f"cut-{m}-{s}", s, m, CUT, asked=1) for m, s in PARTS
     ]  # fmt: skip
     first += [Scene(root / f"{name}-cut", s, "drops", CUT, asked=1) for name, s in drops]
     first += [Scene(root / f"{name}-whole", s, "drops") for name, s in drops]
+    first += [Scene(root / f"early-{r}", asked=r, early=True) for r in (0, 1)]
     first += [Scene(root / "best", "fsdp", "full", best=True, fresh=True)]
     made.play(2, first)
     for (m, s), (world, strategy) in ((a, b) for a in PARTS for b in ENDS):
@@ -73,6 +75,12 @@ def test_asking_one_rank_ends_all_and_keeps_everything(played, method: str, stra
     assert sorted(state["files"]) == (of_rank if strategy == "fsdp" else whole)
     assert len(state["random"]) == 2
     assert not (cut / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["early-alone", "early-0", "early-1"])
+def test_who_is_asked_before_the_first_step_keeps_that_step(played, name: str):
+    assert set(played.told[name]) == {128 + signal.SIGTERM}
+    assert (played.root / name / "checkpoints/1/state.json").is_file()
 
 
 @pytest.mark.parametrize(("world", "after"), ENDS)

@@ -113,6 +113,9 @@ def play(fresh: Callable[[], Any]) -> dict[str, Any]:
         found[name] = same(step_together(student, OF_RANK), step_alone(whole, OF_RANK), **near)
         found[f"divided after {name}"] = is_divided(student)
 
+    with gathered(student):  # before anything has run, as before a training
+        found["weights at first"] = same(tensors(student), before)
+    found["divided after the first look"] = is_divided(student)
     step("first step")
     hooked = hooks(student)
     found["divides itself before it is written"] = sum(hooked) > 0
@@ -161,7 +164,7 @@ def test_a_divided_student_is_its_own_whole_where_it_is_asked_for_and_nowhere_el
     for rank, found in enumerate(played):
         wrong = [name for name, so in found.items() if so is False]
         assert not wrong, (rank, wrong)
-        assert sum(so is True for so in found.values()) == 20
+        assert sum(so is True for so in found.values()) == 22
 
 
 def test_the_ranks_hold_a_third_of_it_each_and_free_a_block_when_it_is_done(played, student):

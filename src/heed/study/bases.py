@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heed.core.collector import release
 from heed.core.component import plain
 from heed.core.errors import RunError
 from heed.core.files import write_json, write_text, write_yaml
@@ -90,6 +91,7 @@ def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
     call(Pretrain(run, alone, directory))
     with training_memory(run.student, run.recipe, alone.trainer):
         record = fit(run.recipe, run.student.fresh(), alone, directory)
+    release()
     write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
     clear(directory)
 

@@ -6,9 +6,9 @@ and pages. Only what needs all devices, a training or the answers of a student, 
 
 from __future__ import annotations
 
-import gc
 from typing import Protocol
 
+from heed.core.collector import release
 from heed.core.ranks import from_leader
 
 
@@ -30,7 +30,7 @@ def follow() -> None:
     while (job := from_leader(None)) is not None:
         job.take_part()
         del job  # with the model that it may hold
-        gc.collect()
+        release()
 
 
 def dismiss() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed.study.memory import training_memory
-from heed.tracking.tracker import LocalOnly
 from heed.training.run import Run
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Tune:
     """Tune a student together; its base is on disk.
 
     Attributes:
-        cell: Whose.
+        cell: Whose; it has no mirror but the leader's.
     """
 
     cell: Cell
@@ -53,7 +52,7 @@ class Tune:
         from heed.study.run_cell import surroundings
         from heed.training.fit import fit
 
-        cell, around = self.cell, replace(surroundings(self.cell), tracker=LocalOnly())
+        cell, around = self.cell, surroundings(self.cell)
         loaded = load_base(cell.model, around, cell.root)
         with training_memory(cell.model, cell.run.recipe, cell.trainer):
             fit(cell.run.recipe, loaded, around, cell.directory, cell.prompts())

@@ -104,7 +104,7 @@ def as_rank(file: Path, work: Callable[[], None]) -> int:
     """
     try:
         work()
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         report = report_on(error)
         write_json(report_files(file, report.rank + 1)[-1], asdict(report))
         if report.kind == "crash":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.analysis.verdict_page import PLACE, verdict_page
-from heed.core.collector import loading
+from heed.core.collector import loading, release
 from heed.core.component import plain
 from heed.core.errors import RunError, StoppedError
 from heed.core.files import read_json, write_json, write_text, write_yaml
@@ -45,6 +46,7 @@ from heed.study.scores import (
 from heed.study.show import plan_table
 from heed.study.steps import not_kept
 from heed.study.subjects import Tuned
+from heed.tracking.tracker import LocalOnly
 from heed.training.export import refuse_unpushable
 
 if TYPE_CHECKING:
@@ -281,7 +283,9 @@ def _fit(cell: Cell, directory: Path) -> None:
         "device": cell.trainer.device,
         "base": digest_model(loaded.source, loaded.revision),
     }
-    call(Tune(cell))
+    call(Tune(replace(cell, logger=LocalOnly())))
     found = fit(run.recipe, loaded, around, directory, cell.prompts())
+    del loaded
+    release()
     write_json(directory / "manifest.json", manifest() | about | {"fit": found})
     clear(directory)

@@ -49,9 +49,11 @@ class Checkpoints(Watcher):
         session, asked, own = watched.session, Asked(), self
 
         class Keep(lightning.Callback):
+            def setup(self, trainer: Any, module: Any, stage: str) -> None:
+                asked.listen()  # what comes before the first step is heard in it
+
             def on_train_start(self, trainer: Any, module: Any) -> None:
                 self.last = time.monotonic()
-                asked.listen()
                 module.wishes[END] = lambda: asked.signal is not None
                 module.wishes[TIME] = lambda: leads() and own._is_time(time.monotonic() - self.last)
 

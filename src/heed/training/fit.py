@@ -15,7 +15,7 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.files import write_text
 from heed.core.identity import short_hash
-from heed.core.ranks import from_leader, leads, rank, world
+from heed.core.ranks import everybody, from_leader, leads, rank, world
 from heed.data.cache import cached
 from heed.data.contamination import Prompts, counted
 from heed.data.dataset import Dataset
@@ -148,6 +148,8 @@ def fit(
     data = _train(module, ready.dataset, around, watched, session)
     taken = take(session, module)
     ready.save(directory / "model")
+    module.zero_grad()
+    everybody(None)  # nobody still reads what the leader's caller removes
     return _record(module, ready.dataset, data, around.trainer.strategy) | {
         "seconds": round(session.seconds, 1),
         "taken": taken,
@@ -169,7 +171,17 @@ def together(module: Tuning) -> None:
     """
     if world() > 1:
         need_same_start(module)
-        lightning.seed_everything(module.recipe.seed + rank(), verbose=False)
+        lightning.seed_everything(seed_of(module.recipe.seed, rank()), verbose=False)
+
+
+def seed_of(seed: int, rank: int) -> int:
+    """Of one rank's dropout and noise; the first has that of the recipe.
+
+    Example:
+        >>> seed_of(1, 0), seed_of(1, 1), seed_of(0, 1)
+        (1, 3860569944, 1178544536)
+    """
+    return int(short_hash([seed, rank])[:8], 16) if rank else seed
 
 
 def _differences(

@@ -151,7 +151,7 @@ class TrainerSettings:
 
         from heed.training.strategy import arguments_for
 
-        return lightning.Trainer(
+        made = lightning.Trainer(
             accelerator=self.accelerator,
             deterministic=self.deterministic,
             precision=precision,  # type: ignore[arg-type]
@@ -165,3 +165,7 @@ class TrainerSettings:
             **arguments_for(self.strategy),
             **self.arguments,
         )
+        # Lightning's handler of SIGTERM has the ranks talk, wherever each of them is at the moment
+        connector: Any = made._signal_connector
+        connector.register_signal_handlers = lambda: None
+        return made
