@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,8 @@ from heed.core import ranks
 
 FORK = multiprocessing.get_context("fork")
 SECONDS = 300
+PDEATHSIG = 1
+"""Of Linux' prctl: the signal that a process gets when its parent dies."""
 
 
 def run_ranks(world: int, work: Callable[[], Any], *, nodes: int = 1) -> list[Any]:
@@ -64,6 +68,7 @@ def _told(pipe: Any) -> tuple[str, Any]:
 
 
 def _rank(own: dict[str, Any], work: Callable[[], Any], pipe: Any) -> None:
+    ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)  # also where the test is killed
     os.environ |= {key: str(value) for key, value in own.items()}
     os.environ["MASTER_PORT"] = pipe.recv_bytes().decode()
     try:

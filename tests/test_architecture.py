@@ -58,6 +58,8 @@ TESTED_BY = {  # what no test of its part imports by name -> the test that runs 
     "core/manifest.py": "study/test_run_cell.py",
     "core/overrides.py": "core/test_check.py",
     "core/types.py": "evaluation/test_suite.py",
+    "study/srun.py": "study/test_rank.py",
+    "training/resumed.py": "training/test_session.py",
     "models/architectures.py": "models/test_student.py",
     "study/command.py": "study/test_evaluation.py",
     "study/show.py": "study/test_run_cell.py",

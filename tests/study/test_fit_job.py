@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from forked import run_ranks
 from tiny import cell
 
 from heed.core import ranks
+from heed.core.component import component
 from heed.core.errors import RunError
 from heed.core.files import read_json, read_jsonl
-from heed.study import crew
+from heed.study import crew, run_cell
 from heed.study.bases import load_base, make_base
 from heed.study.fit_job import Pretrain, Tune
 from heed.study.run_cell import surroundings
@@ -42,11 +44,7 @@ def test_a_training_travels_to_other_ranks_as_it_is(tmp_path: Path):
         assert getattr(there.around, part) == getattr(job.around, part), part
 
 
-class Mirror(LocalOnly):
-    """A mirror somewhere else."""
-
-
-def test_who_does_not_lead_trains_the_same_and_tells_no_mirror(tmp_path: Path, monkeypatch):
+def test_who_does_not_lead_trains_the_same(tmp_path: Path, monkeypatch):
     made = tiny(tmp_path)
     asked: dict[str, Any] = {}
     loaded = object()
@@ -57,16 +55,41 @@ def test_who_does_not_lead_trains_the_same_and_tells_no_mirror(tmp_path: Path, m
 
     monkeypatch.setattr("heed.study.bases.load_base", load_base)
     monkeypatch.setattr(fits, "fit", lambda *given: asked.update(fit=given))
-    own = replace(surroundings(made), tracker=Mirror())
-    monkeypatch.setattr("heed.study.run_cell.surroundings", lambda _: own)
     Tune(made).take_part()
     assert asked["base"] == (made.model, made.root)
     recipe, student, around, directory, prompts = asked["fit"]
     assert (recipe, directory, prompts) == (made.run.recipe, made.directory, made.prompts())
     assert student is loaded
-    assert type(around.tracker) is LocalOnly
     assert around.trainer == made.trainer
-    assert around.callbacks.keys() == made.callbacks.keys(), "all ranks do the same at every step"
+    assert around.callbacks == made.callbacks, "all ranks do the same at every step"
+
+
+@component
+class Mirror(LocalOnly):
+    """A mirror somewhere else."""
+
+
+def test_the_others_are_called_after_the_base_is_there_and_get_no_mirror(tmp_path, monkeypatch):
+    made, noted = replace(tiny(tmp_path), logger=Mirror()), []
+
+    def load_base(*_: Any) -> Any:
+        noted.append("base")
+        return SimpleNamespace(source="", revision="")
+
+    def call(job: Any) -> None:
+        noted.append(job)
+        raise ZeroDivisionError  # the rest is the leader's
+
+    monkeypatch.setattr(run_cell, "load_base", load_base)
+    monkeypatch.setattr(run_cell, "digest_model", lambda *_: "digest")
+    monkeypatch.setattr(run_cell, "call", call)
+    made.directory.mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError):
+        run_cell._fit(made, made.directory)
+    base, job = noted
+    assert base == "base"
+    assert type(job.cell.logger) is LocalOnly
+    assert replace(job.cell, logger=made.logger) == made
 
 
 def test_memory_that_is_used_up_is_told_by_the_rank_that_has_none(tmp_path: Path, monkeypatch):

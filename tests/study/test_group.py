@@ -38,6 +38,9 @@ TAIL = """
 from heed.study.rank import as_rank
 from heed.study.child import end_with_supervisor
 end_with_supervisor(file.with_suffix(".log"))
+(file.parent / f"begun{rank}").touch()
+for other in range(int(os.environ["WORLD_SIZE"])):  # what they take to begin is not tested
+    wait_for(f"begun{other}")
 sys.exit(as_rank(file, work))
 """
 BARE = "\nwork()\n"
@@ -66,7 +69,7 @@ def ranks(tmp_path, monkeypatch, capfd):
         reason = reason_file(file)
         told = read_json(reason)["reason"] if reason.exists() else None
         reason.unlink(missing_ok=True)
-        assert not list(tmp_path.glob("*.rank*"))
+        assert not list(tmp_path.glob("*-rank*.json"))
         assert not (tmp_path / "slept").exists(), "it was waited for"
         for rank in range(size):
             assert is_gone(int((tmp_path / f"pid{rank}").read_text()))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from forked import run_ranks
 
 from heed.core.files import read_jsonl
 from heed.data.encode import encode_all
@@ -40,6 +41,25 @@ def test_the_loss_is_the_mean_over_all_tokens_however_rows_are_cut(
     loss = found.measure(StudentLoss(loaded.model), 0)
     assert loss == pytest.approx(by_hand(loaded, apart), rel=1e-5)
     assert found.tokens == sum(e.supervised for e in apart)
+
+
+def test_ranks_share_the_rows_and_find_the_same_to_the_last_bit(toy, loaded, recipe_of):
+    recipe = recipe_of(validation_share=SHARE, packing="none")
+    apart = encode_all(toy, loaded.template, loaded.tokenizer, recipe.data).validation
+    student = StudentLoss(loaded.model)
+
+    def measure() -> tuple[int, float]:
+        rows, real = [], student.token_nats
+        student.token_nats = lambda row: rows.append(row) or real(row)
+        loss = Validation(apart, recipe.data, 1).measure(student, 0)
+        return len(rows), loss
+
+    ((most, loss),) = run_ranks(1, measure)
+    told = run_ranks(3, measure)
+    assert most == len(apart)
+    assert sum(rows for rows, _ in told) == most, "each row is read by one of them"
+    assert min(rows for rows, _ in told) >= most // 3
+    assert {found for _, found in told} == {loss}
 
 
 @pytest.mark.parametrize("training", [True, False])

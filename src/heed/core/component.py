@@ -187,7 +187,7 @@ def _explain(
     found: dict[str, Mistake] = {}
     for entry in error.errors(include_url=False):
         key = str(entry["loc"][0]) if entry["loc"] else ""
-        place = [str(part) for part in entry["loc"] if "[" not in str(part)]  # of a union: its kind
+        place = [str(part) for part in entry["loc"] if not _is_kind(str(part))]
         where = ".".join(part for part in (at, *place) if part)
         if key in (leave_out or ()) or key in found:
             continue
@@ -202,6 +202,11 @@ def _explain(
         else:
             found[key] = Mistake(where, given, f"{entry['msg']}.", _right_value(where, entry))
     return list(found.values())
+
+
+def _is_kind(part: str) -> bool:
+    """Whether a part of a place names no field but the kind of a union that did not fit."""
+    return "[" in part or part.startswith("constrained-")
 
 
 def _right_value(where: str, entry: Mapping[str, Any]) -> str:

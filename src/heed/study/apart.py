@@ -36,6 +36,7 @@ from heed.study.supervisor import (
     Ended,
     Limits,
     Signals,
+    forget_reasons,
     is_alone,
     is_one_job,
     log_of,
@@ -316,10 +317,10 @@ def _recorded(
             about = {key: said[key] for key in said if key not in ("event", "time")}
         if reason_file(file).is_file() and not ended.hung:  # one rank failed, the others of that
             about |= read_json(reason_file(file))
-            reason_file(file).unlink()
         line = shlex.join(["python", "train.py", *overrides])
         about |= {"log": tail_of(file), "command": line}
         record(cell.root, state, cell.names | about)
+    forget_reasons(file)
     return state
 
 

@@ -24,11 +24,13 @@ import yaml
 from heed.core import ranks
 from heed.core.component import build
 from heed.core.errors import HeedError, RunError, StoppedError
+from heed.core.files import write_json
 from heed.core.identity import short_hash
 from heed.core.manifest import code_state
 from heed.core.screen import show
 from heed.study.cell import Cell
 from heed.study.rank import FAILED, as_rank, meet, take_place
+from heed.study.supervisor import reason_file
 
 ORPHAN_SECONDS = 20.0
 """Without a supervisor, a cell may take so long to keep what it has."""
@@ -86,9 +88,13 @@ def _lead_group(asked: dict[str, Any], cell: Cell, path: Path) -> int:
     """Begin as many ranks as there are devices; one alone needs no group."""
     from heed.study.group import need_one_device, run_group, size_of
 
-    if asked["part"] != "scores":
-        need_one_device(cell)
-    size = size_of(cell.trainer)
+    try:
+        if asked["part"] != "scores":
+            need_one_device(cell)
+        size = size_of(cell.trainer)
+    except HeedError as error:
+        write_json(reason_file(path), {"reason": f"{type(error).__name__}: {error}"})
+        raise
     if size.world > 1:
         return run_group(path, size)
     _do(asked, cell)

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from heed.core.screen import show
 from heed.study import srun
 from heed.study.lines import Lines
 from heed.study.members import SRUN, Members
-from heed.study.rank import BY_SRUN, Report, report_files
+from heed.study.rank import BY_SRUN, GROUP, Report, report_files
 from heed.study.supervisor import ASKING, CHILD, memory_kills, reason_file
 
 if TYPE_CHECKING:
     from heed.study.cell import Cell
     from heed.training.trainer import TrainerSettings
+
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").is_dir() else {}
+"""Ranks of one machine listen to no other: gloo asks nobody who he is. (NCCL is not told so.)"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def run_group(file: Path, size: Size) -> int:
     Returns:
         The exit code of the rank that failed first; 128 + the signal if the group was asked to end.
     """
+    os.environ[GROUP] = uuid.uuid4().hex[:8]
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # so that what our ranks end ends with us, and nothing else does
     _clear(file, size.world)
@@ -230,7 +235,7 @@ def _rendezvous(size: Size, *, by_slurm: bool) -> Iterator[dict[str, str]]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
     }
     if leash is None:
-        yield told
+        yield told | LOOPBACK
     else:
         with leash:
             yield told | {BY_SRUN: f"{host}:{leash.getsockname()[1]}"}

@@ -27,6 +27,9 @@ from heed.core.files import read_json, write_json
 BY_SRUN = "HEED_RANKS_BY_SRUN"
 """For ranks that `srun` has begun: where who asked for that listens. Who they are, SLURM says."""
 
+GROUP = "HEED_GROUP"
+"""What tells a group of ranks from one before it, of which some may still be ending."""
+
 FROM_SLURM = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "GROUP_RANK": "SLURM_NODEID"}
 
 GONE = re.compile(
@@ -63,9 +66,9 @@ class Report:
 
 
 def report_files(file: Path, world: int) -> list[Path]:
-    """Where the ranks of a config file leave their reports."""
-    stem = file.name.removesuffix(".yaml")
-    return [file.with_name(f"{stem}.rank{rank}.json") for rank in range(world)]
+    """Where the ranks of a config file leave their reports: of this group, not of one before."""
+    stem, group = file.name.removesuffix(".yaml"), os.environ.get(GROUP, "0")
+    return [file.with_name(f"{stem}.{group}-rank{rank}.json") for rank in range(world)]
 
 
 def reports_of(file: Path, world: int) -> list[Report]:

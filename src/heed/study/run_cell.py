@@ -16,6 +16,7 @@ from heed.core.files import read_json, write_json, write_text, write_yaml
 from heed.core.identity import canonical, digest_model
 from heed.core.locks import lock
 from heed.core.manifest import manifest
+from heed.core.ranks import world
 from heed.core.types import Delta
 from heed.data.intake import check_rows
 from heed.evaluation.deltas import refuse_unequal
@@ -32,6 +33,7 @@ from heed.study.ledger import last_word, record, record_result, result_file
 from heed.study.look import look_at_data
 from heed.study.memory import memory_lines, training_memory
 from heed.study.model_card import write_results
+from heed.study.rank import has_lost_others
 from heed.study.result import result_of, show_result
 from heed.study.runs import TrainedRun, read_run, run_lock
 from heed.study.scores import (
@@ -92,7 +94,8 @@ def _run(cell: Cell) -> None:
                 write_results(directory, result)
                 write_json(path, result)
         except BaseException as error:
-            if not (path.is_file() and _entered(cell)):
+            follows = world() > 1 and has_lost_others(error)  # who began us knows why
+            if not (follows or (path.is_file() and _entered(cell))):
                 event = "stopped" if isinstance(error, STOPS) else "failed"
                 reason = f"{type(error).__name__}: {error}"
                 record(cell.root, event, cell.names | {"reason": reason})
@@ -239,6 +242,8 @@ def _say_memory(cell: Cell, directory: Path) -> None:
     if not (directory / "manifest.json").is_file():
         for line in memory_lines(cell.model, cell.run.recipe, cell.trainer):
             SAY.print(line, markup=False, soft_wrap=True)
+    if cell.trainer.strategy == "fsdp" and not cell.trainer.several:
+        SAY.print("  trainer.strategy=fsdp has nothing to divide on one device: it trains as ever.")
 
 
 def _beside(

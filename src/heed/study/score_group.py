@@ -16,7 +16,7 @@ from heed.study.live import shown
 from heed.study.rank import FAILED
 from heed.study.scores import Subject, say_waiting, scores_of
 from heed.study.srun import NEEDED
-from heed.study.supervisor import Limits, Signals, log_of, watch
+from heed.study.supervisor import Limits, Signals, forget_reasons, log_of, watch
 
 if TYPE_CHECKING:
     from heed.study.evaluation import Evaluation
@@ -52,6 +52,7 @@ def score_by_group(command: Evaluation, subject: Subject) -> None:
             limits = Limits(command.trainer.threads, None, gpus, NEEDED)
             with signals.only_noted(), shown(log_of(file)):
                 ended = watch(file, limits, signals, lambda: False)
+                forget_reasons(file)
         signals.hand_on()
     if ended.code or not summary.is_file():
         sys.exit(ended.code if ended.stopped else FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import multiprocessing
 import os
 import signal
@@ -91,7 +92,7 @@ def watch(file: Path, limits: Limits, signals: Signals, ends: Callable[[], bool]
     """
     kills, line = memory_kills(), [sys.executable, *CHILD, str(file)]
     log_of(file).write_bytes(b"")
-    reason_file(file).unlink(missing_ok=True)
+    forget_reasons(file)
     with log_of(file).open("ab") as log:  # one that outlives its supervisor may still write
         process = subprocess.Popen(  # noqa: S603 (our own child)
             line,
@@ -126,6 +127,13 @@ def reason_file(file: Path) -> Path:
     return file.with_name(f"{file.name.removesuffix('.yaml')}.reason.json")
 
 
+def forget_reasons(file: Path) -> None:
+    """Remove what a group of ranks has left to be recorded, and what its ranks told each other."""
+    reason_file(file).unlink(missing_ok=True)
+    for path in file.parent.glob(f"{glob.escape(file.name.removesuffix('.yaml'))}.*-rank*.json"):
+        path.unlink(missing_ok=True)
+
+
 def tail_of(file: Path) -> list[str]:
     """The last lines of that log."""
     lines = log_of(file).read_text(errors="replace").strip().splitlines()
@@ -144,11 +152,28 @@ def _end(process: subprocess.Popen[bytes], signals: Signals) -> None:
         process.terminate()
     while process.poll() is None and time.monotonic() < end and not signals.insisted:
         _wait(process)
+    # ranks whose launcher was killed keep what they have, and then end
+    while (
+        (process.returncode or 0) < 0
+        and _has_members(process.pid)
+        and time.monotonic() < end
+        and not signals.insisted
+    ):
+        time.sleep(POLL_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if process.stdin:
         process.stdin.close()
+
+
+def _has_members(group: int) -> bool:
+    """Whether somebody is left of a group of processes, whose first has ended."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):  # the system's word for dead ones, on a Mac
+        return False
+    return True
 
 
 def _environment(limits: Limits) -> dict[str, str]:

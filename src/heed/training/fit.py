@@ -137,8 +137,7 @@ def fit(
     student = StudentLoss(loaded.model)
     ready = _prepare(recipe, student, loaded, around, directory, prompts)
     steps = number_of_steps(len(ready.dataset.examples), recipe.data)
-    module = Tuning(student, recipe, steps=steps)
-    together(module)
+    module = together(Tuning(student, recipe, steps=steps))
     validation = _validation(ready.dataset, recipe, loaded)
     session.losses = validation.losses if validation else {}
     refuse_impossible(session, steps, kept_apart=validation is not None)
@@ -163,8 +162,8 @@ def fit(
     }
 
 
-def together(module: Tuning) -> None:
-    """See that all ranks begin with one student, and let each draw random numbers of its own.
+def together(module: Tuning) -> Tuning:
+    """Pass on what is trained: see that all ranks begin with one student, and let each draw random numbers of its own.
 
     Raises:
         RunError: they begin with different ones.
@@ -172,6 +171,7 @@ def together(module: Tuning) -> None:
     if world() > 1:
         need_same_start(module)
         lightning.seed_everything(seed_of(module.recipe.seed, rank()), verbose=False)
+    return module
 
 
 def seed_of(seed: int, rank: int) -> int:

@@ -8,6 +8,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from heed.core.ranks import is_follower
+
 ASKING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """A scheduler's wish to end, its warning before that, and Ctrl-C."""
 
@@ -40,5 +42,6 @@ class Asked:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = self.signal or signal.Signals(number)
-        said = f"\n{self.signal.name}: this optimiser step is finished, then all is kept.\n"
-        os.write(2, said.encode())  # not through a console, which may be in the middle of a line
+        if not is_follower():  # of a group all are asked, and one says so
+            said = "\nAsked to end: this optimiser step is finished, then all is kept.\n"
+            os.write(2, said.encode())  # a console may be in the middle of a line
