@@ -163,7 +163,7 @@ def fit(
 
 
 def together(module: Tuning) -> Tuning:
-    """Pass on what is trained: see that all ranks begin with one student, and let each draw random numbers of its own.
+    """See that all ranks begin with one student, and let each draw random numbers of its own.
 
     Raises:
         RunError: they begin with different ones.
