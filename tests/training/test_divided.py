@@ -51,6 +51,13 @@ def test_an_optimiser_that_takes_whole_matrices_gets_no_pieces(optim: str, kind:
     assert "trainer.strategy=ddp" in mistake.action
 
 
+def test_the_training_of_a_base_is_divided_too():
+    (mistake,) = refused(*FSDP, "optim@model.pretraining.optim=adafactor")
+    assert (mistake.where, mistake.found) == ("model.pretraining.optim", "Adafactor")
+    assert "Give optim@model.pretraining.optim=adamw." in mistake.action
+    assert cell(*DDP, "optim@model.pretraining.optim=adafactor")
+
+
 def test_all_that_is_wrong_is_told_at_once():
     found = refused(*FSDP, "method=qlora", "optim=adafactor")
     assert [mistake.where for mistake in found] == ["method.weights", "optim"]

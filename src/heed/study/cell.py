@@ -26,6 +26,7 @@ from heed.training.divided import divided_mistakes
 from heed.training.export import Export
 from heed.training.masters import format_mistakes
 from heed.training.run import Recipe, Run
+from heed.training.trainer import TrainerSettings
 
 
 def heldout_leaks(
@@ -94,6 +95,15 @@ def _format_mistakes(student: Student, recipe: Recipe) -> list[Mistake]:
     return found
 
 
+def _divided_mistakes(recipe: Cell, trainer: TrainerSettings) -> list[Mistake]:
+    """What cannot be divided among ranks, of the tuning and of the base's own training."""
+    found, base = divided_mistakes(recipe, trainer), recipe.model.pretraining
+    for one in [] if base is None else divided_mistakes(base, trainer):
+        action = one.action.replace("optim=", "optim@model.pretraining.optim=")
+        found.append(replace(one, where=f"model.pretraining.{one.where}", action=action))
+    return found
+
+
 def _row_mistakes(student: Student, recipe: Recipe) -> list[Mistake]:
     """Tokens that must be learned, under a method that lets none of their numbers move."""
     frozen, tokens = recipe.method.adapter, student.template.special_tokens
@@ -141,7 +151,7 @@ class Cell(Recipe, ScoringCommand):
             why = "a student of random weights has nothing to be tuned."
             action = "Choose a model with a pretraining recipe, or write one."
             found.append(Mistake("model.pretraining", "null", why, action))
-        found += [*self.rank_mistakes(), *divided_mistakes(self, self.trainer)]
+        found += [*self.rank_mistakes(), *_divided_mistakes(self, self.trainer)]
         found += _format_mistakes(self.model, self)
         found += _row_mistakes(self.model, self)
         found += self.checkpoint.mistakes(self.data)
