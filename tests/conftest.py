@@ -6,6 +6,7 @@ import signal
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the hub
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,4 +218,14 @@ def saved_base(student, tmp_path_factory) -> Path:
     loaded = student.fresh()
     loaded.model.save_pretrained(path)
     loaded.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def wide_base(student, tmp_path_factory) -> Path:
+    """A base whose rows are whole blocks of four-bit numbers."""
+    path = tmp_path_factory.mktemp("wide")
+    wide = replace(student, architecture=replace(student.architecture, hidden=64)).fresh()
+    wide.model.save_pretrained(path)
+    wide.tokenizer.save_pretrained(path)
     return path

@@ -42,16 +42,6 @@ def chatml(template) -> ChatTemplate:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def wide_base(student, tmp_path_factory) -> Path:
-    """A base whose rows are whole blocks of four-bit numbers."""
-    path = tmp_path_factory.mktemp("wide")
-    wide = replace(student, architecture=replace(student.architecture, hidden=64)).fresh()
-    wide.model.save_pretrained(path)
-    wide.tokenizer.save_pretrained(path)
-    return path
-
-
 def play(
     name: str, strategy: str, root: Path, base: Path, around: Any, recipe_of: Callable[..., Any],
     templates: dict[str, ChatTemplate],

@@ -73,16 +73,6 @@ class PowerCut(Watcher):
 
 
 @pytest.fixture(scope="module")
-def wide_base(student, tmp_path_factory) -> Path:
-    """A base whose rows are whole blocks of four-bit numbers."""
-    path = tmp_path_factory.mktemp("wide")
-    wide = replace(student, architecture=replace(student.architecture, hidden=64)).fresh()
-    wide.model.save_pretrained(path)
-    wide.tokenizer.save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def start(around, recipe_of, saved_base, wide_base, template):
     """Begin a training in a directory, or go on with it."""
 
