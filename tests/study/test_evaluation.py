@@ -251,9 +251,9 @@ def test_scores_that_evaluate_made_are_used_by_train(finished: Finished, tmp_pat
     run_evaluation(evaluation(tmp_path, f"run={here.run.id}"))
     score = Suite.score
 
-    def beside_only(suite: Suite, *given: Any) -> Any:
+    def beside_only(suite: Suite, *given: Any, **how: Any) -> Any:
         assert suite.prompting.name == "plain", "the declared prompting is scored already"
-        return score(suite, *given)
+        return score(suite, *given, **how)
 
     monkeypatch.setattr(Suite, "score", beside_only)
     run_cell(here)

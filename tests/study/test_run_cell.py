@@ -225,7 +225,7 @@ def test_an_interrupted_run_goes_on_without_training_again(finished, tmp_path, m
     (tmp_path / "ledger.jsonl").unlink()
     Spy.seen.clear()
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
