@@ -17,7 +17,7 @@ COUNT = 7
 
 
 def test_a_process_alone_leads_does_all_the_work_and_hears_itself():
-    assert (ranks.rank(), ranks.world(), ranks.local_rank()) == (0, 1, 0)
+    assert (ranks.rank(), ranks.world()) == (0, 1)
     assert ranks.leads()
     assert list(ranks.share(COUNT)) == list(range(COUNT))
     value = object()
@@ -31,7 +31,7 @@ def test_what_the_environment_says_is_nothing_before_the_ranks_have_met(monkeypa
     """A job of a cluster that heed has not begun may have such variables."""
     for name, said in {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2"}.items():
         monkeypatch.setenv(name, said)
-    assert (ranks.rank(), ranks.world(), ranks.local_rank()) == (0, 1, 0)
+    assert (ranks.rank(), ranks.world()) == (0, 1)
     assert ranks.everybody("me") == ["me"]
 
 
@@ -78,7 +78,7 @@ def meet() -> dict[str, Any]:
     """What a rank of three finds."""
     me = ranks.rank()
     found: dict[str, Any] = {
-        "me": (me, ranks.world(), ranks.local_rank(), ranks.leads()),
+        "me": (me, ranks.world(), ranks.leads()),
         "begun": (ranks.is_rank(), ranks.is_follower()),
         "share": list(ranks.share(COUNT)),
         "everybody": ranks.everybody({"rank": me, "longer": "x" * 10**me}),
@@ -92,7 +92,7 @@ def meet() -> dict[str, Any]:
 
 def test_three_ranks_know_their_places_and_hear_one_another():
     told = run_ranks(WORLD, meet)
-    assert [one["me"] for one in told] == [(i, WORLD, i, i == 0) for i in range(WORLD)]
+    assert [one["me"] for one in told] == [(i, WORLD, i == 0) for i in range(WORLD)]
     assert [one["begun"] for one in told] == [(True, i > 0) for i in range(WORLD)]
     assert sorted(i for one in told for i in one["share"]) == list(range(COUNT))
     for me, one in enumerate(told):
@@ -101,8 +101,3 @@ def test_three_ranks_know_their_places_and_hear_one_another():
         assert one["leader"] == {"said by": 0, "none": None}
         assert one["nothing"] is None
         assert one["after"] == (0, 1, [me]), "who has left is alone again"
-
-
-def test_ranks_of_two_machines_count_those_beside_them_anew():
-    told = run_ranks(4, lambda: (ranks.rank(), ranks.local_rank()), nodes=2)
-    assert told == [(0, 0), (1, 1), (2, 0), (3, 1)]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from allocator import most
 from families import SHARING, make
-from torch.profiler import ProfilerActivity, profile
 
 from heed.methods.adapters import Full, LoRA
 from heed.models import memory
@@ -66,22 +66,15 @@ def measured(model: str, adapter, *, bf16: bool, again: bool = False) -> int:
         p.grad = torch.zeros_like(p) if p.requires_grad else None
     row, loss = Real(), StudentLoss(made)
     choices = {"activation_checkpointing": again, "compile": False}
-    with (
-        engaged(made, **choices),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
-        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
-    ):
-        loss(row)[0].backward()
-    given = sorted(
-        (event.start_ns(), event.nbytes())
-        for event in seen.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    )
-    alive = peak = 0
-    for _, size in given:
-        alive += size
-        peak = max(peak, alive)
-    return peak
+
+    def run() -> None:
+        with (
+            engaged(made, **choices),
+            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        ):
+            loss(row)[0].backward()
+
+    return most(run)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["kept", "again"])

@@ -1,6 +1,5 @@
 """The machinery of the scaling benchmark at toy size, and its arithmetic; no speed is asked."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,21 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench_script import BENCH, script
 
 PROJECT = Path(__file__).parents[2]
-BENCH = PROJECT / "bench"
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look for it there
-    sys.path.insert(0, str(BENCH))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCH))
-    return module
 
 
 bench, paper = script("scaling"), script("memory")

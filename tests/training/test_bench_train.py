@@ -1,30 +1,14 @@
 """The machinery of the training benchmark at toy size, and its arithmetic; no speed is asked."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-BENCH = Path(__file__).parents[2] / "bench"
-
-
-def script(name: str):
-    """A script of bench/, under a name that the project's own `train.py` does not have."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(BENCH))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCH))
-    return module
-
+from bench_script import BENCH, script
 
 bench = script("train")
 rows, tables = sys.modules["train_rows"], sys.modules["train_table"]

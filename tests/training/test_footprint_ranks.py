@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from allocator import most
 from torch.nn.parallel import DistributedDataParallel
-from torch.profiler import ProfilerActivity, profile
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from heed.core.compose import compose_component
@@ -63,22 +63,6 @@ def made_of(model, adapter, device: str = "cpu"):
         made = shape.build(Vocabulary(words))
         adapter.attach(made)
     return made.train()
-
-
-def most(run) -> int:
-    """Most bytes that torch's allocator had given at a time while something ran."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        run()
-    given = sorted(
-        (event.start_ns(), event.nbytes())
-        for event in seen.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    )
-    alive = peak = 0
-    for _, size in given:
-        alive += size
-        peak = max(peak, alive)
-    return peak
 
 
 def steps_of(net, moving, made, tokens: int, again: bool = False, at_first: list | None = None):

@@ -18,11 +18,8 @@ from omegaconf import DictConfig
 
 from heed.core.command import Command, mistakes_of
 from heed.core.config import LIBRARY_ERRORS, build_config
-from heed.core.errors import ConfigError, HeedError, Mistake, StoppedError
+from heed.core.errors import EXIT_CODE, ConfigError, HeedError, Mistake, StoppedError
 from heed.core.screen import show
-
-EXIT_CODE = 2
-"""Exit code of a command that the user can put right."""
 
 
 def main(

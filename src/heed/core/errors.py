@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+EXIT_CODE = 2
+"""Exit code of a command that the user can put right."""
+
 
 class HeedError(Exception):
     """Something the user can put right; its text is the whole message.

@@ -36,11 +36,6 @@ def world() -> int:
     return int(_distributed().get_world_size()) if _joined() else 1
 
 
-def local_rank() -> int:
-    """Which of the group's processes on this machine this is."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if _joined() else 0
-
-
 def leads() -> bool:
     """Whether this process writes what the whole group has made."""
     return rank() == 0

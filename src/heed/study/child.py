@@ -23,13 +23,13 @@ import yaml
 
 from heed.core import ranks
 from heed.core.component import build
-from heed.core.errors import HeedError, RunError, StoppedError
+from heed.core.errors import EXIT_CODE, HeedError, RunError, StoppedError
 from heed.core.files import write_json
 from heed.core.identity import short_hash
 from heed.core.manifest import code_state
 from heed.core.screen import show
 from heed.study.cell import Cell
-from heed.study.rank import FAILED, as_rank, meet, take_place
+from heed.study.rank import as_rank, meet, take_place
 from heed.study.supervisor import reason_file
 
 ORPHAN_SECONDS = 20.0
@@ -52,7 +52,7 @@ def child(path: Path) -> int:
         return error.exit_code
     except HeedError as error:
         show(error)
-        return FAILED
+        return EXIT_CODE
     return 0
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from heed.core import ranks
-from heed.core.errors import HeedError, RunError, StoppedError
+from heed.core.errors import EXIT_CODE, HeedError, RunError, StoppedError
 from heed.core.files import read_json, write_json
 
 BY_SRUN = "HEED_RANKS_BY_SRUN"
@@ -38,9 +38,6 @@ GONE = re.compile(
     re.IGNORECASE,
 )
 """What libraries say when another rank is gone."""
-
-FAILED = 2
-"""Exit code of a cell that the user can put right."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def report_on(error: BaseException) -> Report:
         said = "Ctrl-C; the same command goes on."
         return Report(me, now, 128 + signal.SIGINT, "asked", "KeyboardInterrupt", said)
     if isinstance(error, HeedError):
-        return Report(me, now, FAILED, "user", reason, str(error))
+        return Report(me, now, EXIT_CODE, "user", reason, str(error))
     if has_lost_others(error):
         return Report(me, now, 1, "lost", reason, reason)
     (*_, last) = traceback.extract_tb(error.__traceback__) or [None]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from heed.core.component import plain
 from heed.core.compose import typed
+from heed.core.errors import EXIT_CODE
 from heed.core.files import write_yaml
 from heed.core.identity import short_hash
 from heed.core.locks import lock
 from heed.study.devices import claimed
 from heed.study.live import shown
-from heed.study.rank import FAILED
 from heed.study.scores import Subject, say_waiting, scores_of
 from heed.study.srun import NEEDED
 from heed.study.supervisor import Limits, Signals, forget_reasons, log_of, watch
@@ -55,7 +55,7 @@ def score_by_group(command: Evaluation, subject: Subject) -> None:
                 forget_reasons(file)
         signals.hand_on()
     if ended.code or not summary.is_file():
-        sys.exit(ended.code if ended.stopped else FAILED)
+        sys.exit(ended.code if ended.stopped else EXIT_CODE)
 
 
 def score_as_asked(command: Evaluation) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import sys
 
 from heed.core.compose import one_of_several, typed
-from heed.core.errors import ConfigError, Mistake, RunError
+from heed.core.errors import EXIT_CODE, ConfigError, Mistake, RunError
 from heed.core.manifest import code_state
 from heed.study.cell import Cell
 from heed.study.study import Sweep
-
-FAILED = 2
-"""Exit code of a command that the user can put right."""
 
 LOST = {"reason": "nothing was recorded"}
 
@@ -60,11 +57,11 @@ def _run_by_group(cell: Cell) -> bool:
     if is_missing(cell, how):
         if ended is not None:
             stopped = 128 - ended.code if ended.code < 0 else ended.code
-            sys.exit(stopped if ended.stopped else FAILED)
+            sys.exit(stopped if ended.stopped else EXIT_CODE)
         entry = last_word(cell.root, key_of(cell))
         raise RunError(f"Run {cell.run.directory}: {(entry or LOST)['reason']}")
     if ended is not None and ended.code != 0:
-        sys.exit(FAILED)  # it has a result, but what more was wanted of it failed
+        sys.exit(EXIT_CODE)  # it has a result, but what more was wanted of it failed
     return ended is None
 
 

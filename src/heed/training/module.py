@@ -189,7 +189,8 @@ class Tuning(lightning.LightningModule):
         last = list(range(self.done + 2 - MOST_IN_A_ROW, self.done + 2))
         lost = row == last or len(self.skipped) == self.steps
         self._forget(optimizer)
-        which = called(*suspects(self.student, step.micro, step.ids))
+        found = suspects(self.student, step.micro, step.ids)
+        which = called(*found, divided=self.mesh is not None)
         said = (
             f"the loss of optimiser step {self.done + 1} is {loss} nats per token and its gradient "
             f"has norm {norm}"

@@ -54,8 +54,13 @@ def _finite_gradient(student: StudentLoss, batch: Batch, moving: Sequence[torch.
     return all(bool(s.isfinite().all()) for s in slopes if s is not None)
 
 
-def called(found: Sequence[str], examples: int) -> str:
+def called(found: Sequence[str], examples: int, *, divided: bool = False) -> str:
     """A sentence that names them.
+
+    Args:
+        found: The suspects.
+        examples: How many the step has.
+        divided: Whether the student's weights are divided among ranks.
 
     Example:
         >>> called(["a", "b"], 8)
@@ -63,10 +68,15 @@ def called(found: Sequence[str], examples: int) -> str:
         >>> called(["a", "b"], 2)
         "It comes from each of the step's examples: 'a', 'b'."
         >>> called([], 8)
-        'Run alone, each of its examples has a finite loss.'
+        'Run alone, each of its examples is finite.'
     """
+    if not found and divided:
+        return (
+            "Run alone, each of its examples has a finite loss; gradients of single examples are "
+            "not looked at where weights are divided."
+        )
     if not found:
-        return "Run alone, each of its examples has a finite loss."
+        return "Run alone, each of its examples is finite."
     share = "each" if len(found) >= examples else str(len(found))
     more = ", ..." if len(found) > FEW else ""
     return f"It comes from {share} of the step's examples: {str(list(found[:FEW]))[1:-1]}{more}."
