@@ -20,7 +20,7 @@ def deltas_of(suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemSco
     Raises:
         RunError: the two do not hold the same items.
     """
-    after = _in_order_of(before, after)
+    after = in_order_of(before, after)
     found = [
         _delta(suite, (name, metric), before, after)
         for name, task in suite.tasks.items()
@@ -47,7 +47,7 @@ def metric_delta(
         RunError: the two do not hold the same items.
     """
     name, _, metric = which.partition("/")
-    return _delta(suite, (name, metric), before, _in_order_of(before, after))
+    return _delta(suite, (name, metric), before, in_order_of(before, after))
 
 
 def _delta(
@@ -100,7 +100,7 @@ def stratum_deltas(
         RunError: the two do not hold the same items.
     """
     name, _, asked = (metric or suite.primary).partition("/")
-    after = _in_order_of(before, after)
+    after = in_order_of(before, after)
     task = suite.tasks[name]
     for one in (asked,) if metric else (asked, *task.metrics):
         sides = [
@@ -172,7 +172,7 @@ def seeds_delta(
     """
     name, _, one = (metric or suite.primary).partition("/")
     keys = pairs[0][0] if pairs else []
-    ordered = [[_in_order_of(keys, scores) for scores in pair] for pair in pairs]
+    ordered = [[in_order_of(keys, scores) for scores in pair] for pair in pairs]
     sums = [tuple(sums_of(scores, name, one) for scores in pair) for pair in ordered]
     return seeds_interval([(before, after) for before, after in sums], **suite.bootstrap())
 
@@ -202,7 +202,7 @@ def sums_of(scores: Sequence[ItemScore], task: str, metric: str) -> tuple[list[f
     return [ratio.num for ratio in ratios], [ratio.den for ratio in ratios]
 
 
-def _in_order_of(first: Sequence[ItemScore], second: Sequence[ItemScore]) -> list[ItemScore]:
+def in_order_of(first: Sequence[ItemScore], second: Sequence[ItemScore]) -> list[ItemScore]:
     """The second scores, item by item beside the first."""
     keys = [(score.task, score.key) for score in first]
     found = {(score.task, score.key): score for score in second}

@@ -1,0 +1,202 @@
+"""What one axis of a study does while all others stand still, and where that cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from heed.core.errors import DataError
+from heed.core.resample import Floats
+from heed.core.stats import compare_paired, seeds_interval
+from heed.core.types import Interval
+
+SEED = "seed"
+"""The axis of which cells are draws, not one that is studied."""
+
+MOST = 60
+"""Comparisons at one setting of the other axes are shown up to so many; of more, only the means."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What tuning did to each item in one cell.
+
+    Attributes:
+        place: Axis -> value, the seed among them.
+        num: f64[items], numerators after minus before.
+        den: f64[items], denominators, the same before and after.
+    """
+
+    place: Mapping[str, str]
+    num: Floats
+    den: Floats
+
+    @property
+    def delta(self) -> float:
+        """After minus before of the metric."""
+        return float(self.num.sum() / self.den.sum())
+
+
+def change_of(
+    place: Mapping[str, str],
+    before: tuple[Sequence[float], Sequence[float]],
+    after: tuple[Sequence[float], Sequence[float]],
+) -> Change:
+    """A cell's change from its numerators and denominators, one of each per item.
+
+    Raises:
+        DataError: an item was asked for another amount before than after.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (*before, *after)]
+    if sides[1].shape != sides[3].shape or not np.array_equal(sides[1], sides[3]):
+        raise DataError(
+            "Items have other denominators before than after, so that changes of cells cannot be "
+            "set against each other. Compare each cell's own delta."
+        )
+    return Change(place, sides[2] - sides[0], sides[1])
+
+
+def contrasts(
+    changes: Sequence[Change], axes: Sequence[str], bootstrap: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Each two values of each axis against each other, over cells that are equal in all else.
+
+    Args:
+        changes: Of every finished cell, all over the same items in one order.
+        axes: The studied ones; the seed is none.
+        bootstrap: `level`, `resamples` and `seed`.
+
+    Returns:
+        For each pair of values `axis one two`, `pairs` (of cells that differ in the axis alone)
+        and `also` (other axes that differ wherever these two are compared). With pairs: `seeds`,
+        `difference` (delta of `two` minus that of `one`, the mean over all settings of the other
+        axes), `low`, `high`, `verdict`, and the same once more for each setting, named in
+        `context`, where there are several, and these are not more than `MOST` in all.
+
+    Raises:
+        DataError: cells of other items.
+    """
+    if any(not np.array_equal(changes[0].den, change.den) for change in changes):
+        raise DataError(
+            "Cells were scored on other items, so their changes cannot be set against each other. "
+            "Score all with one suite."
+        )
+    found, apart = [], []
+    for axis in axes:
+        others = [name for name in axes if name != axis]
+        values = dict.fromkeys(change.place[axis] for change in changes)
+        for one, two in combinations(values, 2):
+            about = {"axis": axis, "one": one, "two": two}
+            matched = _matched(changes, about, others)
+            also = _also(changes, about, others) if not matched else []
+            mean = about | {"pairs": sum(map(len, matched.values())), "also": also}
+            found.append(mean | _difference(list(matched.values()), bootstrap, matched))
+            if len(matched) > 1:
+                apart += [(about, context, pairs) for context, pairs in matched.items()]
+    if len(apart) <= MOST:
+        found += [
+            about
+            | {"pairs": len(pairs), "also": [], "context": said(others_of(about, axes), context)}
+            | _difference([pairs], bootstrap, {context: pairs})
+            for about, context, pairs in apart
+        ]
+    return found
+
+
+Place = tuple[str, ...]
+Pairs = dict[str, tuple[Change, Change]]
+"""Seed -> a cell with the one value and a cell with the other."""
+
+
+def others_of(about: Mapping[str, str], axes: Sequence[str]) -> list[str]:
+    """The axes that stand still."""
+    return [name for name in axes if name != about["axis"]]
+
+
+def said(names: Sequence[str], values: Sequence[str]) -> str:
+    """A setting of some axes in words.
+
+    Example:
+        >>> said(["model", "lr"], ["nano", "gentle"])
+        'model nano, lr gentle'
+    """
+    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+
+
+def _matched(
+    changes: Sequence[Change], about: Mapping[str, str], others: Sequence[str]
+) -> dict[Place, Pairs]:
+    """Setting of the other axes -> pairs by seed, for settings that have the same seeds."""
+    cells: dict[tuple[str, Place, str], Change] = {}
+    for change in changes:
+        place = tuple(change.place[name] for name in others)
+        cells[change.place[about["axis"]], place, change.place.get(SEED, "")] = change
+    found: dict[Place, Pairs] = {}
+    for (value, place, seed), change in cells.items():
+        other = cells.get((about["two"], place, seed))
+        if value == about["one"] and other is not None:
+            found.setdefault(place, {})[seed] = (change, other)
+    return _with_most(found)
+
+
+def _with_most(found: Mapping[Place, Pairs]) -> dict[Place, Pairs]:
+    """Settings that share one set of seeds: the set that leaves the most pairs."""
+    sizes: dict[frozenset[str], int] = {}
+    for pairs in found.values():
+        seeds = frozenset(pairs)
+        sizes[seeds] = sizes.get(seeds, 0) + len(pairs)
+    if not sizes:
+        return {}
+    most = max(sizes, key=lambda seeds: (sizes[seeds], sorted(seeds)))
+    return {place: pairs for place, pairs in found.items() if set(pairs) == most}
+
+
+def _also(changes: Sequence[Change], about: Mapping[str, str], others: Sequence[str]) -> list[str]:
+    """Axes of which the cells with the one value share no value with those with the other."""
+    sides = [[c for c in changes if c.place[about["axis"]] == about[s]] for s in ("one", "two")]
+    apart = [
+        name
+        for name in others
+        if not set.intersection(*({c.place[name] for c in side} for side in sides))
+    ]
+    return apart or (list(others) if others else [SEED])
+
+
+def _difference(
+    contexts: Sequence[Pairs], bootstrap: Mapping[str, Any], matched: Mapping[Place, Pairs]
+) -> dict[str, Any]:
+    """The mean difference over settings, with its interval; nothing where nothing is matched."""
+    if not matched:
+        return {}
+    seeds = list(contexts[0])
+    sides = [[_sum([pairs[seed][side] for pairs in contexts]) for seed in seeds] for side in (0, 1)]
+    interval = _interval(sides, bootstrap)
+    apart = interval.low > 0 or interval.high < 0
+    return {
+        "seeds": len(seeds),
+        "difference": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "items": interval.items,
+        "verdict": "differs" if apart else "no difference shown",
+    }
+
+
+def _sum(changes: Sequence[Change]) -> tuple[Floats, Floats]:
+    """Numerators and denominators over several cells: their ratio is the mean of the deltas."""
+    nums, dens = ([getattr(c, side) for c in changes] for side in ("num", "den"))
+    return np.sum(nums, axis=0), np.sum(dens, axis=0)
+
+
+def _interval(
+    sides: Sequence[Sequence[tuple[Floats, Floats]]], bootstrap: Mapping[str, Any]
+) -> Interval:
+    """Of one seed over items; of several, over seeds and items together."""
+    one, two = sides
+    if len(one) == 1:
+        return compare_paired(one[0], two[0], **bootstrap).interval
+    return seeds_interval(list(zip(one, two, strict=True)), **bootstrap)

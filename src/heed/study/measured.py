@@ -1,0 +1,141 @@
+"""What the items of a study's finished cells say, read once for all that is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from heed.analysis.contrasts import SEED, Change, change_of
+from heed.core.errors import DataError, RunError
+from heed.core.identity import first_difference
+from heed.core.types import ItemScore
+from heed.evaluation.deltas import in_order_of, sums_of
+from heed.evaluation.record import read_scores
+from heed.study.plan import PlannedCell
+
+OF_THE_STUDENT = ("template", "stops", "prompts")
+"""What of a scoring belongs to the student that is scored: it may differ between students."""
+
+
+@dataclass(frozen=True)
+class MeasuredCell:
+    """A finished cell with the scores of all its items.
+
+    Attributes:
+        planned: The cell.
+        axes: The studied ones.
+        before: Scores of the primary metric's task before tuning.
+        after: The same after, item by item.
+    """
+
+    planned: PlannedCell
+    axes: tuple[str, ...]
+    before: Sequence[ItemScore]
+    after: Sequence[ItemScore]
+
+    @cached_property
+    def change(self) -> Change:
+        """What tuning did to each item, on the primary metric.
+
+        Raises:
+            DataError: an item was asked for another amount before than after.
+        """
+        cell = self.planned.cell
+        task, _, metric = cell.suite.primary.partition("/")
+        sides = [sums_of(scores, task, metric) for scores in (self.before, self.after)]
+        place = {axis: self.planned.settings.get(axis, "as in conf") for axis in self.axes}
+        return change_of(place | {SEED: str(cell.seed)}, sides[0], sides[1])
+
+    @property
+    def keys(self) -> list[str]:
+        """Of the items, in order."""
+        return [score.key for score in self.before]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The cells of a study that can be set against each other.
+
+    Attributes:
+        cells: All scored in one way, on the same items in one order.
+        left_out: A line for each finished cell that is none of them.
+    """
+
+    cells: tuple[MeasuredCell, ...]
+    left_out: tuple[str, ...]
+
+
+def measured(
+    cells: Sequence[PlannedCell],
+    done: Mapping[tuple[str, str], Mapping[str, Any]],
+    axes: Sequence[str],
+    root: Path,
+) -> Measured:
+    """Read the items of all finished cells; one that is lost or unlike the others is left out.
+
+    Args:
+        cells: Of a study.
+        done: (run id, suite hash) -> result of the finished ones.
+        axes: The studied ones.
+        root: Of the outputs.
+    """
+    found: list[MeasuredCell] = []
+    left_out: list[str] = []
+    reader = _Reader(root)
+    for planned in (cell for cell in cells if cell.key in done):
+        try:
+            found.append(reader.cell(planned, done[planned.key], tuple(axes)))
+        except (RunError, DataError) as error:
+            left_out.append(f"{planned.directory}: {error}")
+    return Measured(tuple(found), tuple(left_out))
+
+
+class _Reader:
+    """Reads scores; the first cell says in which way, and in which order, all have to be."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.befores: dict[str, tuple[list[ItemScore], dict[str, Any]]] = {}
+        self.first: dict[str, Any] = {}
+        self.order: Sequence[ItemScore] = ()
+
+    def cell(
+        self, planned: PlannedCell, result: Mapping[str, Any], axes: tuple[str, ...]
+    ) -> MeasuredCell:
+        """One cell.
+
+        Raises:
+            RunError: scores are lost, or were made in another way than the first cell's.
+            DataError: its items are asked for other amounts before than after.
+        """
+        task = planned.cell.suite.primary.partition("/")[0]
+        where = str(result["before"])
+        if where not in self.befores:
+            self.befores[where] = self._read(self.root / where, task)
+        folder = self.root / result["directory"] / "scores" / planned.cell.suite.name
+        sides = [self.befores[where], self._read(folder, task)]
+        for _, fingerprint in sides:
+            self._refuse_other(fingerprint)
+        order = self.order or sides[0][0]
+        before, after = (in_order_of(order, scores) for scores, _ in sides)
+        found = MeasuredCell(planned, axes, before, after)
+        _ = found.change  # refused here, where it can be said of this cell
+        self.order = order
+        return found
+
+    def _read(self, directory: Path, task: str) -> tuple[list[ItemScore], dict[str, Any]]:
+        scores, fingerprint = read_scores(directory)
+        return [score for score in scores if score.task == task], fingerprint
+
+    def _refuse_other(self, fingerprint: Mapping[str, Any]) -> None:
+        shared = {key: fingerprint[key] for key in fingerprint if key not in OF_THE_STUDENT}
+        self.first = self.first or shared
+        if shared != self.first:
+            where, one, two = first_difference(self.first, shared)
+            raise RunError(
+                f"it was scored in another way than the study's first cell ({where} is {two!r} and "
+                f"there {one!r}), so it is set against no other."
+            )

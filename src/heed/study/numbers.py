@@ -1,0 +1,204 @@
+"""What a study's page says of several cells together: from their items, logs and manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heed.analysis.contrasts import SEED, contrasts
+from heed.analysis.rates import Tried, best_rate
+from heed.core.errors import DataError
+from heed.core.files import read_json
+from heed.core.identity import short_hash
+from heed.study.measured import Measured, MeasuredCell, measured
+from heed.study.plan import PlannedCell
+from heed.study.study import Study
+
+RATE = "lr"
+"""The group of the learning rate: axes of this name, or below it, are rates."""
+
+CURVE_POINTS = 200
+"""Most points of a loss curve; of more steps, each point is the mean of several."""
+
+Done = Mapping[tuple[str, str], Mapping[str, Any]]
+"""(run id, suite hash) -> result of a finished cell."""
+
+
+def study_numbers(
+    study: Study, cells: Sequence[PlannedCell], done: Done, root: Path
+) -> dict[str, Any]:
+    """`contrasts`, `rates`, `types`, `losses`, `environment` and `commands` of a study.
+
+    Args:
+        study: Which.
+        cells: All of them.
+        done: The finished ones.
+        root: Of the outputs.
+
+    Returns:
+        As `heed.analysis.report.write_report` takes them. `left_out` has a line for each finished
+        cell whose items are lost, or were scored in another way than the others'.
+    """
+    axes = [axis for axis in study.varied if axis != SEED]
+    known = measured(cells, done, axes, root)
+    ended = [planned for planned in cells if planned.key in done]
+    return {
+        **_contrasts(known, axes),
+        "rates": rates_of(known, axes),
+        "types": types_of(known),
+        "left_out": list(known.left_out),
+        "losses": losses_of(ended, done, root),
+        "environment": environment_of([root / done[c.key]["directory"] for c in ended]),
+        "commands": {planned.key[0]: planned.command for planned in cells},
+    }
+
+
+def _contrasts(known: Measured, axes: Sequence[str]) -> dict[str, Any]:
+    """`contrasts`; where they cannot be made, none, and `contrasts_reason`."""
+    if not known.cells:
+        return {"contrasts": []}
+    suite = known.cells[0].planned.cell.suite
+    try:
+        found = contrasts([cell.change for cell in known.cells], axes, suite.bootstrap())
+    except DataError as error:
+        return {"contrasts": [], "contrasts_reason": str(error)}
+    return {"contrasts": [one | {"metric": suite.primary} for one in found]}
+
+
+def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
+    """The best learning rate of each group of cells that differ in rate and seed alone.
+
+    Args:
+        known: The cells.
+        axes: The studied ones.
+    """
+    others = [axis for axis in axes if axis.partition(".")[0] != RATE]
+    groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
+    for cell in known.cells:
+        groups.setdefault(tuple(cell.change.place[axis] for axis in others), []).append(cell)
+    found = []
+    for group in groups.values():
+        one = group[0].planned.cell
+        task, _, metric = one.suite.primary.partition("/")
+        about = {
+            "student": one.model.name,
+            "teacher": one.teacher.name,
+            "method": one.method.label,
+            "metric": one.suite.primary,
+            "seeds": len({cell.planned.cell.seed for cell in group}),
+        }
+        less = metric in one.suite.tasks[task].lower_is_better
+        best = best_rate(_tried(group), group[0].keys, one.suite.bootstrap(), less=less)
+        found.append(about | best)
+    return found
+
+
+def _tried(group: Sequence[MeasuredCell]) -> list[Tried]:
+    """The rates of a group, each with its seeds."""
+    found: dict[tuple[float, str], list[MeasuredCell]] = {}
+    for one in group:
+        lr = one.planned.cell.lr
+        found.setdefault((lr.peak, lr.name), []).append(one)
+    return [
+        Tried(name, peak, tuple(one.change for one in cells))
+        for (peak, name), cells in found.items()
+    ]
+
+
+def types_of(known: Measured) -> dict[str, Any] | None:
+    """Before and after of each part of the primary task's items; None where it has no parts."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    metric = ""
+    for cell in known.cells:
+        suite = cell.planned.cell.suite
+        sums: dict[str, list[float]] = {}
+        name, _, metric = suite.primary.partition("/")
+        for side, scores in enumerate((cell.before, cell.after)):
+            for score in scores:
+                for part, ratio in suite.tasks[name].parts(score, metric).items():
+                    of_part = sums.setdefault(part, [0.0] * 5)
+                    of_part[2 * side] += ratio.num
+                    of_part[2 * side + 1] += ratio.den
+                    of_part[4] += side
+        rows[cell.planned.key[0]] = {
+            part: [one[0] / one[1], one[2] / one[3], int(one[4])] for part, one in sums.items()
+        }
+    names = sorted({part for row in rows.values() for part in row})
+    return {"metric": metric, "names": names, "rows": rows} if names else None
+
+
+def losses_of(cells: Sequence[PlannedCell], done: Done, root: Path) -> list[dict[str, Any]]:
+    """Loss by step of each run, apart for each kind of data.
+
+    Losses per token can be set beside each other where the same tokens were learned: the same
+    responses, treatment, template and tokenizer. What differs in one of these is in another group.
+
+    Args:
+        cells: Finished ones.
+        done: Their results.
+        root: Of the outputs.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for planned in cells:
+        result = done[planned.key]
+        rows = _rows(root / result["directory"] / "metrics.jsonl")
+        data, settings = result["fit"].get("data") or {}, result["settings"]
+        learned = {key: data.get(key) for key in ("examples", "tokens", "supervised_tokens")}
+        about = {key: settings.get(key) for key in ("teacher", "data")} | learned
+        about["template"] = result["fit"].get("template")
+        group = groups.setdefault(
+            short_hash(about),
+            {
+                "data": f"{result['teacher']}, {learned['examples'] or '?'} examples",
+                "tokens": f"{learned['supervised_tokens'] or '?'} supervised tokens",
+                "runs": {},
+                "validation": {},
+            },
+        )
+        for kind, key in (("runs", "loss"), ("validation", "validation_loss")):
+            if curve := thinned([[r["step"], r[key]] for r in rows if r.get(key) is not None]):
+                group[kind][planned.key[0]] = curve
+    return [group for group in groups.values() if group["runs"]]
+
+
+def thinned(points: Sequence[Sequence[float]], most: int = CURVE_POINTS) -> list[list[float]]:
+    """A curve with no more than so many points, each the mean of as many neighbours.
+
+    Example:
+        >>> thinned([[1, 4.0], [2, 2.0], [3, 1.0]], most=2)
+        [[1.5, 3.0], [3.0, 1.0]]
+    """
+    size = -(-len(points) // most)
+    if size <= 1:
+        return [list(point) for point in points]
+    blocks = (points[start : start + size] for start in range(0, len(points), size))
+    return [[sum(column) / len(block) for column in zip(*block, strict=True)] for block in blocks]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a training that are whole; none where there is no file."""
+    if not path.is_file():
+        return []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.split("\n") if line]
+
+
+def environment_of(runs: Sequence[Path]) -> dict[str, Any]:
+    """Versions, machines and devices of trainings, each once.
+
+    Args:
+        runs: Their directories.
+    """
+    found: dict[str, dict[str, None]] = {"machines": {}, "devices": {}}
+    versions: dict[str, dict[str, None]] = {}
+    for directory in runs:
+        file = directory / "manifest.json"
+        made = read_json(file) if file.is_file() else {}
+        found["machines"][str(made.get("machine", "not recorded"))] = None
+        found["devices"][str(made.get("device", "not recorded"))] = None
+        for name, number in (made.get("versions") or {}).items():
+            versions.setdefault(name, {})[str(number)] = None
+    said = {name: " / ".join(numbers) for name, numbers in versions.items()}
+    return {"versions": said} | {key: list(values) for key, values in found.items()}

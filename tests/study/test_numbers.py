@@ -1,0 +1,185 @@
+"""A study's numbers are made of the items of its cells; what is unlike the others stands apart."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heed.core.compose import compose_component
+from heed.core.files import write_json
+from heed.core.types import ItemScore, Ratio
+from heed.evaluation.record import write_scores
+from heed.study.measured import measured
+from heed.study.numbers import environment_of, losses_of, rates_of, study_numbers, thinned, types_of
+from heed.study.plan import PlannedCell
+from heed.study.study import Study
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+KINDS = ("case:lower", "length:few")
+ITEMS = 80
+PEAKS = {"play_gentle": 1e-3, "play_reference": 5e-3}
+STUDY = Study(
+    name="s",
+    question="?",
+    seeds=(1, 2),
+    suite="play",
+    primary=None,
+    checkpoint="last",
+    axes={"model": ("nano", "micro"), "lr": tuple(PEAKS)},
+)
+
+
+def scores(chance: float, luck: int) -> list[ItemScore]:
+    draw = np.random.default_rng(luck)
+    found = []
+    for i in range(ITEMS):
+        told = [{"id": kind, "strict": bool(draw.random() < chance)} for kind in KINDS]
+        right = sum(one["strict"] for one in told)
+        metrics = {"inst_level_strict_acc": Ratio(right, 2)}
+        found.append(
+            ItemScore("play_follow", f"k{i}", "p", "r", "end", 1, metrics, {"instructions": told})
+        )
+    return found
+
+
+def fingerprint(cell: PlannedCell, **more: Any) -> dict[str, Any]:
+    return {"tasks": {"play_follow": "1"}, "template": cell.cell.model.name, "stops": []} | more
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PlannedCell], dict]:
+    """Eight finished cells: micro gains more than nano, and the reference rate harms."""
+    root = tmp_path_factory.mktemp("outputs")
+    cells, done = [], {}
+    for number, line in enumerate(STUDY.lines()):
+        cell = compose_component(CONF, "train", line)
+        one = PlannedCell(tuple(line), cell, (f"{number:012x}", "f" * 12), root, None)
+        chance = 0.5 + 0.2 * (cell.model.name == "micro") - 0.3 * (cell.lr.name == "play_reference")
+        before, run = f"baselines/{cell.model.name}", f"runs/{number}"
+        made = fingerprint(one)
+        write_scores(root / before, Silent(cell.suite), scores(0.4, 77), made)
+        write_scores(root / run / "scores/play", Silent(cell.suite), scores(chance, number), made)
+        rows = [{"step": step, "loss": 2.0 / step} for step in range(1, 5)]
+        (root / run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+        write_json(root / run / "manifest.json", {"machine": "m", "device": "cpu", "versions": {}})
+        data = {"examples": 10, "tokens": 100, "supervised_tokens": 50}
+        done[one.key] = {
+            "before": before,
+            "directory": run,
+            "teacher": "play_clear",
+            "fit": {"data": data, "template": "t"},
+            "settings": {"teacher": {"name": "play_clear"}, "data": {"epochs": 1}},
+        }
+        cells.append(one)
+    return root, cells, done
+
+
+class Silent:  # what write_scores asks of a suite, which says nothing of these items
+    def __init__(self, suite: Any):
+        self.suite = suite
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_args, **_kwargs: {}
+
+
+def test_size_and_rate_are_told_apart(world):
+    root, cells, done = world
+    found = study_numbers(STUDY, cells, done, root)
+    mean = {
+        (one["axis"], one["one"], one["two"]): one
+        for one in found["contrasts"]
+        if "context" not in one
+    }
+    size, rate = mean["model", "nano", "micro"], mean["lr", "play_gentle", "play_reference"]
+    assert (size["pairs"], rate["pairs"], size["seeds"]) == (4, 4, 2)
+    assert size["difference"] == pytest.approx(0.2, abs=0.1)
+    assert rate["difference"] == pytest.approx(-0.3, abs=0.1)
+    assert found["left_out"] == []
+    assert found["commands"][cells[0].key[0]] == cells[0].command
+
+
+def test_the_best_rate_is_that_of_each_student(world):
+    root, cells, done = world
+    found = rates_of(measured(cells, done, ["model", "lr"], root), ["model", "lr"])
+    assert [one["student"] for one in found] == ["nano", "micro"]
+    for one in found:
+        assert one["peaks"] == sorted(PEAKS.values())
+        assert (one["chosen"]["name"], one["edge"]) == ("play_gentle", "lowest")
+        assert one["chosen"]["items"] + one["reported"]["items"] == ITEMS
+
+
+def test_types_hold_what_was_followed_before_and_after(world):
+    root, cells, done = world
+    found = types_of(measured(cells, done, ["model", "lr"], root))
+    assert found is not None
+    assert found["names"] == sorted(KINDS)
+    row = found["rows"][cells[0].key[0]]
+    before, after = scores(0.4, 77), scores(0.5, 0)
+    for at, kind in enumerate(KINDS):
+        shares = [
+            sum(score.details["instructions"][at]["strict"] for score in side) / ITEMS
+            for side in (before, after)
+        ]
+        assert row[kind] == [*map(pytest.approx, shares), ITEMS]
+
+
+def test_cells_scored_in_another_way_or_lost_are_left_out_and_said(world, tmp_path):
+    root, cells, done = world
+    other = dict(done)
+    suite = Silent(cells[1].cell.suite)
+    made = fingerprint(cells[1], max_new_tokens=7)
+    write_scores(root / "runs/odd/scores/play", suite, scores(0.5, 1), made)
+    other[cells[1].key] = done[cells[1].key] | {"directory": "runs/odd"}
+    other[cells[2].key] = done[cells[2].key] | {"directory": "runs/gone"}
+    found = measured(cells, other, ["model", "lr"], root)
+    assert len(found.cells) == len(cells) - 2
+    odd, gone = found.left_out
+    assert "max_new_tokens" in odd
+    assert "does not hold whole scores" in gone
+
+
+def test_losses_of_other_data_or_tokens_are_another_group(world):
+    root, cells, done = world
+    (group,) = losses_of(cells, done, root)
+    assert len(group["runs"]) == len(cells)
+    assert group["runs"][cells[0].key[0]] == [[1, 2.0], [2, 1.0], [3, 2 / 3], [4, 0.5]]
+    assert group["validation"] == {}
+    for change in (
+        {"settings": {"teacher": {"name": "play_sloppy"}, "data": {"epochs": 1}}},
+        {"settings": {"teacher": {"name": "play_clear"}, "data": {"epochs": 2}}},
+        {"fit": {"data": {"examples": 10, "tokens": 90, "supervised_tokens": 50}, "template": "t"}},
+        {"fit": {**done[cells[0].key]["fit"], "template": "another"}},
+    ):
+        mixed = done | {cells[0].key: done[cells[0].key] | change}
+        first, second = losses_of(cells, mixed, root)
+        assert (len(first["runs"]), len(second["runs"])) == (1, len(cells) - 1), change
+
+
+def test_a_long_curve_is_thinned_by_means():
+    points = [[step, float(step)] for step in range(1, 1001)]
+    found = thinned(points, most=100)
+    assert len(found) == 100
+    assert found[0] == [5.5, 5.5]
+    assert thinned(points[:50]) == points[:50]
+
+
+def test_a_study_without_a_finished_cell_has_no_numbers(world):
+    root, cells, _ = world
+    found = study_numbers(STUDY, cells, {}, root)
+    assert (found["contrasts"], found["rates"], found["types"], found["losses"]) == (
+        [],
+        [],
+        None,
+        [],
+    )
+
+
+def test_versions_and_machines_are_told_once_and_a_lost_manifest_is_said(tmp_path):
+    for name, torch in (("a", "2.1"), ("b", "2.2"), ("c", "2.1")):
+        made = {"machine": "m", "device": "cpu", "versions": {"torch": torch}}
+        write_json(tmp_path / name / "manifest.json", made)
+    found = environment_of([tmp_path / name for name in "abcd"])
+    assert found["versions"] == {"torch": "2.1 / 2.2"}
+    assert found["machines"] == ["m", "not recorded"]
