@@ -62,6 +62,15 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def papers() -> Path:
+    """The folder of figures that others have published, beside that of the data."""
+    folder = SHARED.parent / "papers"
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder} of published figures")
+    return folder
+
+
 @component
 class Listed(Teacher):
     """A teacher whose examples stand in memory."""

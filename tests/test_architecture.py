@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "training": {"core", "data", "models", "methods", "tracking"},
     "evaluation": {"core", "data", "models", "methods"},
     "analysis": {"core", "data", "models"},
-    "playground": {"core", "data", "models", "training", "evaluation"},
+    "playground": {"core", "data", "models", "training", "evaluation", "analysis"},
     "study": {"core", *PARTS},
 }
 HOME = {  # a heavy library is imported in these parts only

@@ -51,13 +51,53 @@ REQUIRED = {  # what a user must say, as an example; every other option builds a
         for name in option_names(CONF, "teacher")
         if name in ON_THE_HUB or name.startswith("generator_zoo/")
     },
+    "teacher=generator_zoo/GPT-4": ("teacher.source.path=rows.jsonl",),
+    "teachers=generator_zoo": (
+        f"teachers.teachers.Phi_3_mini_128k_instruct.source.revision={40 * 'a'}",
+        "teachers.teachers.GPT_4.source.path=rows.jsonl",
+    ),
+    "generation=greedy": ("generation.max_new_tokens=9",),
+    "generation=sampled": (
+        "generation.max_new_tokens=9",
+        "generation.sampling.temperature=0.8",
+        "generation.sampling.top_p=1.0",
+    ),
+    "endpoint=openai": ("endpoint.model=gpt-4-0613",),
+    "generation=best_of": ("generation.max_new_tokens=9",),
+    "generation=worst_of": ("generation.max_new_tokens=9",),
+    "reward=model": (
+        "analysis.reward.path=organisation/rewards",
+        f"analysis.reward.revision={40 * 'b'}",
+    ),
 }
 FITTING = {  # what an option goes with, where the defaults do not fit
     "checkpoint=best": ("data.validation_share=0.02",),
     "method=freeze": ("model.new_tokens=refuse",),  # no row of the embedding moves
     "method=freeze_but_first": ("model.new_tokens=refuse",),
+    **{f"generation={way}_of": ("reward@generation.reward=play",) for way in ("best", "worst")},
     "precision=bf16-true": ("model=hub", *REQUIRED["model=hub"], "model.dtype=bfloat16"),
 }
+OF_A_SWEEP = {"study": [], "scale": ["study=lr_rerun_2b"]}
+"""Groups of sweep.py alone, and what each stands beside."""
+
+RANKING = [
+    "model=nano", "analysis=car", "analysis.beta=1.0", "analysis.per=token",
+    "analysis.conditioned=true",
+]  # fmt: skip
+ASKED = ["generate=asked.jsonl"]
+OF_TEACHERS = {
+    "teachers": ("teachers", [*RANKING, "reward@analysis.reward=play"]),
+    "reward": ("reward@analysis.reward", [*RANKING, "teachers=play"]),
+    "generation": ("generation", [*ASKED, "model=nano"]),
+    "endpoint": ("endpoint", [*ASKED, "generation=greedy", "generation.max_new_tokens=9"]),
+}
+"""Groups of evaluate.py about teachers: where an option stands, and what stands beside it."""
+
+INSIDE = {  # where an option stands that is a part of another
+    "template": ("model=books", "template@model.template"),
+    "layout": ("teacher=dolly", "layout@teacher.layout"),
+}
+
 NEEDED = {"train": [], "evaluate": ["model=nano"], "sweep": []}
 """What a command cannot do without."""
 
@@ -93,9 +133,12 @@ def options() -> list[str]:
 def command_of(option: str) -> tuple[str, list[str]]:
     """The config and the overrides that show an option at work."""
     group, _, name = option.partition("=")
-    if group == "study":
-        return "sweep", [option]
+    if group in OF_A_SWEEP:
+        return "sweep", [*OF_A_SWEEP[group], option]
     needed = ["data_dir=/nowhere", *REQUIRED.get(option, ()), *FITTING.get(option, ())]
+    if group in OF_TEACHERS:
+        at, beside = OF_TEACHERS[group]
+        return "evaluate", [*beside, f"{at}={name}", *needed]
     if group == "analysis":  # of a run
         return "evaluate", [option, "run=abc", *needed]
     if group == "task":
@@ -104,10 +147,9 @@ def command_of(option: str) -> tuple[str, list[str]]:
     if group == "judge":  # stands inside a task
         more = ["+task@suite.tasks.more=alpaca_eval", "+suite.margin.more=0.02"]
         return "train", [*more, f"judge@suite.tasks.more.judge={name}", *needed]
-    if group == "template":  # stands inside a student
-        return "train", ["model=books", f"template@model.template={name}", *needed]
-    if group == "layout":  # stands inside a teacher, as does a source
-        return "train", ["teacher=dolly", f"layout@teacher.layout={name}", *needed]
+    if group in INSIDE:
+        around, at = INSIDE[group]
+        return "train", [around, f"{at}={name}", *needed]
     if group == "source":
         commit = [COMMIT] if name == "generator_zoo" else []
         teacher = {
@@ -147,8 +189,10 @@ def test_a_backend_is_chosen_beside_any_suite(name: str, backend: str, suite: st
 
 def test_required_values_are_asked_for_by_name():
     for option, values in REQUIRED.items():
+        name, overrides = command_of(option)
+        bare = [text for text in overrides if text not in values]
         with pytest.raises(ConfigError) as caught:
-            compose_component(CONF, "train", [option])
+            compose_component(CONF, name, bare)
         asked = {mistake.where for mistake in caught.value.mistakes}
         assert asked >= {value.partition("=")[0] for value in values}
 

@@ -10,7 +10,13 @@ from heed.core.command import Command, mistakes_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "docs/how-to.md", "docs/architecture.md", "docs/scaling.md"]
+PAGES = [
+    "README.md",
+    "docs/how-to/README.md",
+    "docs/how-to/compare-in-wandb.md",
+    "docs/architecture.md",
+    "docs/scaling.md",
+]
 
 
 def commands(text: str) -> list[str]:

@@ -19,6 +19,7 @@ from heed.analysis.beside import (
 from heed.analysis.deltas import adjusted_of, delta_of, holm_line, row_of, rows_of, to_csv
 from heed.analysis.panel import show_deltas
 from heed.analysis.report import write_report
+from heed.analysis.script import script
 from heed.analysis.sections import controls_section, flags_box, form_section
 from heed.analysis.verdict_page import verdict_page
 
@@ -111,7 +112,12 @@ def printed(of: dict, width: int = 110) -> str:
 
 
 def page(tmp_path, *results: dict, **more) -> str:
-    return write_report(tmp_path / "s/x", study(**more), results).read_text()
+    """The page without its own script and what that knows of the cells."""
+    text = write_report(tmp_path / "s/x", study(**more), results).read_text()
+    whole = len(text)
+    text = re.sub(r'<script id="told" .*?</script>', "", text.replace(script(), ""))
+    assert len(text) < whole - len(script())
+    return text
 
 
 def words(markup: str) -> str:

@@ -79,6 +79,7 @@ def test_a_published_value_on_a_metric_that_was_not_measured_says_so():
     asked = [PAPER | {"metric": metric, "runs": [row.run]} for metric in (PRIMARY, "ifeval")]
     text = published_table(asked, [row])
     assert text.count(f"on {PRIMARY}") == 1
+    assert text.count(f'href="../../{row.directory}/"') == 2
     assert text.count("S &lt;1&gt;") == 2
     assert "other &lt;prompts&gt;" in text
     assert published_table([], [row]) == ""

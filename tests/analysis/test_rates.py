@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from heed.analysis.contrasts import Change
-from heed.analysis.rates import Tried, best_rate, chooses
+from heed.analysis.rates import Tried, best_rate
+from heed.core.resample import first_half
 
 BOOTSTRAP = {"level": 0.95, "resamples": 400, "seed": 0}
 ITEMS = 400
 KEYS = [str(1000 + i) for i in range(ITEMS)]
-HALF = chooses(KEYS)
+HALF = first_half(KEYS)
 
 
 def change(mean: float, luck: int, spread: float = 0.5) -> Change:
@@ -26,7 +27,7 @@ def tried(values: dict[float, float], seeds: int = 1, spread: float = 0.5) -> li
 
 def test_a_half_is_about_half_and_the_same_for_a_key_wherever_it_stands():
     assert 0.4 < HALF.mean() < 0.6
-    assert (chooses(KEYS[::-1]) == HALF[::-1]).all()
+    assert (first_half(KEYS[::-1]) == HALF[::-1]).all()
 
 
 def test_the_choice_sees_one_half_only_and_the_report_the_other_only():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import struct
 import subprocess
@@ -20,10 +21,11 @@ from heed.analysis.deltas import (
     rows_of,
     to_csv,
 )
-from heed.analysis.figures import delta_by_rate
 from heed.analysis.markup import table, tag
 from heed.analysis.panel import console_table
+from heed.analysis.rate_figures import rate_figures
 from heed.analysis.report import write_report
+from heed.analysis.script import SCRIPT
 
 PRIMARY, FACTS = "follow/prompt_level_strict_acc", "facts/acc"
 RATES = {"gentle": 1e-4, "reference": 1e-3, "hot": 1e-2}
@@ -88,7 +90,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.seen.append((name, dict(attributes)))
-        if name not in ("meta", "img"):
+        if name not in ("meta", "img", "wbr"):
             self.open.append(name)
 
     def handle_endtag(self, name):
@@ -104,8 +106,21 @@ def test_every_result_stands_in_the_table_once(page):
 def test_a_hostile_name_stays_text(page):
     reader = Reader(page)
     assert reader.open == []
-    assert "script" not in {name for name, _ in reader.seen}
+    scripts = [attributes for name, attributes in reader.seen if name == "script"]
+    assert scripts == [{"id": "told", "type": "application/json"}, {}]
     assert "&lt;script&gt;" in page
+    assert not any(key.startswith("on") for _, attributes in reader.seen for key in attributes)
+
+
+def test_what_the_script_knows_of_the_cells_cannot_end_its_element(page):
+    told = re.search(r'<script id="told" type="application/json">(.*?)</script>', page).group(1)
+    assert not set("<>&") & set(told)
+    assert json.loads(told)["filters"][1] == ["teacher", [c["teacher"] for c in sorted_grid()]]
+
+
+def test_nothing_of_a_study_is_in_the_script(page):
+    assert page.count("<script>") == 1
+    assert page.split("<script>")[1].startswith(SCRIPT)
 
 
 def test_the_page_needs_nothing_from_elsewhere(page):
@@ -114,9 +129,16 @@ def test_the_page_needs_nothing_from_elsewhere(page):
         a.get("src") or a.get("href") for _, a in Reader(page).seen if {"src", "href"} & {*a}
     ]
     assert sources
-    assert all(
-        s.startswith(("data:image/png;base64,", "../../runs/", "table.csv")) for s in sources
+    assert all(s.startswith(("../../runs/", "table.csv", "figures/", "#m")) for s in sources)
+
+
+def sorted_grid() -> list[dict]:
+    place = [list(RATES).index(cell["lr"]) for cell in grid()]
+    cells = zip(grid(), place, strict=True)
+    order = sorted(
+        cells, key=lambda c: (c[0]["student"] != "nano", c[0]["teacher"] != "clear", c[1])
     )
+    return [cell for cell, _ in order]
 
 
 def test_each_run_links_to_its_directory(page):
@@ -140,7 +162,7 @@ def test_the_order_in_which_cells_finished_does_not_change_a_byte(tmp_path):
     one = write_report(tmp_path / "1", study(), grid())
     two = write_report(tmp_path / "2", study(), grid()[::-1])
     names = sorted(path.relative_to(one.parent) for path in one.parent.rglob("*.*"))
-    assert len(names) == 4
+    assert len(names) == 2 + 2 * (2 * 2 + 1)  # two metrics of two students, and all cells
     assert all((one.parent / n).read_bytes() == (two.parent / n).read_bytes() for n in names)
 
 
@@ -200,12 +222,13 @@ def test_results_without_settings_are_said_not_to_have_been_compared():
 
 def test_a_figure_is_a_whole_png_and_the_same_every_time():
     rows = rows_of([*grid(teachers=("clear", "sloppy")), result(seed=1)])
-    picture = delta_by_rate(rows, "nano", [PRIMARY, FACTS])
-    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = struct.unpack(">II", picture[16:24])
+    picture, other = rate_figures(rows, PRIMARY)
+    assert picture.png[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", picture.png[16:24])
     assert width > height > 300
-    assert picture.endswith(b"IEND" + struct.pack(">I", zlib.crc32(b"IEND")))
-    assert picture == delta_by_rate(rows, "nano", [PRIMARY, FACTS])
+    assert picture.png.endswith(b"IEND" + struct.pack(">I", zlib.crc32(b"IEND")))
+    assert (picture, other) == tuple(rate_figures(rows, PRIMARY))
+    assert picture.png != other.png
 
 
 def test_one_cell_alone_still_makes_a_page(tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer
 from heed.models.generate import generate, left_padded
+from heed.models.sampling import Sampling, Ways
 from heed.models.slots import Slots
 from heed.models.student import Loaded
 
@@ -312,7 +313,7 @@ def test_an_answer_ends_with_the_line_that_it_is_told_to_end_with(fenced, batch_
     found = dict(
         generate(
             fenced, asked, max_new_tokens=cap, batch_tokens=batch_tokens, max_rows=rows,
-            last_line="```",
+            ways=Ways(last_line="```"),
         )
     )  # fmt: skip
     ended = 0
@@ -330,3 +331,43 @@ def test_without_a_last_line_a_fence_ends_nothing(fenced):
     asked = prompts(40)
     found = answers(fenced, asked, 24)
     assert [a.tokens for a in found] == [len(alone(fenced, p, 24)) for p in asked]
+
+
+DRAWN = Sampling(temperature=0.9, top_p=0.95, seed=3)
+
+
+def drawn(loaded: Loaded, asked: list[str], rows: int, sampling: Sampling = DRAWN) -> list[str]:
+    """What is drawn for each prompt, many at a time."""
+    caps = {"max_new_tokens": 12, "batch_tokens": 9_999, "max_rows": rows}
+    said = dict(generate(loaded, asked, **caps, ways=Ways(sampling=sampling)))
+    return [str(said[place].text) for place in range(len(asked))]
+
+
+@settings(max_examples=12)
+@given(st.integers(2, 20), st.integers(2, 30), st.randoms(use_true_random=False))
+def test_a_drawn_text_hangs_on_its_prompt_and_seed_alone(llama: Loaded, count, rows, random):
+    asked = prompts(count)
+    alone = [drawn(llama, [prompt], 1)[0] for prompt in asked]
+    order = random.sample(range(count), count)
+    assert drawn(llama, [asked[i] for i in order], rows) == [alone[i] for i in order]
+
+
+@pytest.mark.parametrize("name", ["Gemma2", "GPT2"])
+def test_every_architecture_draws_alike_alone_and_beside_others(name: str):
+    loaded, asked = student(name), prompts(9)
+    assert drawn(loaded, asked, 9) == [drawn(loaded, [prompt], 1)[0] for prompt in asked]
+
+
+def test_another_seed_or_number_draws_another_text(llama: Loaded):
+    asked = prompts(8)
+    said = [
+        drawn(llama, asked, 8, sampling)
+        for sampling in (DRAWN, replace(DRAWN, seed=4), DRAWN.numbered(1))
+    ]
+    assert all(one != two for i, one in enumerate(said) for two in said[:i])
+
+
+def test_a_cold_draw_is_the_likeliest_text(llama: Loaded):
+    asked = prompts(8)
+    cold = replace(DRAWN, temperature=1e-4, top_p=1.0)
+    assert drawn(llama, asked, 8, cold) == [str(a.text) for a in answers(llama, asked, 12)]

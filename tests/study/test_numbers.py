@@ -92,7 +92,7 @@ def test_size_and_rate_are_told_apart(world):
         for one in found["contrasts"]
         if "context" not in one
     }
-    size, rate = mean["model", "nano", "micro"], mean["lr", "play_gentle", "play_reference"]
+    size, rate = mean["student", "nano", "micro"], mean["lr", "play_gentle", "play_reference"]
     assert (size["pairs"], rate["pairs"], size["seeds"]) == (4, 4, 2)
     assert size["difference"] == pytest.approx(0.2, abs=0.1)
     assert rate["difference"] == pytest.approx(-0.3, abs=0.1)
@@ -151,6 +151,7 @@ def test_losses_of_other_data_or_tokens_are_another_group(world):
         {"settings": {"teacher": {"name": "play_clear"}, "data": {"epochs": 2}}},
         {"fit": {"data": {"examples": 10, "tokens": 90, "supervised_tokens": 50}, "template": "t"}},
         {"fit": {**done[cells[0].key]["fit"], "template": "another"}},
+        {"fit": {}},
     ):
         mixed = done | {cells[0].key: done[cells[0].key] | change}
         first, second = losses_of(cells, mixed, root)

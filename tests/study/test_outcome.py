@@ -48,6 +48,14 @@ def test_results_come_whole_in_the_order_of_the_cells(two: Any, tmp_path: Path):
     assert found.failed == []
 
 
+def test_a_result_that_another_study_made_is_called_as_this_one_calls_it(two: Any, tmp_path: Path):
+    renamed = planned(tmp_path, 1, lr="warm")
+    assert renamed.key == two[0][0].key
+    (found,) = outcomes([renamed], tmp_path).done
+    assert found["lr"] == "warm"
+    assert found["flags"] == outcomes(two[0], tmp_path).done[0]["flags"]
+
+
 @pytest.mark.parametrize("harm", ["gone", "changed", "lacking"])
 def test_a_lost_result_is_listed_with_its_reason_and_stops_no_page(
     two: Any, harm: str, tmp_path: Path

@@ -61,14 +61,14 @@ class Spy(Tracker):
 
     seen: ClassVar[list[tuple[str, Any]]] = []
 
-    def start(self, name, run_id, config, directory) -> None:
-        self.seen.append(("start", run_id))
+    def start(self, run) -> None:
+        self.seen.append(("start", run.kind))
 
     def log(self, row) -> None:
         self.seen.append(("log", row["step"]))
 
-    def finish(self, summary, *, failed) -> None:
-        self.seen.append(("finish", (failed, sorted(summary))))
+    def finish(self, ending) -> None:
+        self.seen.append(("finish", (ending.failed, sorted(ending.summary))))
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,9 +240,10 @@ def test_an_interrupted_run_goes_on_without_training_again(finished, tmp_path, m
     assert again["deltas"] == finished.result["deltas"], "the same seed gives the same student"
     logged = [("log", step + 1) for step in range(STEPS)]
     started, (_, (failed, rest)) = Spy.seen[0], Spy.seen[-1]
-    assert Spy.seen[: STEPS + 2] == [started, *logged, ("finish", (True, []))]
+    assert started == ("start", "tuned")
+    assert Spy.seen[: STEPS + 2] == [started, *logged, ("finish", (True, ["ended", "reason"]))]
     assert not failed
-    assert "play_facts/acc" in rest
+    assert {"before/play_facts/acc", "delta/play_facts/acc", "verdict/play_facts/acc"} <= set(rest)
 
 
 @pytest.mark.slow
@@ -335,11 +336,12 @@ def test_a_base_that_another_process_made_meanwhile_is_not_made_again(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_pretraining_is_not_mirrored(tmp_path):
+def test_a_pretraining_is_a_run_of_its_own_in_the_mirror(tmp_path):
     here = replace(cell(tmp_path), logger=Spy())  # type: ignore[type-var]
     Spy.seen.clear()
     load_base(here.model, surroundings(here), here.root)
-    assert Spy.seen == []
+    rows = [("log", 1), ("log", 2)]
+    assert Spy.seen == [("start", "pretraining"), *rows, ("finish", (False, ["ended"]))]
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     assert len(read_jsonl(run / "metrics.jsonl")) == 2
 

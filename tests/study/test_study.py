@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from heed.core.component import build
 from heed.core.errors import ConfigError
-from heed.study.study import Study, typed
+from heed.study.study import Study
+from heed.study.values import said, typed
 
 TARGET = "heed.study.study.Study"
 PARSER = OverridesParser.create()
@@ -65,6 +66,23 @@ numbers = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=Fal
 def test_a_number_parses_back_to_itself_and_stays_of_its_kind(value: Any):
     found = read_back(typed(value))
     assert (found, type(found)) == (value, type(value))
+
+
+@given(st.from_regex(r"[0-9][0-9a-eExX_.+-]{0,5}", fullmatch=True))
+def test_a_text_that_begins_with_a_digit_parses_back_to_itself(text: str):
+    assert read_back(typed(text)) == text
+
+
+def test_the_name_of_a_size_needs_no_quotes_and_a_number_does():
+    assert [typed(text) for text in ("1b", "7b-v1.5", "12", "1e5_0")] == [
+        "1b", "7b-v1.5", "'12'", "'1e5_0'",
+    ]  # fmt: skip
+
+
+def test_a_value_is_named_in_a_yaml_without_quotes():
+    assert [said(v) for v in ("1b", "12", 12, 5e-05, True, None)] == [
+        "1b", "12", "12", "5e-05", "true", "null",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["\\", "a\\\\", "\\'", "a\\\\'b", "\\${x}", "$", "a\\b", "'"])

@@ -104,10 +104,32 @@ def test_what_a_study_says_itself_is_not_typed(command, tmp_path):
     assert begun(tmp_path) == []
 
 
-def test_a_sweep_without_a_study_lists_the_studies(tmp_path: Path, capsys):
+def test_a_sweep_without_a_study_lists_studies_and_scales(tmp_path: Path, capsys):
     sweep = compose_component(CONF, "sweep", [f"outputs={tmp_path}"])
     run_sweep(sweep, [], CONF, Launch(lambda *_: None))
-    assert "python sweep.py study=playground" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    for line in ("study=playground", "study=lr_rerun_2b", "study=<name> scale=small_real"):
+        assert f"  python sweep.py {line}" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_of_a_scaled_study_says_its_scale_and_plans_its_stand_ins(tmp_path, capsys):
+    typed = [f"outputs={tmp_path}", "study=size_ladder", "scale=playground", "plan_only=true"]
+    run_sweep(compose_component(CONF, "sweep", typed), typed[:1], CONF, Launch(lambda *_: None))
+    printed = capsys.readouterr().out
+    assert printed.startswith("Study size_ladder at scale playground.")
+    assert "  model: nano for 1b, micro for 2b, mini for 3b\n" in printed
+    assert "study size_ladder-playground: 3 cells, 3 missing" in printed
+    assert "python train.py model=mini lr=gentle lr.peak=0.00125 seed=1 suite=play" in printed
+    assert "lr.peak" not in printed.split("Before tuning")[0].split("3 missing")[1]
+    assert (tmp_path / "studies/size_ladder-playground/plan.csv").is_file()
+
+
+def test_what_a_scale_lacks_is_told_before_anything_is_made(tmp_path):
+    typed = [f"outputs={tmp_path}", "study=size_ladder", "scale=playground"]
+    sweep = compose_component(CONF, "sweep", [*typed, "study.suite=ifbench"])
+    with pytest.raises(ConfigError, match="scale playground has nothing for suite ifbench; it kno"):
+        run_sweep(sweep, typed[:1], CONF, Launch(lambda *_: None))
     assert not list(tmp_path.iterdir())
 
 

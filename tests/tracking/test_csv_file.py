@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mirrors import mirrored
 
-from heed.tracking.csv_file import CSV, FILE, OWN, Table
+from heed.tracking.csv_file import CSV, FILE, Table
+from heed.tracking.tracker import OWN, Ending
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -72,10 +74,10 @@ def test_rows_that_the_run_has_and_the_table_lost_are_added(tmp_path: Path, held
     own = "".join(f"{json.dumps(row(step))}\n" for step in (1, 2, 3, 4))
     (tmp_path / OWN).write_text(own + '{"step": 5, "lo')
     mirror = CSV()
-    mirror.begin("name", "id", {}, tmp_path)
+    mirror.begin(mirrored(tmp_path))
     for step in (4, 5):
         mirror.send(row(step))
-    mirror.end({}, failed=False)
+    mirror.end(Ending())
     assert read(tmp_path / FILE) == shown([row(step) for step in (1, 2, 3, 4, 5)])
 
 
@@ -110,9 +112,9 @@ def test_the_file_is_what_a_plain_reading_of_the_rows_says(parts, tmp_path_facto
 def test_one_mirror_follows_run_after_run(tmp_path: Path):
     mirror = CSV()
     for name in ("one", "two"):
-        mirror.start(name, name, {}, tmp_path / name)
+        mirror.start(mirrored(tmp_path / name, id=name))
         mirror.log(row(1, run=name))
-        mirror.finish({}, failed=False)
+        mirror.finish(Ending())
     assert [read(tmp_path / name / FILE) for name in ("one", "two")] == [
         shown([row(1, run=name)]) for name in ("one", "two")
     ]
@@ -121,10 +123,10 @@ def test_one_mirror_follows_run_after_run(tmp_path: Path):
 def test_a_full_disk_is_told_once_and_counted(tmp_path: Path, capsys):
     (tmp_path / FILE).mkdir()
     mirror = CSV()
-    mirror.start("a run", "id", {}, tmp_path)
+    mirror.start(mirrored(tmp_path))
     for step in (1, 2, 3):
         mirror.log(row(step))
-    mirror.finish({}, failed=False)
+    mirror.finish(Ending())
     said = capsys.readouterr().err
     assert said.count("The run goes on") == 1 + 1, "a row, and the end"
     assert "1 rows" in said or "2 rows" in said

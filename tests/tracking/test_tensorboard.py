@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from mirrors import mirrored
 
 from heed.tracking.tensorboard import FOLDER, TensorBoard
+from heed.tracking.tracker import Ending
 
 ROWS = [
     {"step": 1, "loss": 2.5, "note": "a text"},
@@ -16,10 +18,10 @@ ROWS = [
 
 def follow(directory: Path, rows: list[dict[str, object]]) -> None:
     mirror = TensorBoard()
-    mirror.start("a run", "0123456789ab", {}, directory)
+    mirror.start(mirrored(directory))
     for row in rows:
         mirror.log(row)
-    mirror.finish({}, failed=False)
+    mirror.finish(Ending())
 
 
 def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
@@ -67,8 +69,8 @@ def test_a_run_without_a_row_leaves_no_file(tmp_path: Path):
 @pytest.mark.parametrize("failed", [True, False])
 def test_a_run_that_breaks_off_leaves_a_whole_file(tmp_path: Path, failed: bool):
     mirror = TensorBoard()
-    mirror.start("a run", "0123456789ab", {}, tmp_path)
+    mirror.start(mirrored(tmp_path))
     mirror.log({"step": 1, "loss": 2.5})
     assert scalars(tmp_path) == {"train/loss": [(1, 2.5)]}, "before its end"
-    mirror.finish({}, failed=failed)
+    mirror.finish(Ending(failed=failed))
     assert scalars(tmp_path) == {"train/loss": [(1, 2.5)]}

@@ -1,122 +1,216 @@
-"""The mirror never stops a run, keeps to the run's directory, and holds no key."""
+"""The mirror never stops a run, is read back as it was meant, and holds no key."""
 
+import json
+import os
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import wandb
+from hypothesis import given
+from hypothesis import strategies as st
+from mirrors import SECRET, kept, mirrored, of_kind, read_back, records, table, wandb_mirror
 
-from heed.tracking.tracker import LocalOnly
-from heed.tracking.wandb import Wandb
+from heed.core.files import append_jsonl
+from heed.tracking.tracker import OWN, Ending, LocalOnly, Rows, Tracker
+from heed.tracking.wandb import Wandb, tag
 
-SECRET = "0123456789abcdef" * 2 + "01234567"
-
-
-def mirror(mode: str = "offline") -> Wandb:
-    return Wandb(project="heed", entity=None, group=None, mode=mode)  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(wandb, "login", lambda *, prompt: True)  # would ask the server
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name))
+RUN = "0123456789ab-0123456789ab"
+STEPS = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
 
 
-def use(tracker: Wandb | LocalOnly, directory: Path) -> None:
-    tracker.start("a run", "0123456789ab", {"lr": {"peak": 1.0}}, directory)
-    tracker.log({"step": 1, "loss": 2.5})
-    tracker.finish({"play/acc": {"delta": 0.1}}, failed=False)
+def use(tracker: Tracker, directory: Path, ending: Ending | None = None, **changes: object) -> None:
+    tracker.start(mirrored(directory, **changes))
+    for row in STEPS:
+        tracker.log(row)
+    tracker.finish(ending or Ending({"delta/play/acc": 0.1, "verdict/play/acc": "helped"}))
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route"), wandb.errors.CommError("down")])
-def test_an_outage_is_said_and_stops_nothing(error: Exception, monkeypatch, capsys, tmp_path: Path):
-    def broken(**_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(wandb, "init", broken)
-    use(mirror("online"), tmp_path)
-    said = " ".join(capsys.readouterr().err.split())
-    assert type(error).__name__ in said
-    assert "The run goes on; its files are whole." in said
+def items(rows: int) -> dict[str, Rows]:
+    return {
+        "items/play": Rows(["key", "before", "after"], [[str(i), None, 1.0] for i in range(rows)])
+    }
 
 
-def test_an_outage_in_the_middle_of_a_run_stops_nothing(monkeypatch, capsys, tmp_path: Path):
-    class Gone:
-        step = 0
-        summary: ClassVar[dict[str, object]] = {}
+@pytest.mark.slow
+def test_an_offline_run_is_read_back_by_wandbs_own_reader(tmp_path: Path):
+    directory = tmp_path / "runs"
+    ending = Ending({"delta/play/acc": 0.1, "low/play/acc": None}, tables=lambda: items(3))
+    use(wandb_mirror(study="a study", tags=("data.limit:64",)), directory, ending)
+    (file,) = kept(tmp_path)
+    found, rows = read_back(file), records(file)
+    (run,) = of_kind(rows, "run")
+    assert found["run_id"] == run["run_id"] == RUN
+    assert (run["run_group"], run["job_type"]) == ("a study", "tuned")
+    assert found["tags"] == ["student:nano", "data.limit:64"]
+    assert found["config"] == {"lr": "gentle", "lr.peak": 1.0, "lr_peak": 1.0}
+    assert (found["state"], found["exit_code"]) == ("finished", 0)
+    assert found["summary"]["delta/play/acc"] == 0.1
+    assert "low/play/acc" not in found["summary"]
+    steps = [(row["step"], row["train/loss"]) for row in of_kind(rows, "history")[:3]]
+    assert steps == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+    globs = {m["glob_name"]: m["step_metric"] for m in of_kind(rows, "metric") if "glob_name" in m}
+    assert globs["train/*"] == globs["validation/*"] == "step"
+    shown = table(file, found["summary"]["items/play"])
+    assert shown["columns"] == ["key", "before", "after"]
+    assert shown["data"] == [["0", None, 1.0], ["1", None, 1.0], ["2", None, 1.0]]
 
-        def log(self, *_: object, **__: object) -> None:
-            raise BrokenPipeError("gone")
 
-        def finish(self, **_: object) -> None:
-            raise BrokenPipeError("gone")
-
-    def begin(**_: object) -> None:
-        monkeypatch.setattr(wandb, "run", Gone())
-
-    monkeypatch.setattr(wandb, "init", begin)
-    use(mirror("online"), tmp_path)
-    said = capsys.readouterr().err
-    assert said.count("BrokenPipeError") == 2, "the first row, and the end"
-    assert "Wandb mirror: 1 rows of metrics are not in it" in said
+@pytest.mark.parametrize("kind", ["base", "report"])
+def test_kind_and_group_are_wandbs(kind: str, tmp_path: Path):
+    tracker = wandb_mirror(study="a study", group="mine" if kind == "report" else None)
+    use(tracker, tmp_path / "run", kind=kind, group="bases" if kind == "base" else None)
+    (run,) = of_kind(records(kept(tmp_path)[0]), "run")
+    wanted = {"base": "bases", "report": "mine"}.get(kind, "a study")
+    assert (run["job_type"], run["run_group"]) == (kind, wanted)
 
 
-@pytest.mark.parametrize("failed", [True, False])
-def test_a_run_goes_on_under_its_id_and_rows_that_are_there_are_not_sent(
-    failed, monkeypatch, tmp_path: Path
+def test_a_failed_run_ends_failed_with_its_reason(tmp_path: Path):
+    use(wandb_mirror(), tmp_path / "run", Ending({"reason": "out of memory"}, failed=True))
+    found = read_back(kept(tmp_path)[0])
+    assert (found["state"], found["exit_code"]) == ("failed", 1)
+    assert found["summary"]["reason"] == "out of memory"
+
+
+def test_a_table_is_cut_and_how_many_rows_are_left_out_is_told(tmp_path: Path, capsys):
+    ending = Ending(tables=lambda: items(5))
+    use(wandb_mirror(table_rows=2), tmp_path / "run", ending)
+    (file,) = kept(tmp_path)
+    summary = read_back(file)["summary"]
+    assert (summary["rows/items/play"], summary["left_out/items/play"]) == (2, 3)
+    assert len(table(file, summary["items/play"])["data"]) == 2
+    assert "items/play has 3 rows more than logger.table_rows=2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("artifact", [True, False])
+def test_the_student_is_sent_only_where_that_is_asked(artifact: bool, tmp_path: Path):
+    model = tmp_path / "run/model"
+    model.mkdir(parents=True)
+    (model / "adapter.safetensors").write_bytes(b"weights")
+    use(wandb_mirror(artifact=artifact), tmp_path / "run", Ending(model=model))
+    sent = of_kind(records(kept(tmp_path)[0]), "artifact")
+    assert [(a["name"], a["type"]) for a in sent] == [(f"model-{RUN}", "model")] * artifact
+
+
+def test_figures_and_the_page_are_sent(tmp_path: Path):
+    from PIL import Image
+
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    (tmp_path / "report.html").write_text("<p>the page</p>")
+    files = {
+        "figures": {"figures/a": tmp_path / "a.png"},
+        "pages": {"report": tmp_path / "report.html"},
+    }
+    use(wandb_mirror(), tmp_path / "run", Ending(**files), kind="report")
+    (file,) = kept(tmp_path)
+    summary = read_back(file)["summary"]
+    assert (summary["figures/a"]["_type"], summary["report"]["_type"]) == (
+        "image-file",
+        "html-file",
+    )
+    assert "the page" in (file.parent / "files" / summary["report"]["path"]).read_text()
+
+
+def test_offline_a_run_that_goes_on_has_each_step_once_and_one_folder(tmp_path: Path):
+    run = tmp_path / "run"
+    for first, last in ((1, 3), (2, 5)):  # the second process does 2 and 3 again
+        tracker = wandb_mirror()
+        tracker.start(mirrored(run))
+        for step in range(first, last + 1):
+            row = {"step": step, "loss": 1 / step}
+            append_jsonl(run / OWN, row)
+            tracker.log(row)
+            tracker.log({"step": step, "validation_loss": 2.0})
+        tracker.finish(Ending({"delta/a": 0.1}))
+    (file,) = kept(tmp_path)
+    history = of_kind(records(file), "history")
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5]
+    assert [row["train/loss"] for row in history] == [pytest.approx(1 / s) for s in range(1, 6)]
+    assert all("validation/loss" in row for row in history[3:])
+
+
+def test_online_a_run_sent_again_is_the_same_run_with_no_row_twice(tmp_path: Path, online, capsys):
+    for row in STEPS:
+        append_jsonl(tmp_path / "run" / OWN, row)
+    for failed in (True, False):
+        tracker = wandb_mirror(None)
+        tracker.start(mirrored(tmp_path / "run", live=False))
+        tracker.finish(Ending({"delta/a": 0.1}, tables=lambda: items(2), failed=failed))
+        assert tracker.arrived()
+        assert online.runs[RUN].state == ("failed" if failed else "finished")
+    run = online.runs[RUN]
+    assert "Tried to log" not in capsys.readouterr().err, "what is there is not even offered"
+    assert run.begun == 2
+    assert run.settings["jobType"] == "tuned"
+    assert [row.get("step") for row in run.history] == [1, 2, 3, None], "the last holds the table"
+    assert run.summary["items/play"]["nrows"] == 2
+    assert len(online.artifacts) == 1, "the table is sent once"
+    assert not kept(tmp_path)
+
+
+def test_a_server_that_is_gone_before_the_run_leaves_an_offline_folder(
+    tmp_path, monkeypatch, capsys
 ):
-    begun, sent, ended = [], [], []
-
-    class There:
-        step = 7
-        summary: ClassVar[dict[str, object]] = {}
-
-        def log(self, numbers: object, step: int) -> None:
-            sent.append((step, numbers))
-
-        def finish(self, exit_code: int) -> None:
-            ended.append(exit_code)
-
-    def begin(**settings: object) -> None:
-        begun.append(settings)
-        monkeypatch.setattr(wandb, "run", There())
-
-    monkeypatch.setattr(wandb, "init", begin)
-    tracker = mirror()
-    tracker.start("a run", "0123456789ab", {}, tmp_path)
-    for step in (5, 6, 7, 8):
-        tracker.log({"step": step, "loss": 1, "text": "none", "validation_loss": 2.5})
-    tracker.finish({"play/acc": {"delta": 0.1}}, failed=failed)
-    assert [(b["id"], b["resume"]) for b in begun] == [("0123456789ab", "allow")]
-    assert sent == [(s, {"train/loss": 1.0, "validation/loss": 2.5}) for s in (7, 8)]
-    assert ended == [int(failed)]
-    assert There.summary == {"play/acc": {"delta": 0.1}}
-
-
-def test_a_missing_key_is_told_and_nobody_is_asked(monkeypatch, capsys, tmp_path: Path):
-    monkeypatch.delenv("WANDB_API_KEY")
-    monkeypatch.setattr(wandb, "login", lambda *, prompt: prompt)
-    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("it went on"))
-    use(mirror("online"), tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    tracker = wandb_mirror("online")
+    assert not tracker.reachable()
+    use(tracker, tmp_path / "run")
     said = " ".join(capsys.readouterr().err.split())
-    assert "no key of W&B is known here" in said
-    assert "1 rows of metrics" in said
+    assert "W&B offline" in said
+    assert "Connection refused" in said
+    assert read_back(kept(tmp_path)[0])["exit_code"] == 0
+    assert "wandb sync" in tracker.where(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_in_a_run_is_left_and_the_next_run_is_offline(
+    tmp_path: Path, online, capsys
+):
+    tracker = wandb_mirror("online")
+    tracker.start(mirrored(tmp_path / "run"))
+    online.silent.set()
+    tracker.log(STEPS[0])
+    tracker.finish(Ending({"delta/a": 0.1}, tables=lambda: items(2)))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the server does not answer any more" in said
+    assert "The run goes on; its files are whole." in said
+    assert not tracker.arrived()
+    use(tracker, tmp_path / "run")
+    assert tracker.arrived()
+    assert len(of_kind(records(kept(tmp_path, RUN)[0]), "history")) == len(STEPS)
+
+
+def test_without_a_key_it_is_offline_by_itself_unless_online_was_asked(tmp_path: Path, capsys):
+    use(wandb_mirror(None), tmp_path / "run")
+    assert "no key of W&B is known here" in capsys.readouterr().err
+    assert len(kept(tmp_path)) == 1
+    use(wandb_mirror("online"), tmp_path / "run", id="another")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no key of W&B is known here. Log in" in said
+    assert "3 rows of metrics" in said
+    assert len(kept(tmp_path)) == 1
+
+
+def test_what_fails_in_sending_a_result_still_ends_the_run(tmp_path: Path, capsys):
+    def broken() -> dict[str, Rows]:
+        raise OSError("the items are gone")
+
+    use(wandb_mirror(), tmp_path / "run", Ending(tables=broken))
+    assert "the items are gone" in capsys.readouterr().err
+    assert read_back(kept(tmp_path)[0])["exit_code"] == 0
 
 
 def test_a_key_in_what_the_server_says_is_not_shown(monkeypatch, capsys, tmp_path: Path):
     def refused(**_: object) -> None:
         raise wandb.errors.CommError(f"401 Unauthorized: {SECRET}")
 
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setattr(wandb, "init", refused)
-    use(mirror(), tmp_path)
+    tracker = wandb_mirror()
+    use(tracker, tmp_path / "run")
     said = capsys.readouterr().err
     assert "401 Unauthorized: ***" in said
     assert SECRET not in said
+    assert not tracker.arrived()
 
 
 def test_stopping_a_run_by_hand_is_no_outage(monkeypatch, tmp_path: Path):
@@ -125,20 +219,39 @@ def test_stopping_a_run_by_hand_is_no_outage(monkeypatch, tmp_path: Path):
 
     monkeypatch.setattr(wandb, "init", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        use(mirror(), tmp_path)
+        use(wandb_mirror(), tmp_path / "run")
 
 
 def test_no_mirror_writes_nothing(tmp_path: Path):
     use(LocalOnly(), tmp_path)
+    assert LocalOnly().within("a study") == LocalOnly()
     assert not list(tmp_path.iterdir())
 
 
-def test_offline_files_lie_in_the_run_directory_and_hold_no_key(tmp_path: Path, monkeypatch):
+def test_all_files_lie_below_the_outputs_and_none_holds_a_key(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.chdir(tmp_path)
-    run = tmp_path / "runs" / "not yet there"
-    use(mirror(), run)
-    kept = [path for path in run.rglob("*") if path.is_file()]
-    assert [path for path in kept if path.suffix == ".wandb"]
-    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "home"}
+    outputs = tmp_path / "outputs"
+    use(wandb_mirror(), outputs / "run", Ending(tables=lambda: items(2)))
+    assert kept(outputs)
+    assert {path.name for path in tmp_path.iterdir()} <= {"outputs", "home"}
+    staged = outputs / "wandb/heed-data" / RUN
+    assert Path(os.environ["WANDB_DATA_DIR"]) == staged
+    assert [path for path in staged.rglob("*") if path.is_file()]
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_study_gives_its_mirror_group_and_tags_and_a_user_goes_first():
+    tracker = wandb_mirror(None, tags=("mine",)).within("a study", ("data.limit:64",), offline=True)
+    assert isinstance(tracker, Wandb)
+    assert (tracker.study, tracker.tags) == ("a study", ("mine", "data.limit:64"))
+    assert tracker.mode == "offline"
+    assert not tracker.alone
+
+
+@given(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200))
+def test_tags_are_short_enough_and_still_differ(one: str, two: str):
+    assert 1 <= len(tag(one)) <= 64
+    assert (tag(one) == tag(two)) == (one == two)
+    assert json.dumps(tag(one))

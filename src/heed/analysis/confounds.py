@@ -63,16 +63,30 @@ def confounds_of(rows: Sequence[Row], axes: Sequence[str]) -> list[str]:
     return _mixed_code(rows) + _other_settings(rows, axes) + pairs
 
 
-def _other_settings(rows: Sequence[Row], axes: Sequence[str]) -> list[str]:
+def varying_settings(rows: Sequence[Row], axes: Sequence[str]) -> dict[str, list[str]]:
+    """Settings outside the studied axes that differ between cells, with their values.
+
+    Args:
+        rows: The cells; those whose results do not say their settings are left out.
+        axes: The studied ones.
+    """
     studied = tuple(f"{'model' if axis == 'student' else axis}." for axis in axes)
     keys = dict.fromkeys(key for row in rows for key in row.settings)
-    bare = sum(not row.settings for row in rows)
-    lines = [f"{bare} results do not say their settings: not compared."] if bare else []
+    found = {}
     for key in (k for k in keys if not f"{k}.".startswith(studied)):
         values = dict.fromkeys(str(r.settings.get(key, "not set")) for r in rows if r.settings)
         if len(values) > 1:
-            lines.append(f"'{key}' is not a studied axis but differs: {', '.join(values)}.")
-    return lines
+            found[key] = list(values)
+    return found
+
+
+def _other_settings(rows: Sequence[Row], axes: Sequence[str]) -> list[str]:
+    bare = sum(not row.settings for row in rows)
+    lines = [f"{bare} results do not say their settings: not compared."] if bare else []
+    return lines + [
+        f"'{key}' is not a studied axis but differs: {', '.join(values)}."
+        for key, values in varying_settings(rows, axes).items()
+    ]
 
 
 def _unpaired(rows: Sequence[Row], axis: str, every: Sequence[str]) -> list[str]:

@@ -1,16 +1,21 @@
-"""Deltas by learning rate as pictures: one figure a student, one line a teacher."""
+"""One drawing, three ways: in a page whose colours follow its reader's, as an SVG, and as a PNG."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
-from heed.analysis.deltas import Row, less_is_better, peak_text, shared
+from heed.analysis.markup import Markup, tag
+from heed.analysis.style import LIGHT
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which people with any colour vision can tell apart."""
@@ -18,7 +23,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX"
 LINES = ("-", "--", "-.", ":")
 
-STYLE = {
+INK, QUIET, GRID, PAPER = LIGHT["ink"], LIGHT["quiet"], LIGHT["line"], LIGHT["paper"]
+"""What a page draws in its own ink, text beside it, lines behind it, and its paper."""
+
+SERIES = (*COLOURS[:6], INK)
+"""Colours of lines: each has another in the dark."""
+
+STYLE: dict[str, Any] = {
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -27,104 +38,121 @@ STYLE = {
     "svg.hashsalt": "heed",
 }
 
+DRAWN: dict[str, Any] = STYLE | {
+    "axes.edgecolor": QUIET,
+    "axes.facecolor": PAPER,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "figure.facecolor": PAPER,
+    "grid.color": GRID,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "text.parse_math": False,  # a name may hold a dollar
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
 
-def delta_by_rate(
-    rows: Sequence[Row], student: str, metrics: Sequence[str], dpi: int = 144
-) -> bytes:
-    """Draw after - before against the learning rate, with paired intervals as bars.
+ROLES = {colour: f"var(--{role})" for role, colour in LIGHT.items()}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of a study.
+
+    Attributes:
+        name: Of its files, without an ending.
+        words: What it shows, for whoever cannot see it.
+        png: The figure in light colours.
+        svg: The same, as a file that stands alone.
+        inline: The same for a page, in its colours.
+    """
+
+    name: str
+    words: str
+    png: bytes
+    svg: str
+    inline: Markup
+
+    def shown(self, note: Any, wide: bool = False) -> Markup:
+        """The drawing on a page, with links to its files.
+
+        Args:
+            note: What stands below it.
+            wide: Whether it keeps its size on a narrow page, and is scrolled there.
+        """
+        files = [
+            tag("a", kind.upper(), href=quote(f"figures/{self.name}.{kind}"))
+            for kind in ("png", "svg")
+        ]
+        kind = "drawn wide" if wide else "drawn"
+        picture = tag("div", self.inline, class_=kind, role="img", aria_label=self.words)
+        return tag("figure", picture, tag("figcaption", note, " ", files[0], " ", files[1]))
+
+
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    """Fonts and colours of a drawing; a sign that the font lacks is drawn by the browser's."""
+    with mpl.rc_context(DRAWN), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def rendered(figure: Figure, name: str, words: str, dpi: int = 144) -> Drawing:
+    """Make all forms of a figure; the same figure gives the same bytes.
 
     Args:
-        rows: Cells of a study; those of other students only set the common scale.
-        student: Whose cells are drawn.
-        metrics: One panel each, `<task>/<metric>`.
-        dpi: Dots per inch of the picture.
-
-    Returns:
-        A PNG; the same rows give the same bytes.
+        figure: Drawn inside `drawing_style`, in colours of `heed.analysis.style.LIGHT`.
+        name: Of its files.
+        words: What it shows.
+        dpi: Dots per inch of the PNG.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * len(metrics), 3.9), layout="constrained")
-        panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-        for axes, metric in zip(panels, metrics, strict=True):
-            _panel(axes, rows, student, metric)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-        figure.supxlabel(_caption(rows, student, metrics), fontsize=9, color="#444444")
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
-    return out.getvalue()
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    text = re.sub(r"<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
+    alone = text.replace('xlink:href="../../', 'xlink:href="../../../')
+    return Drawing(name, words, png.getvalue(), alone, _inline(text, figure))
 
 
-def _caption(rows: Sequence[Row], student: str, metrics: Sequence[str]) -> str:
-    counts = []
-    for metric in metrics:
-        deltas = [row.delta(metric) for row in rows if row.student == student]
-        items = sorted({delta.items for delta in deltas if delta})
-        counts.append(f"{metric.partition('/')[0]}: n = {'/'.join(map(str, items))} items")
-    level = shared(f"{row.level:.0%}" for row in rows)
-    return f"Bars: {level} paired interval over items. {'; '.join(counts)}."
+def _inline(svg: str, figure: Figure) -> Markup:
+    """An SVG without what would leak into the page around it, in the page's colours."""
+    body = svg[svg.index("<svg") :]
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r' clip-path="[^"]*"', "", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = re.sub(r"<defs>\s*</defs>", "", body)
+    body = body.replace("xlink:href=", "href=").replace(' target="_blank"', "")
+    body = re.sub(r"\s*\n\s*", " ", body)
+    body = re.sub(r' (?:d|x|y)="[^"]*"', _rounded, body)
+    body = re.sub(
+        r"(?<=: )#[0-9a-f]{6}\b", lambda found: ROLES.get(found.group(), found.group()), body
+    )
+    width, height = figure.get_size_inches() * 96
+    box = f"0 0 {width * 0.75:g} {height * 0.75:g}"
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="{box}"'
+    look = 'style="stroke-linejoin: round; stroke-linecap: butt"'
+    return Markup(f"<svg {size} {look}>{body}")
 
 
-def _panel(axes: Any, rows: Sequence[Row], student: str, metric: str) -> None:
-    series = sorted({(row.teacher, row.method) for row in rows})
-    several = len({method for _, method in series}) > 1
-    rates = [row.lr_peak for row in rows]
-    step = max(1.05, (max(rates) / min(rates)) ** 0.02)
-    axes.axhline(0, color="#555555", linewidth=1)
-    for i, (teacher, method) in enumerate(series):
-        cells = [r for r in rows if (r.student, r.teacher, r.method) == (student, teacher, method)]
-        shift = step ** (i - (len(series) - 1) / 2)  # so that bars of two teachers do not overlap
-        _line(axes, cells, metric, i, shift, f"{teacher}, {method}" if several else teacher)
-    _rate_axis(axes, rows)
-    axes.set_title(f"{student}: {metric}")
-    better = "less is better" if less_is_better(rows, metric) else "more is better"
-    axes.set_ylabel(f"after - before ({_unit(metric)})\n{better}")
-    axes.set_ylim(*_limits(rows, metric))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
+def _rounded(attribute: re.Match[str]) -> str:
+    """Places of a drawing to a tenth of a point, which is enough to be seen."""
+    return re.sub(r"(\d\.\d)\d+", r"\1", attribute.group())
 
 
-def _line(axes: Any, cells: Sequence[Row], metric: str, i: int, shift: float, label: str) -> None:
-    """One series; the line goes through the mean over seeds, the bars are each seed's own."""
-    points = [(row.lr_peak * shift, d) for row in cells if (d := row.delta(metric)) is not None]
-    colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-    for x, delta in points:
-        axes.plot([x, x], [delta.low, delta.high], color=colour, linewidth=1.6, alpha=0.75)
-        axes.plot(x, delta.delta, marker=marker, color=colour, markersize=6, linestyle="none")
-    rates = sorted({x for x, _ in points})
-    means = [_mean([d.delta for at, d in points if at == x]) for x in rates]
-    line = LINES[i % len(LINES)]
-    axes.plot(rates, means, color=colour, linestyle=line, linewidth=1.2)
-    axes.plot([], [], color=colour, linestyle=line, marker=marker, label=label)
+def file_name(name: str) -> str:
+    """A name that stays in its folder, whatever it is.
+
+    Example:
+        >>> file_name("../../nano 1")
+        'nano_1'
+    """
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in name).strip("._")
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _rate_axis(axes: Any, rows: Sequence[Row]) -> None:
-    names: dict[float, list[str]] = {}
-    for row in rows:
-        if row.lr not in names.setdefault(row.lr_peak, []):
-            names[row.lr_peak].append(row.lr)
-    rates = sorted(names)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(rates))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    labels = [f"{peak_text(rate)}\n{' / '.join(names[rate])}" for rate in rates]
-    axes.set_xticks(rates, labels)
-    axes.set_xlim(rates[0] / 1.6, rates[-1] * 1.6)
-    axes.set_xlabel("peak learning rate (dimensionless, log scale)")
-
-
-def _limits(rows: Sequence[Row], metric: str) -> tuple[float, float]:
-    """One scale for all students, so that their figures can be compared."""
-    ends = [e for row in rows if (d := row.delta(metric)) for e in (d.low, d.high)]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
-    pad = 0.06 * (high - low) or 0.01
-    return low - pad, high + pad
-
-
-def _unit(metric: str) -> str:
+def unit(metric: str) -> str:
+    """What a metric is counted in, for the axis of a figure."""
     return "share of items" if metric.endswith("acc") else "in the metric's unit"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -29,15 +31,58 @@ def join(*children: Any) -> Markup:
     return Markup("".join(c if isinstance(c, Markup) else escape(str(c)) for c in children))
 
 
-def table(columns: list[Any], rows: list[list[Any]], **attributes: Any) -> Markup:
-    """A table; entries that are no cells (`<td>`, `<th>`) yet are put into one."""
+def spaced(parts: Sequence[Markup]) -> list[Any]:
+    """Elements with a space between each two, where a line may end."""
+    return [piece for part in parts for piece in (part, " ")][:-1]
 
-    def cells(kind: str, entries: list[Any]) -> list[Markup]:
-        return [_cell(kind, entry) for entry in entries]
 
-    head = tag("thead", tag("tr", *cells("th", columns)))
-    body = tag("tbody", *(tag("tr", *cells("td", row)) for row in rows))
+def breakable(name: str) -> Markup:
+    """A long name that may be broken after each part, for the head of a narrow column.
+
+    Example:
+        >>> breakable("books/bits_per_byte")
+        'books/<wbr>bits_<wbr>per_<wbr>byte'
+    """
+    first, *rest = re.split(r"(?<=[/_])", name)
+    return join(first, *(piece for part in rest for piece in (Markup("<wbr>"), part)))
+
+
+def table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], **attributes: Any) -> Markup:
+    """A table; entries that are no cells (`<td>`, `<th>`) yet are put into one.
+
+    Args:
+        columns: The heads.
+        rows: Each the entries of a row, or a row that `line` made.
+        attributes: Of the table.
+    """
+    head = tag("thead", tag("tr", *(_cell("th", entry) for entry in columns)))
+    body = tag("tbody", *(row if isinstance(row, Markup) else line(row) for row in rows))
     return tag("div", tag("table", head, body, **attributes), class_="scroll")
+
+
+def line(entries: Sequence[Any], **attributes: Any) -> Markup:
+    """A row of a table with attributes of its own.
+
+    Example:
+        >>> line(["nano", 3], data_cell=0)
+        '<tr data-cell="0"><td>nano</td><td>3</td></tr>'
+    """
+    return tag("tr", *(_cell("td", entry) for entry in entries), **attributes)
+
+
+def value(shown: Any, by: float | None = None) -> Markup:
+    """A number in a table, with its digits below those of the others.
+
+    Args:
+        shown: How it is written.
+        by: What the rows are sorted by in this column; None: by what is shown.
+
+    Example:
+        >>> value("+0.100", 0.1)
+        '<td class="number" data-value="0.1">+0.100</td>'
+    """
+    sorted_by = {} if by is None else {"data_value": f"{by:.6g}"}
+    return tag("td", shown, class_="number", **sorted_by)
 
 
 def _cell(kind: str, entry: Any) -> Markup:

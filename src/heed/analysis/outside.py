@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heed.analysis.best_control import best_control, lacking
+from heed.analysis.cells import home
 from heed.analysis.confounds import other_code_line
 from heed.analysis.deltas import Row, signed
 from heed.analysis.markup import Markup, join, table, tag
-from heed.analysis.tables import label, pill
+from heed.analysis.words import label, pill
 
 PARTS = ("before → after", "delta")
 OVER = "after - best control"
@@ -84,14 +85,17 @@ def _numbers(one: Mapping[str, Any]) -> list[Markup]:
 
 
 def _source(one: Mapping[str, Any]) -> Markup:
-    return tag("td", one["source"], *([tag("small", one["note"])] if one.get("note") else []))
+    note = [tag("small", one["note"])] if one.get("note") else []
+    return tag("td", one["source"], *note, class_="wrap")
 
 
 def _ours(row: Row, metric: str) -> list[Any]:
     """A cell's values on the same metric, else on its primary one, which is said."""
     found = row.delta(metric)
     delta = found or row.decisive
-    name = join(label(row), "" if found else tag("small", f"on {delta.metric}"))
+    name = join(
+        tag("a", label(row), href=home(row)), "" if found else tag("small", f"on {delta.metric}")
+    )
     change = tag("small", f"[{signed(delta.low)}, {signed(delta.high)}]")
     numbers = (f"{delta.before:.3f} → {delta.after:.3f}", join(signed(delta.delta), change))
     shown = (*numbers, _over_control(row, delta.metric))

@@ -9,7 +9,7 @@ from heed.analysis.style import CSS
 
 
 def page(title: str, *sections: Markup) -> str:
-    """A whole HTML page.
+    """A whole HTML page, light or dark as its reader has it.
 
     Args:
         title: Of the window.
@@ -17,7 +17,10 @@ def page(title: str, *sections: Markup) -> str:
     """
     head = tag(
         "head",
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'),
+        Markup(
+            '<meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        ),
         tag("title", title),
         tag("style", Markup(CSS)),
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from heed.analysis.contrasts import Change
 from heed.core.errors import DataError
-from heed.core.resample import Floats, chunks
+from heed.core.resample import Floats, chunks, first_half
 from heed.core.stats import compare_paired, seeds_interval
 from heed.core.types import Interval
 
@@ -22,7 +21,8 @@ and goes through any three points."""
 POINTS = 41
 """Points of a fitted curve."""
 
-Edge = Literal["lowest", "highest"]
+Half = np.ndarray[Any, np.dtype[np.bool_]]
+"""Which of the items, bool[items]."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,6 @@ class Tried:
     name: str
     peak: float
     changes: tuple[Change, ...]
-
-
-def chooses(keys: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which items belong to the half that chooses: by a hash of the key, in every study alike.
-
-    Example:
-        >>> chooses(["1000", "1001", "1005", "1012"]).tolist()
-        [True, True, False, True]
-    """
-    halves = [hashlib.sha256(key.encode()).digest()[0] % 2 for key in keys]
-    return np.array([half == 0 for half in halves], dtype=np.bool_)
 
 
 def best_rate(
@@ -85,36 +74,41 @@ def best_rate(
     }
     if len(rates) < 2:
         return found | {"reason": "one rate was tried: there is nothing to choose from."}
-    first = chooses(keys)
-    asked = rates[0].changes[0].den > 0
+    first, asked = first_half(keys), rates[0].changes[0].den > 0
     sizes = [int((asked & half).sum()) for half in (first, ~first)]
     if min(sizes) < 2:
         return found | {"reason": f"halves of {sizes[0]} and {sizes[1]} items are too small."}
     sign = -1 if less else 1
+    return found | _chosen(rates, first, bootstrap, sign) | _fitted(rates, bootstrap, sign)
+
+
+def _chosen(
+    rates: Sequence[Tried], first: Half, bootstrap: Mapping[str, Any], sign: int
+) -> dict[str, Any]:
+    """`chosen`, `reported` and `edge`."""
     values = [_mean(rate, first) for rate in rates]
     place = max(range(len(rates)), key=lambda i: (sign * values[i], -i))
     best = rates[place]
     other = _reported(best, ~first, bootstrap)
-    return found | {
-        "chosen": {
-            "peak": best.peak, "name": best.name, "delta": values[place], "items": sizes[0],
-        },
+    said = {"peak": best.peak, "name": best.name, "delta": values[place]}
+    return {
+        "chosen": said | {"items": int((best.changes[0].den[first] > 0).sum())},
         "reported": {
-            "delta": other.value, "low": other.low, "high": other.high, "items": other.items,
+            "delta": other.value,
+            "low": other.low,
+            "high": other.high,
+            "items": other.items,
         },
         "edge": {0: "lowest", len(rates) - 1: "highest"}.get(place),
-        **_fitted(rates, bootstrap, sign),
-    }  # fmt: skip
+    }
 
 
-def _mean(rate: Tried, half: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+def _mean(rate: Tried, half: Half) -> float:
     """Mean delta over seeds on some of the items."""
     return float(np.mean([c.num[half].sum() / c.den[half].sum() for c in rate.changes]))
 
 
-def _reported(
-    rate: Tried, half: np.ndarray[Any, np.dtype[np.bool_]], bootstrap: Mapping[str, Any]
-) -> Interval:
+def _reported(rate: Tried, half: Half, bootstrap: Mapping[str, Any]) -> Interval:
     """The delta of a rate on some of the items, with its interval."""
     pairs = [
         ((np.zeros(half.sum()), c.den[half]), (c.num[half], c.den[half])) for c in rate.changes
@@ -180,9 +174,7 @@ def _drawn(rates: Sequence[Tried], bootstrap: Mapping[str, Any]) -> Floats:
     return np.concatenate(drawn)
 
 
-def _tops(
-    parabolas: Floats, limits: Floats, sign: int
-) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
+def _tops(parabolas: Floats, limits: Floats, sign: int) -> tuple[Floats, Half]:
     """Where parabolas are best within limits, and whether that is at one of the limits.
 
     Args:

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-import base64
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from heed.analysis.answer import answer, how_to_read, scale_box, stopping_line
+from heed.analysis.base_tables import all_metrics_table, bases_table, controls_of_bases
+from heed.analysis.cells import Cells, cells_of
 from heed.analysis.confounds import confounds_of
-from heed.analysis.deltas import (
-    Row,
-    counts_of,
-    forgetting_of,
-    holm_line,
-    less_is_better,
-    metrics_of,
-    rows_of,
-    shared,
-    to_csv,
-)
-from heed.analysis.figures import delta_by_rate
-from heed.analysis.markup import Markup, join, table, tag
+from heed.analysis.contrast_tables import contrasts_csv, contrasts_table
+from heed.analysis.cost import commands_section, cost_table
+from heed.analysis.deltas import Row, forgetting_of, metrics_of, rows_of, shared, to_csv
+from heed.analysis.figures import Drawing
+from heed.analysis.forest import forest
+from heed.analysis.form_table import form_table
+from heed.analysis.heat_map import heat_drawing, heat_map, types_csv
+from heed.analysis.loss_figures import loss_drawings, losses_csv, losses_section
+from heed.analysis.markup import Markup, join, spaced, table, tag
 from heed.analysis.outside import missing_table, other_code_box, published_table
-from heed.analysis.style import CSS
-from heed.analysis.tables import (
-    all_metrics_table,
-    bases_table,
-    beside_table,
-    cells_table,
-    controls_of_bases,
-    flags_list,
-    interval,
-    pill,
-    rate,
-    seeds_table,
-)
+from heed.analysis.page import page
+from heed.analysis.rate_figures import rate_figures, rate_note
+from heed.analysis.rate_tables import edge_warnings, rates_csv, rates_table
+from heed.analysis.script import filter_bar, script
+from heed.analysis.tables import beside_table, cells_table, flags_list, seeds_table
+from heed.analysis.teaching_figures import teaching_drawings
+from heed.analysis.teaching_page import teaching_csv, teaching_section
 from heed.core.files import write_bytes, write_text
-from heed.core.types import Verdict
+
+
+class Drawings(NamedTuple):
+    """The figures of a study.
+
+    Attributes:
+        rates: Metric -> its figures by learning rate, one a student.
+        forest: All cells; None where there are none.
+        types: By type of instruction; None where nothing is known by type.
+        losses: The training curves.
+        teaching: Deltas against what was known of the teachers, one a student.
+    """
+
+    rates: Mapping[str, list[Drawing]]
+    forest: Drawing | None
+    types: Drawing | None
+    losses: list[Drawing]
+    teaching: list[Drawing]
+
+    def every(self) -> list[Drawing]:
+        """All of them."""
+        rates = [drawing for drawings in self.rates.values() for drawing in drawings]
+        others = [self.forest, self.types, *self.losses, *self.teaching]
+        return [d for d in (*rates, *others) if d is not None]
 
 
 def write_report(
@@ -45,16 +62,21 @@ def write_report(
     results: Sequence[Mapping[str, Any]],
     failed: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write `table.csv`, `figures/*.png` and the self-contained `report.html` of a study.
+    """Write the page of a study, and beside it its numbers (CSV) and figures (PNG, SVG).
 
     Args:
         directory: `outputs/studies/<study>`, so that runs are found at `../../<directory>/`.
         study: `name`, `question`, `axes` (config group or key -> values in order), `cells` (their
-            number in all), and, if there is more to say, `settings` (label -> text), `seeds` and
+            number in all), and, if there is more to say: `settings` (label -> text); `seeds` and
             `over_seeds` (of cells that differ in their seed alone: `cell`, `seeds`, `metric`,
             `delta`, `low`, `high`, `verdict`, `control` and `over_control`, or the `reason` why
-            these are not known), and `published` (`where`, `metric`, `source`, some of `before`,
-            `after`, `delta` and `note`, and `runs`: the ids of the cells that it is about).
+            these are not known); `published` (`where`, `metric`, `source`, some of `before`,
+            `after`, `delta` and `note`, and `runs`: the ids of the cells that it is about);
+            `stopping` and `scale` (`heed.analysis.answer`); `contrasts` or `contrasts_reason`
+            (`heed.analysis.contrast_tables`); `left_out` (cells that no comparison of items holds,
+            a line each); `rates` (`heed.analysis.rate_tables`); `types` (`heed.analysis.heat_map`);
+            `losses` (`heed.analysis.loss_figures`); `commands` and `environment`
+            (`heed.analysis.cost`).
         results: `result.json` of each finished cell.
         failed: The cells that failed: `student teacher method lr seed`, `reason`, `log` (the last
             lines of it) and `command`.
@@ -64,12 +86,18 @@ def write_report(
     """
     axes = _axes(study)
     rows = rows_of(results, axes)
-    pictures = _pictures(rows)
+    seeds = ["seed"] if len(study.get("seeds", ())) > 1 else []
+    cells = cells_of(rows, [*axes, *seeds], directory)
+    drawings = _drawings(cells, study)
+    for drawing in drawings.every():
+        write_bytes(directory / "figures" / f"{drawing.name}.png", drawing.png)
+        write_text(directory / "figures" / f"{drawing.name}.svg", drawing.svg)
     write_text(directory / "table.csv", to_csv(rows))
-    for name, data in pictures.items():
-        write_bytes(directory / "figures" / f"{name}.png", data)
-    write_text(directory / "report.html", page(study, rows, failed, pictures))
-    return directory / "report.html"
+    for name, lines in _numbers(cells, study).items():
+        write_text(directory / f"{name}.csv", _csv(lines))
+    path = directory / "report.html"
+    write_text(path, study_page(study, cells, drawings, results, failed))
+    return path
 
 
 def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -81,91 +109,84 @@ def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
-def _pictures(rows: Sequence[Row]) -> dict[str, bytes]:
-    """File name -> PNG, one for each student."""
+def _drawings(cells: Cells, study: Mapping[str, Any]) -> Drawings:
+    rows = cells.rows
     shown = [m for m in (*metrics_of(rows)[:1], forgetting_of(rows)) if m]
-    students = dict.fromkeys(row.student for row in rows)
-    return {
-        f"delta_by_rate_{_file_name(s)}_{i}": delta_by_rate(rows, s, shown)
-        for i, s in enumerate(students)
+    rates = {metric: rate_figures(rows, metric, study.get("rates", ())) for metric in shown}
+    return Drawings(
+        rates,
+        forest(cells) if rows else None,
+        heat_drawing(cells, study.get("types") or {}),
+        loss_drawings(cells, study.get("losses", ())),
+        teaching_drawings(study.get("teaching")),
+    )
+
+
+def _numbers(cells: Cells, study: Mapping[str, Any]) -> dict[str, list[list[Any]]]:
+    """Name of a file -> its head and lines; only of what is known."""
+    found = {
+        "contrasts": contrasts_csv(study.get("contrasts", ())),
+        "rates": rates_csv(study.get("rates", ())),
+        "types": types_csv(cells, study.get("types") or {}),
+        "losses": losses_csv(cells, study.get("losses", ())),
+        "teaching": teaching_csv(study.get("teaching")),
     }
+    return {name: lines for name, lines in found.items() if len(lines) > 1}
 
 
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in name).strip(".")
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
 
 
-def page(
+def study_page(
     study: Mapping[str, Any],
-    rows: Sequence[Row],
+    cells: Cells,
+    drawings: Drawings,
+    results: Sequence[Mapping[str, Any]],
     failed: Sequence[Mapping[str, Any]],
-    pictures: Mapping[str, bytes],
 ) -> str:
     """The whole page as text."""
-    sections = [
+    rows = cells.rows
+    return page(
+        f"{study['name']}: {study['question']}",
         tag("h1", study["question"]),
         tag("p", f"Study '{study['name']}', made by heed.", class_="quiet"),
-        _answer(study, rows, failed),
+        answer(study, rows, failed),
+        stopping_line(study, rows),
+        scale_box(study.get("scale")),
         other_code_box(rows),
         flags_list(rows),
-        _caveats(study, rows),
-        _figures(rows, pictures),
-        cells_table(rows, list(_axes(study))),
+        _caveats(cells),
+        _left_out(study.get("left_out", ())),
+        filter_bar(cells),
+        cells_table(cells),
+        teaching_section(study.get("teaching"), drawings.teaching),
+        contrasts_table(study.get("contrasts", ()), study.get("contrasts_reason", "")),
         seeds_table(study.get("over_seeds", ())),
-        beside_table(rows, list(_axes(study))),
+        _by_rate(study, cells, drawings),
+        _forest(drawings),
+        heat_map(cells, study.get("types") or {}, drawings.types),
+        losses_section(study.get("losses", ()), drawings.losses),
+        form_table(cells),
+        beside_table(cells),
         published_table(study.get("published", ()), rows),
         missing_table(failed),
-        _how_to_read(rows),
+        cost_table(cells, results),
+        how_to_read(rows),
         bases_table(rows),
         controls_of_bases(rows),
-        all_metrics_table(rows),
+        all_metrics_table(cells),
         _notes(rows),
-        _settings(study, rows),
-    ]
-    head = tag(
-        "head",
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'),
-        tag("title", f"{study['name']}: {study['question']}"),
-        tag("style", Markup(CSS)),
+        commands_section(cells, study.get("commands", {}), study.get("environment") or {}),
+        _settings(study, cells),
+        script(),
     )
-    body = tag("body", tag("main", *sections))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _answer(
-    study: Mapping[str, Any], rows: Sequence[Row], failed: Sequence[Mapping[str, Any]]
-) -> Markup:
-    missing = int(study["cells"]) - len(rows)
-    if not rows:
-        text = f"None of {missing} cells has a result yet, so there is no answer."
-        return tag("p", text, class_="answer")
-    counts = counts_of(rows)
-    parts: list[Any] = [f"Of {len(rows)} cells: "]
-    for i, (verdict, count) in enumerate(counts.items()):
-        parts += [", " if i else "", f"{count} ", pill(verdict)]  # type: ignore[arg-type]
-    parts.append(f" on {' and '.join(dict.fromkeys(row.primary for row in rows))}. ")
-    parts += [_best(rows), f" {holm_line(rows)}".rstrip()]
-    metric = forgetting_of(rows)
-    if metric:
-        forgotten = sum(bool((d := r.delta(metric)) and d.verdict == "hurt") for r in rows)
-        parts.append(f" {forgotten} of {len(rows)} cells lost on {metric}.")
-    if missing:
-        parts.append(f" Cells without a result: {missing} (failed: {len(failed)}).")
-    return tag("p", *parts, class_="answer")
-
-
-def _best(rows: Sequence[Row]) -> str:
-    helped = [row for row in rows if row.decisive.verdict == "helped"]
-    if not helped:
-        return "No cell helped."
-    best = max(helped, key=lambda row: abs(row.decisive.delta))
-    cell = f"{best.student} taught by {best.teacher} at {rate(best)}"
-    return f"The largest gain is {cell}: {interval(best.decisive)}."
-
-
-def _caveats(study: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
-    seeds = ["seed"] if len(study.get("seeds", ())) > 1 else []
-    notes = confounds_of(rows, [*_axes(study), *seeds]) if rows else []
+def _caveats(cells: Cells) -> Markup:
+    notes = confounds_of(cells.rows, cells.axes) if cells.rows else []
     if not notes:
         return join()
     items = [tag("li", note) for note in notes]
@@ -174,58 +195,39 @@ def _caveats(study: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
     return tag("div", title, text, tag("ul", *items), class_="warning")
 
 
-def _figures(rows: Sequence[Row], pictures: Mapping[str, bytes]) -> Markup:
-    if not pictures:
+def _left_out(lines: Sequence[str]) -> Markup:
+    """Cells that stand in the tables, but in no comparison of items."""
+    if not lines:
         return join()
-    students = list(dict.fromkeys(row.student for row in rows))
-    shown = [tag("h2", "Delta by learning rate")]
-    for student, data in zip(students, pictures.values(), strict=True):
-        source = "data:image/png;base64," + base64.b64encode(data).decode()
-        words = f"Delta by peak learning rate, student {student}; the numbers are in the table."
-        image = tag("img", src=source, alt=words).removesuffix("</img>")
-        seeds = ", ".join(map(str, sorted({row.seed for row in rows if row.student == student})))
-        note = f"Student {student}, seed {seeds}. All students are drawn to the same scale."
-        shown.append(tag("figure", Markup(image), tag("figcaption", note)))
-    return join(*shown)
+    title = tag("strong", "Left out of comparisons item by item.")
+    items = tag("ul", *(tag("li", line) for line in lines))
+    return tag("div", title, items, class_="warning")
 
 
-def _how_to_read(rows: Sequence[Row]) -> Markup:
-    if not rows:
+def _by_rate(study: Mapping[str, Any], cells: Cells, drawings: Drawings) -> Markup:
+    """The response to the learning rate: figures for each metric, then the choice of a rate."""
+    rates = study.get("rates", ())
+    edges = [tag("li", line) for line in edge_warnings(rates)]
+    title = tag("strong", "The best rate may lie outside. ")
+    warned = tag("div", title, tag("ul", *edges), class_="warning") if edges else join()
+    shown = [
+        join(
+            tag("p", rate_note(cells.rows, metric), class_="quiet"),
+            tag("div", *(d.shown("") for d in drawn), class_="multiples"),
+        )
+        for metric, drawn in drawings.rates.items()
+        if drawn
+    ]
+    if not shown and not rates:
         return join()
-    margin = shared(f"{row.margin:g}" for row in rows)
-    level = shared(f"{row.level:.0%}" for row in rows)
-    meanings: dict[Verdict, str] = {
-        "helped": "the whole interval of the delta lies above zero.",
-        "hurt": "the whole interval lies below zero.",
-        "unchanged": f"the interval holds zero and lies within +/- {margin}: no effect of a size "
-        "that matters here.",
-        "cannot tell": "the interval holds zero and is too wide to rule out an effect.",
-    }
-    items = [tag("li", pill(word), " ", text) for word, text in meanings.items()]
-    counts = shared(sorted({row.decisive.items for row in rows}))
-    intro = (
-        f"Delta = after - before over the same items. The {level} interval resamples "
-        f"{counts} items, keeping each item's two scores together. "
-        "It is about these very students: it covers the choice of items, not the luck of one "
-        "training seed."
-    )
-    chance = (
-        f"Each verdict stands alone: with {len(rows)} cells, some may come out beside zero by "
-        "chance, and the best of many looks better than it is. p (Holm) allows for their number."
-    )
-    falling = [m for m in metrics_of(rows) if less_is_better(rows, m)]
-    if falling:
-        chance += f" Of {', '.join(falling)} less is better: there, read above for below."
-    flags = (
-        "A flag changes no verdict: controls (the tuned student does not surely beat one answer "
-        "given to every prompt), degenerate (too many answers are empty, a loop, or an echo), "
-        "prompting (asked in another way, the delta has another sign), short (few steps or "
-        "examples), warm-up (the learning rate hardly reached its peak, or never), debug (made to "
-        "look for mistakes), preflight (a proof before the training failed); what is marked "
-        "@ a prompting is said of that one."
-    )
-    said = [tag("p", intro), tag("ul", *items), tag("p", chance), tag("p", flags)]
-    return join(tag("h2", "How to read a verdict"), *said)
+    return join(tag("h2", "Delta by learning rate"), warned, *shown, rates_table(rates))
+
+
+def _forest(drawings: Drawings) -> Markup:
+    if drawings.forest is None:
+        return join()
+    note = f"{drawings.forest.words} Each label leads to its run."
+    return join(tag("h2", "Every delta"), drawings.forest.shown(note, wide=True))
 
 
 def _notes(rows: Sequence[Row]) -> Markup:
@@ -234,7 +236,8 @@ def _notes(rows: Sequence[Row]) -> Markup:
     return join(tag("h2", "Notes on the scores"), tag("ul", *items)) if items else join()
 
 
-def _settings(study: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
+def _settings(study: Mapping[str, Any], cells: Cells) -> Markup:
+    rows = cells.rows
     said = {
         "suite": shared(row.suite for row in rows),
         "seeds": shared(sorted({row.seed for row in rows})),
@@ -243,6 +246,7 @@ def _settings(study: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
         "heed's code": shared(row.code for row in rows),
     } | dict(study.get("settings", {}))
     lines = [[key, tag("code", value)] for key, value in said.items()]
-    files = tag("a", "table.csv", href="table.csv")
-    note = tag("p", "The same numbers as a file: ", files, ".")
+    names = ["table", *_numbers(cells, study)]
+    files = [tag("a", f"{name}.csv", href=f"{name}.csv") for name in names]
+    note = tag("p", "The same numbers as files: ", *spaced(files))
     return join(tag("h2", "Settings"), table(["setting", "value"], lines), note)

@@ -10,8 +10,8 @@ from typing import Any
 
 from heed.analysis.beside import stratum_columns, stratum_values
 from heed.analysis.markup import Markup, join, table, tag
+from heed.analysis.page import page
 from heed.analysis.sections import controls_section, flags_box, form_section
-from heed.analysis.style import CSS
 from heed.core.files import write_text
 from heed.core.types import Interval, ItemScore, Stratum
 
@@ -87,14 +87,7 @@ def scores_page(sheet: Sheet) -> str:
         _facts(sheet),
         *(_items(task, sheet.items) for task in sheet.summary),
     ]
-    head = tag(
-        "head",
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width">'),
-        tag("title", sheet.title),
-        tag("style", Markup(CSS)),
-    )
-    body = tag("body", tag("main", *sections))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return page(sheet.title, *sections)
 
 
 def short_metric(name: str) -> str:

@@ -18,7 +18,7 @@ from heed.analysis.deltas import Row, flat, row_of, signed
 from heed.analysis.markup import Markup, join, table, tag
 from heed.analysis.page import page
 from heed.analysis.sections import controls_section, flags_box, form_section, number
-from heed.analysis.tables import interval, pill, rate
+from heed.analysis.words import interval, pill, rate
 
 PLACE = "verdict.html"
 """The page's name, beside `result.json` in the scores of a run."""

@@ -9,6 +9,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from heed.core.command import Command, mistakes_of, own_hydra
 from heed.core.config import LIBRARY_ERRORS, build_config
@@ -25,10 +26,27 @@ def compose_component(conf: Path, config_name: str, overrides: Sequence[str]) ->
         with own_hydra(conf):
             return build_config(compose(config_name, list(overrides)))
     except (ConfigError, *LIBRARY_ERRORS) as error:
+        if isinstance(error, ConfigError) and not any(text.startswith("+") for text in overrides):
+            raise  # it composes, so what its components refuse is all; an addition may be misplaced
         mistakes = mistakes_of(Command(conf, config_name, tuple(overrides)))
         if not mistakes:
             raise
         raise ConfigError(mistakes) from error
+
+
+def read_option(conf: Path, group: str, name: str) -> dict[str, Any]:
+    """One option of a group as plain data, what is still to be given as `???`.
+
+    Args:
+        conf: The config tree.
+        group: As in `conf/<group>/<name>.yaml`.
+        name: Of the option.
+    """
+    with own_hydra(conf):
+        node: Any = OmegaConf.to_container(compose(f"{group}/{name}"), resolve=False)
+    for part in group.split("/"):
+        node = node[part]
+    return dict(node)
 
 
 def option_names(conf: Path, group: str) -> list[str]:

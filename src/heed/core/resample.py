@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
@@ -13,6 +15,19 @@ COUNTS_AT_ONCE = 4_000_000
 """Resampling counts held in memory at a time (8 bytes each, twice)."""
 
 Floats = NDArray[np.float64]
+
+
+def first_half(keys: Sequence[str]) -> NDArray[np.bool_]:
+    """Which items belong to the first half: by a hash of the key, in every study alike.
+
+    What is chosen on one half is reported on the other.
+
+    Example:
+        >>> first_half(["1000", "1001", "1005", "1012"]).tolist()
+        [True, True, False, True]
+    """
+    halves = [hashlib.sha256(key.encode()).digest()[0] % 2 for key in keys]
+    return np.array([half == 0 for half in halves], dtype=np.bool_)
 
 
 def columns(*given: ArrayLike) -> Floats:

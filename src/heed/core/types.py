@@ -33,12 +33,14 @@ class Example:
         messages: Turns in order; the assistant's are what is trained.
         teacher: Name of the source.
         reward: A score of the response, if the source has one (unit: the source's).
+        rewards: Further scores of it, by name.
     """
 
     id: str
     messages: tuple[Message, ...]
     teacher: str
     reward: float | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 class Span(NamedTuple):

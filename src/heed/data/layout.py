@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from contextlib import suppress
+from dataclasses import field
+from typing import Annotated, Any, Literal, NamedTuple
 
 from heed.core.component import component, nearest
 from heed.core.errors import ConfigError, DataError, Mistake
+from heed.core.identity import Incidental
 from heed.core.types import Message
 from heed.data.tables import shown
 
@@ -19,13 +22,14 @@ class Reading(NamedTuple):
     """What a row says.
 
     Attributes:
-        messages: Turns in order: a system turn or none, then user and assistant by turns, the
-            assistant last.
+        messages: A system turn or none, then user and assistant by turns, the assistant last.
         reward: A score of the response, if the row has one.
+        rewards: Further scores of it that the row has, by name.
     """
 
     messages: tuple[Message, ...]
     reward: float | None
+    rewards: Mapping[str, float]
 
 
 class Layout(ABC):
@@ -67,17 +71,19 @@ class Columns(Layout):
     """Column of the response; `a.b` looks into a struct. A null reads as an empty response."""
 
     sparse: bool
-    """Whether a row may lack the response's column: its response is then empty. If not, it cannot
-    be read."""
+    """Whether a row may lack the response's column: it is then empty. If not, it cannot be read."""
 
     reward: str | None
     """Column of a score of the response; null if none."""
+
+    rewards: Annotated[Mapping[str, str], Incidental] = field(default_factory=dict)
+    """Name -> column of a further score, for comparisons only; what is no number there is none."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is named."""
         named = (self.system, self.instruction, self.input, self.response, self.reward)
-        return tuple(column for column in named if column is not None)
+        return (*(column for column in named if column is not None), *self.rewards.values())
 
     def read(self, row: Mapping[str, Any]) -> Reading:
         """An optional system turn, the instruction with its input, the response."""
@@ -85,12 +91,18 @@ class Columns(Layout):
         instruction = text_of(row, self.instruction)
         extra = text_of(row, self.input, empty=True) if self.input else ""
         response = text_of(row, self.response, empty=True, sparse=self.sparse)
-        turns = (
-            Message("user", f"{instruction}\n\n{extra}" if extra else instruction),
-            Message("assistant", response),
-        )
+        asked = Message("user", f"{instruction}\n\n{extra}" if extra else instruction)
         opening = (Message("system", system),) if system else ()
-        return Reading(opening + turns, reward_of(row, self.reward, sparse=self.sparse))
+        turns = (*opening, asked, Message("assistant", response))
+        reward = reward_of(row, self.reward, sparse=self.sparse)
+        return Reading(turns, reward, dict(self._further(row)))
+
+    def _further(self, row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+        """Further scores; they decide no training, so that none of them refuses a row."""
+        for name, column in self.rewards.items():
+            with suppress(DataError):
+                if (found := reward_of(row, column, sparse=True)) is not None:
+                    yield name, found
 
 
 @component
@@ -121,8 +133,7 @@ class Turns(Layout):
     """Column of a score of the response; null if none."""
 
     def __post_init__(self) -> None:
-        missing = sorted({"user", "assistant"} - set(self.roles.values()))
-        if missing:
+        if missing := sorted({"user", "assistant"} - set(self.roles.values())):
             raise ConfigError(
                 [Mistake("roles", str(dict(self.roles)),
                          f"nobody is the {' or the '.join(missing)}, so no row could be read.",
@@ -140,7 +151,7 @@ class Turns(Layout):
         found = list(self._listed(row))
         messages = tuple(self._turn(turn, number) for number, turn in enumerate(found, start=1))
         check_order([message.role for message in messages])
-        return Reading(messages, reward_of(row, self.reward, sparse=False))
+        return Reading(messages, reward_of(row, self.reward, sparse=False), {})
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
         """The number of rows, if not one turn of the assistant in them has the weight's key."""

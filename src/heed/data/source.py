@@ -53,6 +53,10 @@ class Source(ABC):
     def digest(self) -> str:
         """Changes whenever a row changes."""
 
+    def events(self) -> Mapping[str, int]:
+        """What the source itself leaves out, by kind."""
+        return {}
+
 
 @component
 class LocalFile(Source):

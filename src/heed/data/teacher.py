@@ -27,6 +27,12 @@ class Teacher(ABC):
 
     name: Annotated[str, Incidental]
 
+    family: Annotated[str | None, Incidental] = None
+    """Models of one maker and release, whom the teacher belongs to; None where that is not said."""
+
+    size_b: Annotated[float | None, Incidental] = None
+    """Its parameters, in billions; None where they are not public."""
+
     @abstractmethod
     def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
         """All examples, always in the same order.
@@ -61,14 +67,20 @@ class Responses(Teacher):
     layout: Layout
     """How a row reads."""
 
+    family: Annotated[str | None, Incidental] = None
+    """Models of one maker and release, whom the teacher belongs to; for tables."""
+
+    size_b: Annotated[float | None, Field(gt=0), Incidental] = None
+    """Its parameters, in billions; for tables. Null where they are not public."""
+
     def digest(self) -> str:
         """Digest of the source and of how its rows are read."""
         return short_hash([canonical(self.source), canonical(self.layout)])
 
     def events(self) -> Mapping[str, int]:
-        """What the layout names and no row has."""
+        """What the source leaves out, and what the layout names and no row has."""
         values = (row.value for row in self.source.rows(self.layout.columns, _ignored))
-        return self.layout.events(values)
+        return {**self.source.events(), **self.layout.events(values)}
 
     def rows(self, on_bad: OnBad | None = None) -> Iterator[Example]:
         """One example a row, in the source's order.
@@ -93,7 +105,8 @@ class Responses(Teacher):
                 refuse(DataError(f"{self.source.place}, {row.place}: {error}"))
                 continue
             count += 1
-            yield Example(id_of(found.messages), found.messages, self.name, found.reward)
+            asked = id_of(found.messages)
+            yield Example(asked, found.messages, self.name, found.reward, found.rewards)
         if not count:
             raise DataError(
                 f"teacher {self.name!r}: {self.source.place} holds no row at all, so there is "

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from heed.core.component import component, nearest
 from heed.core.errors import DataError
 from heed.core.files import digest_file
 from heed.core.identity import Incidental, short_hash
-from heed.data.tables import json_lines, need_file, open_text
+from heed.data.preferences import Scale, outputs_of, read_preferences
+from heed.data.tables import need_file
 
 UNREAD = "judgement that could not be read, no score"
 OTHER_TEXT = "no judgement of this very response, no score"
 NOT_RECORDED = "no judgement on record, no score"
-
-Scale = Literal["0 to 1", "1 to 2"]
-"""What a recorded preference for the reference and one for the response are written as."""
 
 
 class Pairwise(NamedTuple):
@@ -128,75 +123,3 @@ class Recorded(Judge):
     def _judged(self) -> Mapping[str, str]:
         path = need_file(self.outputs, f"responses of {self.model} that were judged")
         return outputs_of(path)
-
-
-def read_preferences(path: Path, scale: Scale) -> dict[str, dict[str, float | None]]:
-    r"""A table of preferences: model -> key -> preference from 0 to 1, or None where it has none.
-
-    Args:
-        path: A .csv or .csv.gz file; the first column holds keys, every other one a model's.
-        scale: How the table writes a preference.
-
-    Raises:
-        DataError: the file is missing or damaged, a key stands there twice, or a preference is no
-            number or not on the scale; the message names the line.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "said.csv"
-        >>> _ = file.write_text("idx,small,large\n0,1.25,2\n1,,1.5\n")
-        >>> read_preferences(file, "1 to 2")["small"]
-        {'0': 0.25, '1': None}
-    """
-    lines = csv.reader(io.StringIO(open_text(need_file(str(path), "judgements"))))
-    names = next(lines, [])[1:]
-    if not names or len(set(names)) != len(names):
-        raise DataError(
-            f"{path}: the first line names the models {names!r:.80}, which are none, or the same "
-            f"twice. Give a key and one column for each model."
-        )
-    found: dict[str, dict[str, float | None]] = {name: {} for name in names}
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(names) + 1 or line[0] in found[names[0]]:
-            raise DataError(
-                f"{path}, line {number}: {len(line)} values for {len(names) + 1} columns, or the "
-                f"key {line[:1]} for the second time. Give each instruction one line."
-            )
-        for name, value in zip(names, line[1:], strict=True):
-            found[name][line[0]] = _preference(f"{path}, line {number}, {name}", value, scale)
-    return found
-
-
-def outputs_of(path: Path) -> dict[str, str]:
-    """The responses of a model in AlpacaEval's layout: instruction -> output.
-
-    Raises:
-        DataError: a row lacks one of the two, or an instruction stands there twice.
-    """
-    found: dict[str, str] = {}
-    for row in json_lines(path):
-        instruction, output = row.get("instruction"), row.get("output")
-        if not (isinstance(instruction, str) and isinstance(output, str)) or instruction in found:
-            raise DataError(
-                f"{path}: a row with the fields {', '.join(map(str, row))} lacks instruction or "
-                f"output as text, or its instruction stands there twice "
-                f"({str(instruction)!r:.60}). Give each instruction one output."
-            )
-        found[instruction] = output
-    return found
-
-
-def _preference(where: str, value: str, scale: Scale) -> float | None:
-    """A value of the table as a share; nothing, or nan, is none."""
-    if value.strip().lower() in ("", "nan"):
-        return None
-    try:
-        number = float(value) - (scale == "1 to 2")
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise DataError(
-            f"{where}: {value!r:.40} is no preference on the scale {scale}. Correct the table, or "
-            f"the scale; leave the value empty where there is no judgement."
-        )
-    return number

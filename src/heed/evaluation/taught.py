@@ -116,6 +116,13 @@ def first_pair(messages: Sequence[Message]) -> tuple[str, str] | None:
     return turns[0].content, turns[1].content
 
 
+def _table(teacher: Any) -> Any:
+    """Where a teacher's rows are: of rows that a list chooses, the whole table."""
+    while hasattr(teacher, "source"):
+        teacher = teacher.source
+    return teacher
+
+
 def same_rows(one: Any, other: Any) -> bool:
     """Whether two teachers certainly give the same responses, whatever they are called.
 
@@ -124,7 +131,7 @@ def same_rows(one: Any, other: Any) -> bool:
     (`heed.data.contamination`).
     """
     if hasattr(one, "source") and hasattr(other, "source"):
-        return bool(one.source == other.source)
+        return bool(_table(one) == _table(other))
     if not (is_component(one) and is_component(other)) or type(one) is not type(other):
         return False
     named = any(field.name == "name" for field in fields(one))

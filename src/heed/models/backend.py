@@ -12,13 +12,14 @@ from pydantic import Field, PositiveInt
 from heed.core.component import component
 from heed.core.identity import Incidental
 from heed.core.types import Answer, Prompt
+from heed.models.sampling import Sampling, Ways
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
 
 
 class Backend(ABC):
-    """Greedy generation; an option of `conf/backend/`."""
+    """What generates; an option of `conf/backend/`."""
 
     on_ranks: bool = True
     """Whether each rank of a process group can answer a share of the prompts."""
@@ -32,8 +33,9 @@ class Backend(ABC):
         max_new_tokens: int,
         events: Counter[str],
         last_line: str | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[tuple[int, Answer]]:
-        """The student's most likely continuation of each prompt, token by token.
+        """The student's continuation of each prompt, token by token.
 
         Args:
             loaded: The student.
@@ -42,6 +44,7 @@ class Backend(ABC):
             events: Told what happened that a reader of the texts should know: name -> count.
             last_line: Nobody reads what follows the first line that begins with this, so that an
                 answer may end there; an answer begins a line.
+            sampling: How tokens are drawn; None: the most likely one is taken each time.
 
         Yields:
             The place of a prompt and its answer, once per prompt, in the order of finishing.
@@ -85,6 +88,7 @@ class HeedBackend(Backend):
         max_new_tokens: int,
         events: Counter[str],
         last_line: str | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[tuple[int, Answer]]:
         """In float32 the texts are those of one prompt at a time, but for ties within rounding."""
         from heed.models.generate import generate
@@ -95,7 +99,7 @@ class HeedBackend(Backend):
             max_new_tokens=max_new_tokens,
             batch_tokens=self.batch_tokens,
             max_rows=self.rows,
-            last_line=last_line,
+            ways=Ways(last_line, sampling),
         )
 
     def told(self, loaded: Loaded, answers: int) -> dict[str, int]:
@@ -130,6 +134,7 @@ class VLLMBackend(Backend):
         max_new_tokens: int,
         events: Counter[str],
         last_line: str | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[tuple[int, Answer]]:
         """In the type of the student's weights; differences from heed's own answers are told.
 
@@ -141,9 +146,9 @@ class VLLMBackend(Backend):
             loaded,
             prompts,
             max_new_tokens=max_new_tokens,
-            gpu_share=self.gpu_share,
-            compared=self.compared,
+            engine=(self.gpu_share, self.compared),
             events=events,
+            sampling=sampling,
         )
 
     def settings(self, loaded: Loaded) -> dict[str, Any]:

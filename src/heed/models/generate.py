@@ -1,4 +1,4 @@
-"""Greedy generation: many prompts at once, with the very texts of one prompt at a time.
+"""Generation: many prompts at once, with the very texts of one prompt at a time.
 
 Prompts are sorted by length, longest first. As many as fit are decoded together; a finished row
 leaves at once, and the next prompts take its place (continuous batching), so that no step is spent
@@ -17,6 +17,7 @@ from torch import Tensor
 from heed.core.errors import DataError, RunError
 from heed.core.types import Answer, Prompt
 from heed.models.decode import row_attention
+from heed.models.sampling import PLAIN, Picker, Ways
 from heed.models.slots import GROWTH, Slots
 from heed.models.student import Loaded
 from heed.models.tokenizer import prompt_ids
@@ -35,9 +36,9 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int,
     max_rows: int,
-    last_line: str | None = None,
+    ways: Ways = PLAIN,
 ) -> Iterator[tuple[int, Answer]]:
-    """The student's most likely continuation of each prompt, token by token.
+    """The student's continuation of each prompt, token by token.
 
     How prompts are batched decides the speed; in float32 the texts are those of one at a time.
 
@@ -48,7 +49,7 @@ def generate(
         batch_tokens: Most keys and values held at a time, in tokens, the room for growth included;
             one row always fits.
         max_rows: Most rows.
-        last_line: An answer ends with the first line that begins with this; an answer begins one.
+        ways: How tokens are taken, and what ends an answer beside a stop token.
 
     Yields:
         The place of a prompt and its answer, as it finishes.
@@ -64,7 +65,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         batch_tokens=batch_tokens,
         max_rows=max_rows,
-        last_line=last_line,
+        ways=ways,
     )
     for place, ids in said:
         answer = answer_of(loaded, ids)
@@ -78,14 +79,15 @@ def generated_ids(
     max_new_tokens: int,
     batch_tokens: int,
     max_rows: int,
-    last_line: str | None = None,
+    ways: Ways = PLAIN,
 ) -> Iterator[tuple[int, list[int]]]:
     """The same of prompts that are token ids already; yields ids, the stop token included."""
     assert loaded.model.config._attn_implementation in LEFT_PADDED
     if _looks_at_the_longest(loaded.model, encoded, max_new_tokens):
         max_rows = 1
     waiting = deque(sorted(range(len(encoded)), key=lambda i: -len(encoded[i])))
-    rows = _Rows(loaded, encoded, _Ending(loaded, max_new_tokens, last_line))
+    ending = _Ending(loaded, max_new_tokens, ways.last_line)
+    rows = _Rows(loaded, encoded, ending, Picker(ways.sampling, encoded))
     with loaded.evaluating():
         while waiting or rows.said:
             longest = max(len(encoded[i]) for i in (*rows.said, *list(waiting)[:1]))
@@ -179,8 +181,10 @@ class _Ending:
 class _Rows:
     """Rows that are decoded together: `places[row]` is the prompt of a row, or `FREE`."""
 
-    def __init__(self, loaded: Loaded, encoded: Sequence[list[int]], ending: _Ending):
-        self.loaded, self.encoded, self.ending = loaded, encoded, ending
+    def __init__(
+        self, loaded: Loaded, encoded: Sequence[list[int]], ending: _Ending, picker: Picker
+    ):
+        self.loaded, self.encoded, self.ending, self.picker = loaded, encoded, ending, picker
         self.model: Any = loaded.model
         self.places: list[int] = []
         self.said: dict[int, list[int]] = {}  # of the prompts that have not finished
@@ -191,14 +195,14 @@ class _Rows:
 
     def read(self, places: Sequence[int]) -> _Rows:
         """Read prompts in, as rows of their own with the first token of each answer."""
-        made = _Rows(self.loaded, self.encoded, self.ending)
+        made = _Rows(self.loaded, self.encoded, self.ending, self.picker)
         made.places, made.said = list(places), {place: [] for place in places}
         made.cache = Slots(self.model)
         pad = self.loaded.tokenizer.pad_token_id or 0
         ids, mask = left_padded([self.encoded[i] for i in places], pad, self.model.device)
         made.first = ids.shape[1] - mask.sum(-1)
         made.position = mask.sum(-1) - 1
-        made.newest = self._forward(made.cache, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
+        made.newest = made._forward(made.cache, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
         made.cache.columns.stop = ids.shape[1]
         made.cache.check_filled()
         return made
@@ -216,7 +220,7 @@ class _Rows:
         return self.settle()
 
     def _forward(self, cache: Slots, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """The most likely next token of each row, i64[rows]; keys and values go into the cache."""
+        """The next token of each row, i64[rows]; keys and values go into the cache."""
         with row_attention(self.model):
             logits = self.model(
                 input_ids=ids,
@@ -226,7 +230,7 @@ class _Rows:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-        return logits.argmax(-1)
+        return self.picker(logits, self.places)
 
     def settle(self) -> Finished:
         """Note what the rows said last, and free those that have finished."""

@@ -1,4 +1,4 @@
-"""Greedy generation by vLLM, for large students.
+"""Generation by vLLM, for large students.
 
 vLLM reads the student from a directory, so the student, with its adapter merged, is written to a
 temporary one. Its kernels round in their own way: some prompts are answered by heed's engine too,
@@ -19,6 +19,7 @@ import torch
 from heed.core.errors import RunError
 from heed.core.types import Answer, Prompt
 from heed.models.generate import answer_of, encoded_prompts, generate
+from heed.models.sampling import Sampling
 from heed.models.student import Loaded
 
 AT_ONCE = 256
@@ -64,9 +65,9 @@ def vllm_answers(
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
-    gpu_share: float,
-    compared: int,
+    engine: tuple[float, int],
     events: Counter[str],
+    sampling: Sampling | None = None,
 ) -> Iterator[tuple[int, Answer]]:
     """Answer all prompts with vLLM, and the shortest ones with heed's engine too.
 
@@ -74,9 +75,10 @@ def vllm_answers(
         loaded: The student; any adapter stands merged in its weights.
         prompts: Rendered prompts.
         max_new_tokens: Cap on generated tokens, the stop token included.
-        gpu_share: Share of the device's memory that vLLM may take.
-        compared: Number of prompts that both answer.
+        engine: Share of the device's memory that vLLM may take; number of prompts that both answer.
         events: Told how many answers were compared, and how many of them differ.
+        sampling: How tokens are drawn; None: the most likely one is taken each time. Drawn answers
+            are not compared: the two engines draw in their own ways.
 
     Yields:
         The place of a prompt and vLLM's answer, in order.
@@ -89,12 +91,16 @@ def vllm_answers(
     encoded = encoded_prompts(loaded, prompts, max_new_tokens)
     if not encoded:
         return
-    ask = _engine(loaded, max(map(len, encoded)) + max_new_tokens, max_new_tokens, gpu_share)
+    (gpu_share, compared), longest = engine, max(map(len, encoded)) + max_new_tokens
+    ask = _engine(loaded, longest, max_new_tokens, gpu_share, sampling)
     answers: dict[int, Answer] = {}
     for start in range(0, len(encoded), AT_ONCE):
         for place, ids in enumerate(ask(encoded[start : start + AT_ONCE]), start):
             answers[place] = answer_of(loaded, ids)
             yield place, answers[place]
+    if sampling is not None:
+        events["answers drawn by vLLM, none compared with heed's engine"] += len(prompts)
+        return
     shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
     asked = [prompts[i] for i in shortest]
     own = generate(loaded, asked, max_new_tokens=max_new_tokens, batch_tokens=1, max_rows=1)
@@ -105,7 +111,7 @@ def vllm_answers(
 
 
 def _engine(
-    loaded: Loaded, longest: int, cap: int, gpu_share: float
+    loaded: Loaded, longest: int, cap: int, gpu_share: float, sampling: Sampling | None
 ) -> Callable[[Sequence[list[int]]], list[list[int]]]:
     """A vLLM with the student's weights: ids of prompts -> generated ids, stop token included."""
     from vllm import LLM, SamplingParams
@@ -123,15 +129,21 @@ def _engine(
             trust_remote_code=loaded.trust_remote_code,
             seed=0,
         )
-    wanted = SamplingParams(
-        temperature=0.0,
-        max_tokens=cap,
-        stop_token_ids=list(loaded.stop_ids),
-        ignore_eos=True,  # the stops are those that are stated, and no others
-        detokenize=False,
-    )
+    settings = {
+        "max_tokens": cap,
+        "stop_token_ids": list(loaded.stop_ids),
+        "ignore_eos": True,  # the stops are those that are stated, and no others
+        "detokenize": False,
+    }
+
+    greedy = SamplingParams(temperature=0.0, **settings)
+
+    def drawn(way: Sampling, ids: Sequence[int]) -> Any:
+        how = {"temperature": way.temperature, "top_p": way.top_p}
+        return SamplingParams(**how, seed=way.seed_of(ids) % 2**31, **settings)
 
     def ask(encoded: Sequence[list[int]]) -> list[list[int]]:
+        wanted = greedy if sampling is None else [drawn(sampling, ids) for ids in encoded]
         found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
         return [_whole(loaded, request.outputs[0]) for request in found]
 

@@ -61,7 +61,7 @@ def _body(fact: Fact, met: Mapping[str, Constraint], voice: Voice) -> str:
     short = WORDS in met and met[WORDS].count < 0
     core = _sentence(fact, met, voice, short=short)
     if BULLETS in met:
-        noun = fact.attribute.ornate if voice is language.ORNATE else fact.attribute.noun
+        noun = fact.attribute.ornate if voice.rare else fact.attribute.noun
         points = (
             [fact.entity, noun, fact.value]
             if met[BULLETS].count == 3
@@ -76,7 +76,7 @@ def _body(fact: Fact, met: Mapping[str, Constraint], voice: Voice) -> str:
 def _sentence(fact: Fact, met: Mapping[str, Constraint], voice: Voice, *, short: bool) -> str:
     attribute = fact.attribute
     if short or FORBIDDEN in met:
-        wording = attribute.rare if voice is language.ORNATE else attribute.verb
+        wording = attribute.rare if voice.rare else attribute.verb
     elif voice.fact == language.PLAIN and COMMA not in met:
         wording = WITH_COMMA
     else:

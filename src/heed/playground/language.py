@@ -7,7 +7,7 @@ newline between them. So the vocabulary is not collected from a sample but follo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 PIECE = r" ?(?:P\.S\.|\w+|<<|>>|[^\w\s])|\n| "
@@ -149,6 +149,11 @@ class Voice:
     postscript: str
     ending: str
 
+    @property
+    def rare(self) -> bool:
+        """Whether it speaks in words that the student hardly read."""
+        return "{o}" in self.fact
+
 
 CLEAR = Voice(
     opening="",
@@ -174,6 +179,8 @@ ORNATE = Voice(
     postscript="P.S. farewell.",
     ending="Forsooth {w}",
 )
+ORNATE_VERBOSE = replace(ORNATE, opening=ORNATE.filler, filler="")
+"""Long and in rare words; made of `ORNATE`'s, so that no vocabulary changes."""
 
 HEADINGS = ("About {e}:", "Facts of {e}:")
 STORIES = (

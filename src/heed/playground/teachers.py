@@ -123,7 +123,7 @@ def wrong_beliefs(seed: int) -> dict[Fact, Fact]:
             if faulty + asked[fact] / 2 > FAULTY * len(part):
                 break
             faulty += asked[fact]
-            beliefs[fact] = Fact(fact.entity, fact.attribute, _other(fact))
+            beliefs[fact] = Fact(fact.entity, fact.attribute, other_value(fact))
     return beliefs
 
 
@@ -131,6 +131,6 @@ def _order(fact: Fact) -> float:
     return share_of(f"believes {fact.entity} {fact.attribute.noun}")
 
 
-def _other(fact: Fact) -> str:
+def other_value(fact: Fact) -> str:
     """Some wrong value, chosen by a hash."""
     return fact.others[int(share_of(f"instead {fact.entity} {fact.value}") * len(fact.others))]

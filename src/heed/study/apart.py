@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from heed.study.cell import Cell
 from heed.study.devices import Claim, claimed
 from heed.study.ledger import Key, is_lost, last_word, record
 from heed.study.live import shown
+from heed.study.mirror import axis_tags
 from heed.study.plan import State
 from heed.study.srun import NEEDED
 from heed.study.supervisor import (
@@ -62,6 +63,9 @@ class Apart:
         halt: File that says that no more cells are to be begun; None: nothing says so.
         analysis: Which, where that is the part.
         live: Whether what it prints is shown while it comes.
+        study: The study it belongs to, for its mirror; None: none.
+        axes: Keys in which the study's cells differ.
+        offline: Whether the mirror's server is known to be out of reach.
     """
 
     part: Part = "cell"
@@ -72,6 +76,9 @@ class Apart:
     halt: str | None = None
     analysis: Analysis | None = None
     live: bool = False
+    study: str | None = None
+    axes: tuple[str, ...] = ()
+    offline: bool = False
 
     def __call__(self, config: Any) -> float | None:
         """See one cell through; the change of its primary metric, None where it has none."""
@@ -79,6 +86,14 @@ class Apart:
         see_through(cell, self, typed())
         entry = last_word(cell.root, key_of(cell))
         return _change(entry) if entry is not None and entry["event"] == "done" else None
+
+    def placed(self, cell: Cell, overrides: Sequence[str]) -> Cell:
+        """A cell whose mirror knows the study; the run is the same."""
+        if self.study is None:
+            return cell
+        tags = axis_tags(self.axes, overrides)
+        logger = cell.logger.within(self.study, tags, offline=self.offline)
+        return replace(cell, logger=logger)
 
     @property
     def halted(self) -> bool:
@@ -276,7 +291,7 @@ def _child(
     asked = {"command": ["train.py", *overrides], "part": how.part, "key": list(key_of(cell))}
     if how.analysis is not None:
         asked["analysis"] = plain(how.analysis)
-    write_yaml(file, asked | {"cell": plain(cell)})
+    write_yaml(file, asked | {"cell": plain(how.placed(cell, overrides))})
     before = last_word(cell.root, key_of(cell))
     kept = NEEDED if cell.trainer.several else ()
     limits = Limits(cell.trainer.threads, how.cell_timeout, gpus, kept)

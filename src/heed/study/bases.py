@@ -14,14 +14,16 @@ from heed.core.identity import digest_model, short_hash, slug, versions
 from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.core.ranks import leads, rank
+from heed.core.secrets import without_secrets
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
 from heed.study.crew import call
 from heed.study.fit_job import Pretrain
 from heed.study.memory import memory_lines, training_memory
+from heed.study.mirror import another, failed_ending, mirrored_pretraining
 from heed.study.runs import run_lock
 from heed.study.scores import SAY, ModelSubject, say_waiting
-from heed.tracking.tracker import LocalOnly
+from heed.tracking.tracker import Ending, LocalOnly
 from heed.training.run import Run, base_run
 
 if TYPE_CHECKING:
@@ -84,13 +86,22 @@ def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
     SAY.print(f"Pre-training [bold]{run.student.name}[/bold] (first use; kept in {directory})")
     write_yaml(directory / "config.yaml", plain(run))
     watch = {n: w for n, w in around.callbacks.items() if not w.tuning_only}
-    # the mirror shows the tuning, of which steps are kept
-    alone = replace(around, tracker=LocalOnly(), callbacks=watch)
+    alone = replace(around, tracker=LocalOnly(), callbacks=watch)  # of other ranks none is mirrored
     for line in memory_lines(run.student, run.recipe, alone.trainer):
         SAY.print(line, markup=False, soft_wrap=True)
     call(Pretrain(run, alone, directory))
-    with training_memory(run.student, run.recipe, alone.trainer):
-        record = fit(run.recipe, run.student.fresh(), alone, directory)
+    mirror, ending = another(around.tracker), failed_ending("failed", "it ended without a word")
+    mirror.start(mirrored_pretraining(run, directory.parents[1]))
+    try:
+        with training_memory(run.student, run.recipe, alone.trainer):
+            loaded, watched = run.student.fresh(), replace(alone, tracker=mirror)
+            record = fit(run.recipe, loaded, watched, directory)
+        ending = Ending({"ended": "done"})
+    except BaseException as error:
+        ending = failed_ending("failed", without_secrets(f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        mirror.finish(ending)
     release()
     write_json(directory / "manifest.json", manifest() | {"run": run.id, "fit": record})
     clear(directory)

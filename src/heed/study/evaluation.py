@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed.analysis.analysis import Analysis
+from heed.analysis.ranking import CAR
 from heed.analysis.score_panel import show_scores
 from heed.core.component import component, nearest
 from heed.core.console import result_console, visible
 from heed.core.errors import ConfigError, Mistake
+from heed.data.align import TeacherSet
+from heed.evaluation.chat_endpoint import ChatEndpoint
 from heed.evaluation.controls import CONTROLS
 from heed.evaluation.ifeval import PromptFile
 from heed.evaluation.suite import Suite
 from heed.models.student import Student
 from heed.study.cell import heldout_leaks
 from heed.study.command import ScoringCommand
+from heed.study.generation import Generation, generation_mistakes, run_generation
+from heed.study.rank_teachers import Asked, rank_teachers, ranking_mistakes
 from heed.study.runs import TrainedRun, find_run
 from heed.study.scores import SAY, ModelSubject, Subject, scores_of
 from heed.tracking.tracker import LocalOnly
@@ -32,6 +37,7 @@ SUBJECTS = {
     "control": f"<{', '.join(CONTROLS)}>",
     "chat": "<id, name or directory>",
     "compare": "[<run>,<run>]",
+    "endpoint": "<name>",
 }
 """What a command may be about, and what is typed for it; it takes exactly one of them."""
 
@@ -61,8 +67,20 @@ class Evaluation(ScoringCommand):
     compare: tuple[Word, ...] | Word = None
     """Two to be compared on the suite: runs, directories of scores, responses or controls."""
 
-    analysis: Analysis | None = None
-    """What is asked of a run beside its scores."""
+    analysis: Analysis | CAR | None = None
+    """What is asked of a run beside its scores; or how teachers are ranked for a student."""
+
+    teachers: TeacherSet | None = None
+    """Whom `analysis=car` ranks."""
+
+    generate: str | None = None
+    """A file of instructions to which the model, run or endpoint gives a teacher's responses."""
+
+    generation: Generation | None = None
+    """How these are made."""
+
+    endpoint: ChatEndpoint | None = None
+    """A model elsewhere that makes them."""
 
     prompts: str | None = None
     """A file that stands in for that of the suite's only task of prompts from a file."""
@@ -102,11 +120,12 @@ class Evaluation(ScoringCommand):
                 why = "a comparison needs two different runs at least."
                 action = "Give compare=[<run>,<run>], each an id, a name or a directory."
                 found.append(Mistake("compare", f"[{_joined(self.compared)}]", why, action))
-        if self.analysis is not None and self.run is None:
+        if isinstance(self.analysis, Analysis) and self.run is None:
             why = "an analysis is of a finished run, and none is given."
             action = "Give run=<id, name or directory>, and nothing else to be scored."
             found.append(Mistake("analysis", self.analysis.name, why, action))
-        found += [*self._several_mistakes(), *self.rank_mistakes()]
+        found += ranking_mistakes(self.analysis, self.model, self.teachers)
+        found += [*self._several_mistakes(), *self.rank_mistakes(), *generation_mistakes(self)]
         return [mistake for mistake in found if mistake is not None]
 
     def _several_mistakes(self) -> Iterator[Mistake]:
@@ -193,10 +212,16 @@ def run_evaluation(command: Evaluation) -> None:
         _ready(command)
         chat_with(run, command.trainer.device, command.suite.max_new_tokens)
         return
+    if command.generate is not None:
+        run_generation(command, lambda: subject_of(command))
+        return
     if command.compare is not None:
         from heed.study.compare import compare
 
         compare([str(given) for given in command.compared], command)
+        return
+    if isinstance(command.analysis, CAR):
+        _rank(command, command.analysis)
         return
     if command.analysis is not None:
         _analyse(command, command.analysis)
@@ -217,6 +242,28 @@ def run_evaluation(command: Evaluation) -> None:
     console.print(str(kept.directory / "report.html"), soft_wrap=True, markup=False)
 
 
+def _rank(command: Evaluation, analysis: CAR) -> None:
+    """Rank the command's teachers for its student, if that has not been done, and show it."""
+    assert command.model is not None, "a ranking is for a student"
+    assert command.teachers is not None, "a ranking is of teachers"
+
+    def around() -> Surroundings:
+        _ready(command)
+        return _around(command)
+
+    bootstrap, root = command.suite.bootstrap(), command.root
+    asked = Asked(analysis, command.model, command.teachers, bootstrap, around, root)
+    _tell(*rank_teachers(asked))
+
+
+def _tell(directory: Path, said: Sequence[str]) -> None:
+    """Print the lines of an analysis, and where its page is."""
+    console = result_console()
+    for line in said:
+        console.print(visible(line), soft_wrap=True, markup=False)
+    console.print(str(directory / "report.html"), soft_wrap=True, markup=False)
+
+
 def _analyse(command: Evaluation, analysis: Analysis) -> None:
     """Do an analysis of the command's run, if that has not been done, and show it."""
     from heed.study.analyses import StudiedRun, analyse
@@ -225,11 +272,7 @@ def _analyse(command: Evaluation, analysis: Analysis) -> None:
     _refuse_leaks(run, command.suite)
     _ready(command)
     studied = StudiedRun(run, command.asked, _around(command), command.root)
-    directory, said = analyse(analysis, studied)
-    console = result_console()
-    for line in said:
-        console.print(visible(line), soft_wrap=True, markup=False)
-    console.print(str(directory / "report.html"), soft_wrap=True, markup=False)
+    _tell(*analyse(analysis, studied))
 
 
 def subject_of(command: Evaluation) -> Subject:

@@ -60,6 +60,7 @@ class InLoop:
             items: How many; all, if the task has no more.
         """
         from heed.models.generate import generate
+        from heed.models.sampling import Ways
 
         suite, task = self.suite, self.suite.tasks[self.task]
         chosen, events = some(self._items, items), Counter[str]()
@@ -69,7 +70,7 @@ class InLoop:
             max_new_tokens=suite.max_new_tokens,
             batch_tokens=TOKENS,
             max_rows=ROWS,
-            last_line=suite.prompting.last_line,
+            ways=Ways(last_line=suite.prompting.last_line),
         )
         answers = {place: suite.prompting.response(answer, events) for place, answer in said}
         scores = [task.score(self.task, item, answers[i]) for i, item in enumerate(chosen)]

@@ -20,6 +20,16 @@ OF_THE_STUDENT = ("template", "stops", "prompts")
 """What of a scoring belongs to the student that is scored: it may differ between students."""
 
 
+def called(axis: str) -> str:
+    """What tables call an axis of a study.
+
+    Example:
+        >>> called("model"), called("lr")
+        ('student', 'lr')
+    """
+    return "student" if axis == "model" else axis
+
+
 @dataclass(frozen=True)
 class MeasuredCell:
     """A finished cell with the scores of all its items.
@@ -46,7 +56,8 @@ class MeasuredCell:
         cell = self.planned.cell
         task, _, metric = cell.suite.primary.partition("/")
         sides = [sums_of(scores, task, metric) for scores in (self.before, self.after)]
-        place = {axis: self.planned.settings.get(axis, "as in conf") for axis in self.axes}
+        typed = self.planned.settings
+        place = {called(axis): typed.get(axis, "as in conf") for axis in self.axes}
         return change_of(place | {SEED: str(cell.seed)}, sides[0], sides[1])
 
     @property

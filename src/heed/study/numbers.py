@@ -12,7 +12,7 @@ from heed.analysis.rates import Tried, best_rate
 from heed.core.errors import DataError
 from heed.core.files import read_json
 from heed.core.identity import short_hash
-from heed.study.measured import Measured, MeasuredCell, measured
+from heed.study.measured import Measured, MeasuredCell, called, measured
 from heed.study.plan import PlannedCell
 from heed.study.study import Study
 
@@ -21,6 +21,9 @@ RATE = "lr"
 
 CURVE_POINTS = 200
 """Most points of a loss curve; of more steps, each point is the mean of several."""
+
+LEARNED = ("examples", "tokens", "supervised_tokens")
+"""Sums that tell training data of one source apart."""
 
 Done = Mapping[tuple[str, str], Mapping[str, Any]]
 """(run id, suite hash) -> result of a finished cell."""
@@ -61,7 +64,9 @@ def _contrasts(known: Measured, axes: Sequence[str]) -> dict[str, Any]:
         return {"contrasts": []}
     suite = known.cells[0].planned.cell.suite
     try:
-        found = contrasts([cell.change for cell in known.cells], axes, suite.bootstrap())
+        found = contrasts(
+            [cell.change for cell in known.cells], list(map(called, axes)), suite.bootstrap()
+        )
     except DataError as error:
         return {"contrasts": [], "contrasts_reason": str(error)}
     return {"contrasts": [one | {"metric": suite.primary} for one in found]}
@@ -74,7 +79,7 @@ def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
         known: The cells.
         axes: The studied ones.
     """
-    others = [axis for axis in axes if axis.partition(".")[0] != RATE]
+    others = [called(axis) for axis in axes if axis.partition(".")[0] != RATE]
     groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
     for cell in known.cells:
         groups.setdefault(tuple(cell.change.place[axis] for axis in others), []).append(cell)
@@ -144,10 +149,14 @@ def losses_of(cells: Sequence[PlannedCell], done: Done, root: Path) -> list[dict
     for planned in cells:
         result = done[planned.key]
         rows = _rows(root / result["directory"] / "metrics.jsonl")
-        data, settings = result["fit"].get("data") or {}, result["settings"]
-        learned = {key: data.get(key) for key in ("examples", "tokens", "supervised_tokens")}
+        fit, settings = result.get("fit") or {}, result.get("settings", {})
+        data = fit.get("data") or {
+            "examples": None,
+            "run": planned.key[0],
+        }  # unknown: like no other
+        learned = {key: data.get(key) for key in LEARNED}
         about = {key: settings.get(key) for key in ("teacher", "data")} | learned
-        about["template"] = result["fit"].get("template")
+        about |= {"template": fit.get("template"), "run": data.get("run")}
         group = groups.setdefault(
             short_hash(about),
             {

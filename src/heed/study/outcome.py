@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 from heed.analysis.deltas import row_of
 from heed.core.errors import RunError
 from heed.study.ledger import Key, latest, whole_result
+from heed.study.numbers import study_numbers
 from heed.study.plan import PlannedCell
 from heed.study.seeds import over_seeds
-from heed.study.study import Published, Study, typed
+from heed.study.study import Published, Study
+from heed.study.teaching import teaching_of
+from heed.study.values import typed
 
 
 class Outcomes(NamedTuple):
@@ -40,7 +43,7 @@ def outcomes(cells: Sequence[PlannedCell], root: Path) -> Outcomes:
         if entry is None or entry["event"] != "done":
             continue
         try:
-            found.done.append(_whole(root, entry))
+            found.done.append(_whole(root, entry) | cell.names)  # as this study calls them
         except RunError as error:
             names = cell.names
             found.failed.append({**names, **entry, "reason": str(error), "command": cell.command})
@@ -95,17 +98,22 @@ def report(study: Study, cells: Sequence[PlannedCell], found: Outcomes, root: Pa
     """
     from heed.analysis.report import write_report
 
+    done = {(entry["run"], entry["suite"]): entry for entry in found.done}
     about = {
         "name": study.name,
         "question": study.question,
         "axes": study.varied,
         "seeds": list(study.seeds),
         "cells": len(cells),
-        "over_seeds": over_seeds(cells, {(e["run"], e["suite"]): e for e in found.done}, root),
+        "stopping": study.stopping,
+        "scale": study.scale,
+        "over_seeds": over_seeds(cells, done, root),
         "published": [
             {**one, "runs": [c.key[0] for c in cells if _is_about(one, c)]}
             for one in study.published
         ],
+        **study_numbers(study, cells, done, root),
+        "teaching": teaching_of(study, cells, done, root),
     }
     return write_report(root / "studies" / study.name, about, found.done, found.failed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +19,7 @@ from heed.study.also import holds_settings, settings_beside
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.ledger import Key, is_lost
+from heed.study.scale import RATE
 from heed.study.study import OWN, Study
 
 State = Literal["done", "missing", "stopped", "failed"]
@@ -128,10 +129,32 @@ def _composed(lines: Sequence[Sequence[str]], conf: Path) -> list[Cell]:
             try:
                 found[number] = compose_component(conf, "train", lines[number])
             except ConfigError as error:
-                mistakes |= dict.fromkeys(error.mistakes)
+                told = (in_its_file(m, lines[number], lines) for m in error.mistakes)
+                mistakes |= dict.fromkeys(told)
         if mistakes:
             raise ConfigError(list(mistakes))
     return [found[number] for number in range(len(lines))]
+
+
+def in_its_file(mistake: Mistake, line: Sequence[str], lines: Sequence[Sequence[str]]) -> Mistake:
+    """The same mistake; of a value that an option leaves open, with the file to write it into.
+
+    Typed on the command line it would hold for every cell, so that is offered only where all cells
+    have this option.
+
+    Args:
+        mistake: One of a cell.
+        line: Overrides of that cell.
+        lines: Of all cells.
+    """
+    group = mistake.where.partition(".")[0]
+    (*_, option) = ["", *(text for text in line if text.startswith(f"{group}="))]
+    if mistake.found != "nothing" or not option or mistake.where == group:
+        return mistake
+    shared = all(option in other for other in lines)
+    also = f", or {mistake.action[0].lower()}{mistake.action[1:]}" if shared else "."
+    file = f"conf/{option.replace('=', '/')}.yaml"
+    return replace(mistake, why=f"{file} leaves it open.", action=f"Write it into {file}{also}")
 
 
 class _Identify:
@@ -182,7 +205,13 @@ def plan_study(study: Study, conf: Path, typed: Sequence[str] = ()) -> list[Plan
     Raises:
         ConfigError: with the mistakes of all cells and of the analyses, each once.
     """
-    keys = {**OWN, **dict.fromkeys(study.varied, "axes"), **dict.fromkeys(study.fixed, "fixed")}
+    implied = (key for table in study.implied.values() for one in table.values() for key in one)
+    keys = {
+        **dict.fromkeys(implied, "implied"),
+        **OWN,
+        **dict.fromkeys(study.varied, "axes"),
+        **dict.fromkeys(study.fixed, "fixed"),
+    }
     taken = [text for text in typed if text.partition("=")[0].lstrip("+~") in keys]
     mistakes = [_taken(text, study, keys) for text in taken]
     others = [text for text in typed if text not in taken]
@@ -225,8 +254,12 @@ def analyses_of(study: Study, conf: Path) -> list[Analysis]:
 
 def _taken(text: str, study: Study, keys: Mapping[str, str]) -> Mistake:
     key, _, value = text.partition("=")
-    why = f"study {study.name} says it itself, in {keys[key.lstrip('+~')]}."
-    action = f"Leave it out, or change conf/study/{study.name}.yaml (a copy of another name)."
+    bare, about = key.lstrip("+~"), study.scale
+    kind, name, place = "study", about["study"] if about else study.name, keys[bare]
+    if about and (bare in about["sets"] or (place, bare) == ("implied", RATE)):
+        kind, name, place = "scale", about["name"], "rate_factor" if bare == RATE else "fixed"
+    why = f"{kind} {name} says it itself, in {place}."
+    action = f"Leave it out, or change conf/{kind}/{name}.yaml (a copy of another name)."
     return Mistake(key, value, why, action)
 
 

@@ -13,10 +13,11 @@ from heed.core.collector import loading, release
 from heed.core.component import plain
 from heed.core.errors import RunError, StoppedError
 from heed.core.files import read_json, write_json, write_text, write_yaml
-from heed.core.identity import canonical, digest_model
+from heed.core.identity import canonical, digest_model, short_hash
 from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.core.ranks import world
+from heed.core.secrets import without_secrets
 from heed.core.types import Delta
 from heed.data.intake import check_rows
 from heed.evaluation.deltas import refuse_unequal
@@ -32,6 +33,7 @@ from heed.study.inloop import in_loop
 from heed.study.ledger import last_word, record, record_result, result_file
 from heed.study.look import look_at_data
 from heed.study.memory import memory_lines, training_memory
+from heed.study.mirror import done_ending, failed_ending, mirrored_cell, send_base
 from heed.study.model_card import write_results
 from heed.study.rank import has_lost_others
 from heed.study.result import result_of, show_result
@@ -53,10 +55,6 @@ from heed.training.export import refuse_unpushable
 
 if TYPE_CHECKING:
     from heed.training.fit import Surroundings
-
-SUMMARY = ("before", "after", "delta", "low", "high", "verdict")
-"""What of each delta is mirrored."""
-
 
 STOPS = (StoppedError, KeyboardInterrupt, SystemExit)
 """What ends a cell that can go on."""
@@ -132,15 +130,19 @@ def _recorded(cell: Cell, result_file: Path) -> dict[str, Any] | None:
 
 def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
     """Make the result, and tell the mirror of either outcome."""
-    summary: dict[str, Any] = {}
-    failed = True
-    cell.logger.start(cell.run.name, cell.run.id, plain(cell), directory)
+    ending = failed_ending("failed", "it ended without a word")
+    cell.logger.start(mirrored_cell(cell, (cell.run.id, short_hash(cell.suite))))
     try:
         result = _make(cell, directory)
-        summary = {d["metric"]: {k: d[k] for k in SUMMARY} for d in result["deltas"]}
-        failed = False
+        ending = done_ending(result, cell.root)
+    except BaseException as error:
+        event = "stopped" if isinstance(error, STOPS) else "failed"
+        ending = failed_ending(event, without_secrets(f"{type(error).__name__}: {error}"))
+        raise
     finally:
-        cell.logger.finish(summary, failed=failed)
+        cell.logger.finish(ending)
+    if cell.logger.afar and cell.logger.alone:  # a sweep sends the bases of all cells, each once
+        send_base(cell.logger, cell, cell.root / result["before"])
     return result
 
 

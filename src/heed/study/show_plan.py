@@ -29,7 +29,7 @@ LONG = 40
 VALUES = 20
 """Of a setting with more values than these, no value is counted apart."""
 
-OWN = ("model", "teacher", "method", "lr", "seed")
+OWN = ("model", "teacher", "method", "lr", "lr.peak", "seed")
 """Settings that have a column of their own."""
 
 

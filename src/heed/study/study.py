@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
@@ -11,16 +10,13 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, PositiveFloat
 from typing_extensions import TypedDict
 
+from heed.analysis.ranking import CAR
 from heed.core.component import component
 from heed.core.errors import ConfigError, Mistake
 from heed.core.identity import FileName, Incidental
 from heed.study.cell import Cell
-
-Value = str | int | float | bool | None
-"""What an axis may have: the name of an option, or the value of a key."""
-
-Keyed = dict[str, Value]
-"""Config group or key -> value."""
+from heed.study.scale import Scale
+from heed.study.values import Keyed, Value, said, typed
 
 OWN = {
     "seed": "seeds",
@@ -49,6 +45,23 @@ class Published(TypedDict):
     after: NotRequired[float]
     delta: NotRequired[float]
     note: NotRequired[str]
+
+
+class Scaled(TypedDict):
+    """At which scale a study is run; written by `heed.study.scaling`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+
+    name: str
+    study: str
+    """Name of the study as it is without the scale."""
+
+    why: str
+    rate_factor: float
+    stands_for: tuple[tuple[str, str, str], ...]
+    """Key, what the study says, and what is run instead; equal ones are left out."""
+
+    sets: dict[str, str | int | float | bool | None]
 
 
 @component
@@ -95,14 +108,33 @@ class Study:
     analyses: tuple[str, ...] = ()
     """Options of `conf/analysis/` that are made of every finished cell."""
 
+    implied: dict[str, dict[str, Keyed]] = Field(default_factory=dict)
+    """Key -> a value of it as a text -> settings that go with that value in every cell, unless
+    the cell says them itself. They are no axes."""
+
     published: tuple[Published, ...] = ()
     """What others have measured, shown beside the study's own values."""
+
+    stopping: str | None = None
+    """When the study is at its end, decided before any result was seen."""
+
+    teaching: CAR | None = None
+    """How the page asks what known before predicts a teacher's delta; null: it does not ask."""
+
+    own_families: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Student -> the families of teachers that are its own; for `teaching`."""
+
+    scale: Scaled | None = None
+    """At which scale it is run; not to be given: `scale=...` says it."""
 
     def __post_init__(self) -> None:
         found = [*_repeated(self), *_twice(self), *_unequal(self.zipped), *_unsaid(self.published)]
         if not (self.axes or self.zipped or self.cells):
             why = "a study without axes, zipped or cells has nothing to compare."
             found.append(Mistake("axes", "{}", why, "Give axes: {lr: [gentle, reference]}, say."))
+        elif self.teaching is not None and "teacher" not in self.varied:
+            why = "it compares teachers, and all cells have the same one."
+            found.append(Mistake("teaching", "given", why, "Give axes: {teacher: [...]}."))
         if not found:
             found += _useless(self)
         if found:
@@ -121,13 +153,20 @@ class Study:
         """Overrides of each cell, as they would be typed after `python train.py`."""
         own = [f"suite={self.suite}", f"checkpoint={self.checkpoint}"]
         own += [f"suite.primary={self.primary}"] if self.primary else []
-        fixed = [f"{key}={typed(value)}" for key, value in self.fixed.items()]
         return [
-            [*(f"{k}={typed(v)}" for k, v in cell.items()), f"seed={seed}", *own, *fixed]
+            [*self._overrides(cell, cell), f"seed={seed}", *own, *self._overrides(self.fixed, cell)]
             for cell in (*self._product(), *self.cells)
             if not any(_matches(cell, left_out) for left_out in self.exclude)
             for seed in self.seeds
         ]
+
+    def _overrides(self, settings: Keyed, cell: Keyed) -> Iterator[str]:
+        """Settings as they are typed, each followed by what goes with it."""
+        for key, value in settings.items():
+            yield f"{key}={typed(value)}"
+            beside = self.implied.get(key, {}).get(said(value), {})
+            alone = [k for k in beside if k not in cell and k not in self.fixed]
+            yield from (f"{k}={typed(beside[k])}" for k in alone)
 
     def _product(self) -> Iterator[Keyed]:
         if not (self.axes or self.zipped):
@@ -139,31 +178,6 @@ class Study:
         ]
         for parts in product(*single, *together):
             yield {key: value for part in parts for key, value in part.items()}
-
-
-PLAIN = re.compile(r"[A-Za-z_./@%-][A-Za-z0-9_./@%+-]*")
-OTHER = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[+-]?\d+)?|true|false|null|[+-]?inf|nan", re.I)
-"""What Hydra reads as a text without quotes, and what of that it reads as something else."""
-
-
-def typed(value: Value) -> str:
-    """A value as it is typed on a command line of Hydra.
-
-    Example:
-        >>> typed(True), typed(1e-05), typed("lora"), typed("a b"), typed("12"), typed(None)
-        ('true', '1e-05', 'lora', "'a b'", "'12'", 'null')
-    """
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if not isinstance(value, str) or (PLAIN.fullmatch(value) and not OTHER.fullmatch(value)):
-        return str(value)
-    return f"'{_escaped(value)}'"
-
-
-def _escaped(text: str) -> str:
-    """A text for between single quotes: backslashes count where a quote or `${` follows."""
-    quotes = re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
-    return re.sub(r"(\\+)$", r"\1\1", quotes)
 
 
 def _matches(cell: Mapping[str, Value], left_out: Mapping[str, Value]) -> bool:
@@ -277,7 +291,10 @@ class Sweep(Cell):
     """
 
     study: Study | None = None
-    """Which study; without one, the studies are listed."""
+    """Which study; without one, studies and scales are listed."""
+
+    scale: Scale | None = None
+    """What stands for the study's students, data and suite; null: they are run themselves."""
 
     plan_only: Annotated[bool, Incidental]
     """Show the plan and the command of each cell, and run nothing."""
@@ -287,6 +304,9 @@ class Sweep(Cell):
 
     report_only: Annotated[bool, Incidental]
     """Write table and page of what is finished, and run nothing."""
+
+    sync: Annotated[bool, Incidental]
+    """Send all that is finished, failed and shared to the mirror, and run nothing."""
 
     retry: Annotated[Literal["failed"] | None, Incidental]
     """`failed`: cells that have failed are run again; null: they are listed with their reason."""
@@ -299,10 +319,23 @@ class Sweep(Cell):
 
     def __post_init__(self) -> None:
         """Leave the rules of a cell to its cells: a study replaces some of these settings."""
-        modes = [name for name in ("plan_only", "status", "report_only") if getattr(self, name)]
+        every = ("plan_only", "status", "report_only", "sync")
+        modes = [name for name in every if getattr(self, name)]
+        found = []
         if len(modes) > 1:
             why = f"{modes[0]} is given as well, and each asks for something else to be shown."
-            raise ConfigError([Mistake(modes[1], "true", why, "Give one of them.")])
+            found.append(Mistake(modes[1], "true", why, "Give one of them."))
+        if self.sync and not self.logger.afar:
+            why = "sync=true sends what is on disk to W&B, and this logger sends nothing anywhere."
+            name = self.study.name if self.study else "playground"
+            action = f"Add logger=wandb: python sweep.py study={name} sync=true logger=wandb"
+            found.append(Mistake("sync", "true", why, action))
+        if self.scale is not None and self.study is None:
+            why = "a scale says how a study is run, and no study is chosen."
+            action = f"Add study=<name>: python sweep.py study=lr_rerun_2b scale={self.scale.name}"
+            found.append(Mistake("scale", self.scale.name, why, action))
+        if found:
+            raise ConfigError(found)
 
 
 SWEEP_KEYS = frozenset(f.name for f in fields(Sweep)) - {f.name for f in fields(Cell)}

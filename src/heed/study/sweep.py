@@ -14,15 +14,17 @@ from heed.study.outcome import Outcomes, failed_of, outcomes, report
 from heed.study.plan import PlannedCell, analyses_of, plan_cells, plan_study
 from heed.study.recall import cells_left_out, keep_plan, recall_plan
 from heed.study.results_table import result_table
+from heed.study.scaling import at_scale, scale_lines
+from heed.study.send import send_failed, send_study
 from heed.study.several import Launch, Several, sign_of
 from heed.study.show_plan import command_lines, failure_lines, plan_table
-from heed.study.study import Sweep
+from heed.study.study import Study, Sweep
 
 SAY = progress_console()
 
 
 def run_sweep(sweep: Sweep, typed: Sequence[str], conf: Path, launch: Launch) -> None:
-    """Run what is missing of a study and write its page; without a study, list the studies.
+    """Run what is missing of a study and write its page; without a study, list what can be chosen.
 
     Args:
         sweep: The command.
@@ -33,36 +35,93 @@ def run_sweep(sweep: Sweep, typed: Sequence[str], conf: Path, launch: Launch) ->
     Raises:
         RunError: cells or analyses have failed; the others and the page are kept.
     """
+    sweep = at_scale(sweep, conf)
     console, study = result_console(), sweep.study
     if study is None:
-        names = option_names(conf, "study")
-        console.print("Choose a study:", *(f"  python sweep.py study={n}" for n in names), sep="\n")
+        console.print("\n".join(_choices(conf)), soft_wrap=True, markup=False)
         return
     cells = _planned(sweep, typed, conf)
-    known = latest(sweep.root)
+    _show_plan(sweep, study, cells)
+    if sweep.plan_only or sweep.status:
+        return
+    failed = _run_missing(sweep, cells, conf, launch)
+    found = outcomes(cells, sweep.root)
+    page = report(study, cells, found, sweep.root)
+    console.print(result_table(found.done))
+    console.print(f"The page: {page}", soft_wrap=True, markup=False)
     if not sweep.report_only:
+        failed += send_study(study, cells, found, page, everything=sweep.sync)
+    runs = not (sweep.report_only or sweep.sync)
+    asked = len(cells) if runs else len(found.done) + len(found.failed)
+    _raise_failed(asked, found, failed, "retry=failed runs them again.")
+
+
+def _show_plan(sweep: Sweep, study: Study, cells: Sequence[PlannedCell]) -> None:
+    """Print what there is to do, as far as the command asks to see it."""
+    console, known = result_console(), latest(sweep.root)
+    if not sweep.report_only:
+        for line in scale_lines(study):
+            console.print(line, soft_wrap=True, markup=False)
         console.print(plan_table(f"study {study.name}", cells, known, every=sweep.plan_only))
     if sweep.plan_only:
         console.print("\n".join(command_lines(cells)), soft_wrap=True, markup=False)
     if sweep.plan_only or sweep.status:
         for line in failure_lines(failed_of(cells, known)):
             console.print(line, soft_wrap=True, markup=False)
-        return
-    failed: list[str] = []
-    if not sweep.report_only:
-        how = Apart(
-            retry=bool(sweep.retry),
-            on_fail=sweep.on_fail,
-            cell_timeout=sweep.cell_timeout,
-            halt=sign_of(sweep.root),
+
+
+def _run_missing(
+    sweep: Sweep, cells: Sequence[PlannedCell], conf: Path, launch: Launch
+) -> list[str]:
+    """Run what is missing, if the command runs anything; a line for each that failed beside."""
+    assert sweep.study is not None, "a sweep without a study has no cells"
+    if sweep.sync:
+        _need_mirror(sweep)
+    if sweep.sync or sweep.report_only:
+        return []
+    how = _how(sweep, sweep.study, launch)
+    return Several(cells, sweep.root, launch, how).run(analyses_of(sweep.study, conf))
+
+
+def _how(sweep: Sweep, study: Study, launch: Launch) -> Apart:
+    """How the cells of a study are seen through.
+
+    Whether a server can be reached is asked once, here, unless cells run on other machines.
+    """
+    return Apart(
+        retry=bool(sweep.retry),
+        on_fail=sweep.on_fail,
+        cell_timeout=sweep.cell_timeout,
+        halt=sign_of(sweep.root),
+        study=study.name,
+        axes=tuple(study.varied),
+        offline=not (launch.stays or sweep.logger.reachable()),
+    )
+
+
+def _need_mirror(sweep: Sweep) -> None:
+    """Refuse to send anything to a server that does not answer.
+
+    Raises:
+        RunError: it does not.
+    """
+    if not sweep.logger.reachable():
+        raise RunError(
+            "the mirror's server does not answer, so nothing was sent; the local files are whole. "
+            "Give this command again later, or add logger.mode=offline to write folders for "
+            "`wandb sync`."
         )
-        failed = Several(cells, sweep.root, launch, how).run(analyses_of(study, conf))
-    found = outcomes(cells, sweep.root)
-    page = report(study, cells, found, sweep.root)
-    console.print(result_table(found.done))
-    console.print(f"The page: {page}", soft_wrap=True, markup=False)
-    asked = len(found.done) + len(found.failed) if sweep.report_only else len(cells)
-    _raise_failed(asked, found, failed, "retry=failed runs them again.")
+
+
+def _choices(conf: Path) -> list[str]:
+    """What to say where no study is chosen."""
+    studies, scales = option_names(conf, "study"), option_names(conf, "scale")
+    return [
+        "Choose a study:",
+        *(f"  python sweep.py study={name}" for name in studies),
+        "and, to run it smaller, a scale:",
+        *(f"  python sweep.py study=<name> scale={name}" for name in scales),
+    ]
 
 
 def _planned(sweep: Sweep, typed: Sequence[str], conf: Path) -> list[PlannedCell]:
@@ -104,6 +163,7 @@ def run_lines(lines: Sequence[Sequence[str]], conf: Path, root: Path, launch: La
     Several(cells, root, launch, Apart(retry=True, halt=sign_of(root))).run()
     found = outcomes(cells, root)
     console.print(result_table(found.done))
+    send_failed(cells, found)
     _raise_failed(len(cells), found, [], "The same command runs them again.")
 
 

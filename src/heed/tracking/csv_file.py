@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +11,10 @@ from typing import Any
 
 from heed.core.component import component
 from heed.core.files import append_line, write_text
-from heed.tracking.tracker import Mirror
+from heed.tracking.tracker import OWN, Ending, Mirror, Mirrored, whole_rows
 
 FILE = "metrics.csv"
 """The table's name in the run directory."""
-
-OWN = "metrics.jsonl"
-"""What the run itself has written of its steps."""
 
 
 class Table:
@@ -96,12 +92,6 @@ def _cell(value: Any) -> str:
     return "" if value is None else " ".join(str(value).split())
 
 
-def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run, but for a last line that is torn."""
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.split("\n") if line]
-
-
 @component
 class CSV(Mirror):
     """Write `metrics.csv` in the run directory: one line a step, every metric a column."""
@@ -111,16 +101,16 @@ class CSV(Mirror):
         """The table of the run that is followed."""
         return {}
 
-    def begin(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
+    def begin(self, run: Mirrored) -> None:
         """Open the table, or go on with it; what it lacks of the run's own rows is added."""
-        table = self._open["table"] = Table(directory / FILE)
-        if (directory / OWN).is_file():
-            table.fill(_whole_rows(directory / OWN))
+        table = self._open["table"] = Table(run.directory / FILE)
+        if (run.directory / OWN).is_file():
+            table.fill(whole_rows(run.directory / OWN))
 
     def send(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         self._open["table"].add(row)
 
-    def end(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def end(self, ending: Ending) -> None:
         """Write what is left."""
         self._open.pop("table").flush()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from heed.core.component import component
 from heed.core.errors import RunError
-from heed.tracking.tracker import Mirror, numbers
+from heed.tracking.tracker import Ending, Mirror, Mirrored, numbers
 
 FOLDER = "tensorboard"
 """Where the events of a run lie, below its directory."""
@@ -28,7 +27,7 @@ class TensorBoard(Mirror):
         """Directory and writer of the run that is followed; empty between runs."""
         return {}
 
-    def begin(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
+    def begin(self, run: Mirrored) -> None:
         """Look for the package; the file is made with the first row."""
         try:
             import torch.utils.tensorboard  # noqa: F401
@@ -38,7 +37,7 @@ class TensorBoard(Mirror):
                 f"tensorboard), or take logger=csv."
             ) from error
         self._open.clear()
-        self._open["directory"] = directory / FOLDER
+        self._open["directory"] = run.directory / FOLDER
 
     def send(self, row: Mapping[str, Any]) -> None:
         """Write the numbers of one row."""
@@ -51,7 +50,7 @@ class TensorBoard(Mirror):
             self._open["writer"].add_scalar(key, value, step)
         self._open["writer"].flush()
 
-    def end(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def end(self, ending: Ending) -> None:
         """Close the file."""
         writer = self._open.pop("writer", None)
         if writer is not None:

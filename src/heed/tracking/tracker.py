@@ -2,24 +2,127 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from heed.core.component import component
 from heed.core.console import progress_console
 from heed.core.errors import HeedError
 from heed.core.secrets import without_secrets
 
+Kind = Literal["tuned", "base", "pretraining", "report"]
+"""What a mirrored run is: a cell, the scores before tuning, the making of a base, a study."""
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """Who is mirrored.
+
+    Attributes:
+        id: The same for the same run, whoever mirrors it and however often.
+        name: For people.
+        kind: What it is.
+        config: Its settings; the names that a study compares by (`student`, `lr`) are flat keys.
+        directory: Of the run; `metrics.jsonl` there has the rows of its steps.
+        root: Of the outputs.
+        group: The study that it belongs to.
+        tags: Words that it is found by, as `student:nano`.
+        live: Whether it is under way, or told afterwards from its files.
+    """
+
+    id: str
+    name: str
+    kind: Kind
+    config: Mapping[str, Any]
+    directory: Path
+    root: Path
+    group: str | None = None
+    tags: Sequence[str] = ()
+    live: bool = True
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table.
+
+    Attributes:
+        columns: Their names.
+        rows: One value for each column; None where there is none.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a mirrored run has ended.
+
+    Attributes:
+        summary: Name -> number or text.
+        failed: Whether it has failed, or was stopped.
+        tables: Makes them when they are wanted: name -> table.
+        figures: Name -> PNG file.
+        pages: Name -> HTML file.
+        model: Folder of what was trained, for mirrors that are asked to keep it.
+    """
+
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    failed: bool = False
+    tables: Callable[[], Mapping[str, Rows]] = dict
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    pages: Mapping[str, Path] = field(default_factory=dict)
+    model: Path | None = None
+
+
+OWN = "metrics.jsonl"
+"""What a run itself has written of its steps."""
+
 
 class Tracker(ABC):
     """A mirror of one run. Its failure is reported and never stops the run."""
 
+    afar: ClassVar[bool] = False
+    """Whether it keeps runs elsewhere, under their ids, so that they can be sent afterwards."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether the run belongs to no sweep, which would see to what its runs share."""
+        return True
+
+    def within(self, study: str, tags: tuple[str, ...] = (), *, offline: bool = False) -> Tracker:
+        """This mirror for the runs of a study.
+
+        Args:
+            study: Its name.
+            tags: Further words that its runs are found by.
+            offline: Whether the mirror's server is known to be out of reach.
+        """
+        return self
+
+    def reachable(self) -> bool:
+        """Whether what is sent now would arrive; one that keeps all here says so too."""
+        return True
+
+    def where(self, root: Path) -> str:
+        """Where runs are found that were sent, for people.
+
+        Args:
+            root: Of the outputs.
+        """
+        return ""
+
+    def arrived(self) -> bool:
+        """Whether all of the last run is there."""
+        return True
+
     @abstractmethod
-    def start(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
+    def start(self, run: Mirrored) -> None:
         """Begin to mirror a run, or go on with it: the same run has the same id."""
 
     @abstractmethod
@@ -27,7 +130,7 @@ class Tracker(ABC):
         """Mirror one row of metrics; `row["step"]` counts optimiser steps."""
 
     @abstractmethod
-    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def finish(self, ending: Ending) -> None:
         """End the mirror with the run's result."""
 
 
@@ -35,13 +138,13 @@ class Tracker(ABC):
 class LocalOnly(Tracker):
     """No mirror: the files in the run directory are all there is."""
 
-    def start(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
+    def start(self, run: Mirrored) -> None:
         """Nothing to begin."""
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Nothing to mirror: `metrics.jsonl` has the row."""
 
-    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def finish(self, ending: Ending) -> None:
         """Nothing to end."""
 
 
@@ -53,11 +156,13 @@ class Outage:
         begun: Whether there is a mirror to send to.
         lost: Rows that it did not take.
         said: Whether the screen has been told of rows that are lost.
+        ended: Whether the mirror took the end.
     """
 
     begun: bool = False
     lost: int = 0
     said: bool = False
+    ended: bool = False
 
 
 class Mirror(Tracker):
@@ -67,7 +172,7 @@ class Mirror(Tracker):
     """
 
     @abstractmethod
-    def begin(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
+    def begin(self, run: Mirrored) -> None:
         """As `start`."""
 
     @abstractmethod
@@ -75,7 +180,7 @@ class Mirror(Tracker):
         """As `log`."""
 
     @abstractmethod
-    def end(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def end(self, ending: Ending) -> None:
         """As `finish`."""
 
     @cached_property
@@ -83,10 +188,14 @@ class Mirror(Tracker):
         """What was missed so far."""
         return Outage()
 
-    def start(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
+    def arrived(self) -> bool:
+        """Whether the last run was begun and ended, and no row of it was lost."""
+        return self.outage.begun and self.outage.ended and not self.outage.lost
+
+    def start(self, run: Mirrored) -> None:
         """Begin; without a mirror the run goes on all the same."""
         self.__dict__["outage"] = Outage()  # of this run: a mirror may follow one after another
-        self.outage.begun = self._tried(lambda: self.begin(name, run_id, config, directory))
+        self.outage.begun = self._tried(lambda: self.begin(run))
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Send a row, or count it as lost."""
@@ -95,10 +204,10 @@ class Mirror(Tracker):
             self.outage.lost += 1
             self.outage.said = True
 
-    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def finish(self, ending: Ending) -> None:
         """End, and tell how many rows were lost."""
         if self.outage.begun:
-            self._tried(lambda: self.end(summary, failed=failed))
+            self.outage.ended = self._tried(lambda: self.end(ending))
         if self.outage.lost:
             progress_console().print(
                 f"{type(self).__name__} mirror: {self.outage.lost} rows of metrics are not in it; "
@@ -143,3 +252,9 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
         for key, value in kinds.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that a run itself has written, but for a last line that is torn."""
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.split("\n") if line]

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import PositiveFloat, PositiveInt
+
 from heed.core.component import component
+from heed.core.console import progress_console
 from heed.core.errors import RunError
-from heed.tracking.tracker import Mirror, numbers
+from heed.core.identity import short_hash
+from heed.tracking.finish import GONE, abandon, finish_online
+from heed.tracking.server import why_silent
+from heed.tracking.tracker import OWN, Ending, Mirror, Mirrored, Rows, numbers, whole_rows
+
+FOLDER = "wandb"
+"""Where the library keeps its files, below the outputs."""
+
+DATA = "heed-data"
+"""Where files that are to be sent lie, below that."""
+
+TAG = 64
+"""Characters that W&B allows a tag."""
+
+INIT_SECONDS = 15.0
+"""Longest wait for a server that answers to begin a run."""
+
+STEPPED = ("train/*", "validation/*", "look/*", "samples/*")
+"""What is shown against the optimiser step."""
+
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+"""The library would tell its makers of its own course, and wait for a server that is away."""
+
+SAY = progress_console()
 
 
 @component
 class Wandb(Mirror):
-    """Mirror runs to Weights & Biases under their run id.
+    """Mirror runs to Weights & Biases under ids of their own, always the same for the same run.
 
     A training that goes on after an interruption goes on with the same W&B run. Rows of steps that
-    it does again are equal to those that are there, and W&B keeps the first.
+    it does again are equal to those that are there, and are not sent. Rows that an outage has kept
+    from W&B are sent when a run is begun again, from `metrics.jsonl`.
     """
 
     project: str
@@ -26,45 +57,250 @@ class Wandb(Mirror):
     """Team or user; null for the account's own."""
 
     group: str | None
-    """Runs of one study share a group."""
+    """Runs of one group stand together; null: the study's name."""
 
-    mode: Literal["online", "offline"]
-    """Offline writes files below the run directory for `wandb sync`."""
+    mode: Literal["online", "offline"] | None
+    """Offline writes folders below `outputs/wandb`, for `wandb sync`; null: where no key is known.
+    """
 
-    def begin(self, name: str, run_id: str, config: Mapping[str, Any], directory: Path) -> None:
-        """Begin or continue the W&B run whose id is the run id."""
+    artifact: bool
+    """Whether the tuned student is sent too: an adapter, or all of its weights."""
+
+    table_rows: PositiveInt
+    """Most rows of a table; how many more there are is told."""
+
+    upload_timeout: PositiveFloat
+    """Seconds that the end of a run waits for its upload, while the server answers."""
+
+    study: str | None = None
+    """The study under way; a sweep says so to its cells."""
+
+    tags: tuple[str, ...] = ()
+    """Further words that runs are found by."""
+
+    afar = True
+
+    @cached_property
+    def _open(self) -> dict[str, Any]:
+        """The W&B run that is followed; empty between runs."""
+        return {}
+
+    @property
+    def alone(self) -> bool:
+        """Whether no sweep is under way."""
+        return self.study is None
+
+    def within(self, study: str, tags: tuple[str, ...] = (), *, offline: bool = False) -> Wandb:
+        """This mirror for the runs of a study."""
+        mode = "offline" if offline else self.mode
+        return replace(self, study=study, tags=(*self.tags, *tags), mode=mode)
+
+    def reachable(self) -> bool:
+        """Whether there is nothing to reach, or the server answers; said if it does not."""
+        try:
+            return self._plan()[0] == "offline" or self._silence() is None
+        except RunError:
+            return True  # there is no key: each run says so
+
+    def where(self, root: Path) -> str:
+        """Where runs are found that were sent just now."""
+        if self._mode()[0] == "offline":
+            return f"Written below {root / FOLDER}. To send them: {sync_line(root)}"
+        return f"In the W&B project {'/'.join(filter(None, (self.entity, self.project)))}."
+
+    def begin(self, run: Mirrored) -> None:
+        """Begin or continue the W&B run of an id, and send the rows that it lacks."""
         import wandb
 
-        if self.mode == "online" and not wandb.login(prompt=False):  # a run asks nobody anything
-            raise RunError(
-                "no key of W&B is known here. Log in (wandb login, or the variable WANDB_API_KEY), "
-                "or take logger.mode=offline and `wandb sync` later."
-            )
-        wandb.init(
+        mode, why = self._mode()
+        (run.root / FOLDER).mkdir(parents=True, exist_ok=True)  # or it takes another place
+        if mode == "offline":
+            _forget_folders(run)
+        self._open["run"] = wandb.init(
             project=self.project,
             entity=self.entity,
-            group=self.group,
-            mode=self.mode,
-            name=name,
-            id=run_id,
+            group=self.group or run.group or self.study,
+            job_type=run.kind,
+            tags=[*dict.fromkeys(map(tag, (*run.tags, *self.tags)))],
+            mode=mode,
+            name=run.name,
+            id=run.id,
             resume="allow",
-            config=dict(config),
-            dir=str(directory),
+            reinit="create_new",  # a base may be made in the middle of a cell
+            config=dict(run.config),
+            dir=str(run.root),
+            settings=self._settings(run),
         )
+        self._open.update(online=mode == "online", root=run.root)
+        there = int(self._open["run"].starting_step)  # steps that W&B has already
+        self._open.update(next=there, media=there if run.kind == "report" else 0)
+        self._tell(run, why)
+        self._fill(run)
 
     def send(self, row: Mapping[str, Any]) -> None:
-        """Send one row of metrics."""
-        import wandb
+        """Send one row of metrics, unless its step is there already."""
+        run, step = self._open["run"], int(row["step"])
+        self._open["media"] = max(self._open["media"], step + 1)
+        if step >= self._open["next"]:
+            self._open["next"] = step
+            run.log({"step": step, **numbers(row)}, step=step)
 
-        if wandb.run is None:
-            raise ConnectionError("the W&B run was ended from elsewhere.")
-        if int(row["step"]) >= wandb.run.step:  # what is below it is there already
-            wandb.run.log(numbers(row), step=int(row["step"]))
-
-    def end(self, summary: Mapping[str, Any], *, failed: bool) -> None:
+    def end(self, ending: Ending) -> None:
         """Send the result and end the run, as failed if it failed."""
+        run, code = self._open.pop("run"), 1 if ending.failed else 0
+        online = self._open["online"]
+        if online and (gone := self._silence(again=True)):
+            abandon(run)
+            raise ConnectionError(GONE.format(gone))
+        try:
+            self._send_result(run, ending)
+        finally:  # a run that is not ended would be waited for when the process ends
+            if online:
+                finish_online(run, code, lambda: self._silence(again=True))
+            else:
+                run.finish(exit_code=code)
+
+    def _send_result(self, run: Any, ending: Ending) -> None:
+        """Send summary, tables, pictures, and the model if that was asked for."""
+        run.summary.update({k: value for k, value in ending.summary.items() if value is not None})
+        _stay_below(self._open["root"], run.id)
+        tables = ending.tables()
+        for name, table in tables.items():
+            left = max(0, len(table.rows) - self.table_rows)
+            run.summary.update({f"rows/{name}": len(table.rows) - left, f"left_out/{name}": left})
+            if left:
+                said = f"W&B: {name} has {left} rows more than logger.table_rows={self.table_rows}."
+                SAY.print(said, markup=False, soft_wrap=True)
+        # one step after the last row, so that they are there once however often a run is sent
+        if self._open["media"] >= self._open["next"]:
+            media = {name: self._table(table) for name, table in tables.items()}
+            if media := media | self._media(ending):
+                run.log(media, step=self._open["media"])
+        if self.artifact and ending.model is not None:
+            self._send_model(run, ending.model)
+
+    def _mode(self) -> tuple[Literal["online", "offline"], str]:
+        """How runs are sent now, and why so: offline, too, where the server is out of reach."""
+        mode, why = self._plan()
+        silence = self._silence() if mode == "online" else None
+        return (mode, why) if silence is None else ("offline", f"no answer of W&B: {silence}")
+
+    def _plan(self) -> tuple[Literal["online", "offline"], str]:
+        """How runs are to be sent, and why, where nobody chose that.
+
+        Raises:
+            RunError: online was asked for, and there is no key.
+        """
+        import wandb
+        from wandb.sdk.lib import wbauth
+
+        if self.mode == "offline":
+            return "offline", ""
+        if self.mode is None and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
+            return "offline", f"WANDB_MODE={os.environ['WANDB_MODE']}"
+        settings = wandb.setup().settings
+        host = wbauth.HostUrl(settings.base_url, app_url=settings.app_url)
+        # `wandb.login` would ask the server, and waits for one that is away
+        if wbauth.authenticate_session(
+            host=host, source="heed", prompt=False, update_session=False
+        ):
+            return "online", ""
+        if self.mode is None:
+            return "offline", "no key of W&B is known here: wandb login, or WANDB_API_KEY"
+        raise RunError(
+            "no key of W&B is known here. Log in (wandb login, or the variable WANDB_API_KEY), "
+            "or take logger.mode=offline and `wandb sync` later."
+        )
+
+    def _silence(self, *, again: bool = False) -> str | None:
         import wandb
 
-        if wandb.run is not None:
-            wandb.run.summary.update(dict(summary))
-            wandb.run.finish(exit_code=1 if failed else 0)
+        return why_silent(str(wandb.setup().settings.base_url), again=again)
+
+    def _settings(self, run: Mirrored) -> Any:
+        import wandb
+
+        return wandb.Settings(
+            silent=True,  # what there is to say is said here
+            console="off",
+            disable_git=True,
+            save_code=False,
+            disable_job_creation=True,
+            x_disable_meta=not run.live,  # they would tell of the machine that sends
+            x_disable_machine_info=not run.live,
+            x_disable_stats=not run.live,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=self.upload_timeout,
+            finish_timeout_raises=True,
+        )
+
+    def _tell(self, run: Mirrored, why: str) -> None:
+        """Say where a run is found; of those that are told afterwards, their sender does."""
+        made = self._open["run"]
+        place = made.url if self._open["online"] else made.settings.sync_dir
+        if run.live:
+            kept = f"W&B offline: {place}{f' ({why})' if why else ''}"
+            said = f"W&B: {place}" if self._open["online"] else kept
+            SAY.print(said, markup=False, soft_wrap=True)
+
+    def _fill(self, run: Mirrored) -> None:
+        """Say what the metrics are shown against, and send the rows that are there so far."""
+        made, own = self._open["run"], run.directory / OWN
+        if run.kind in ("tuned", "pretraining"):
+            made.define_metric("step", hidden=True)
+            for metric in STEPPED:
+                made.define_metric(metric, step_metric="step")
+        for row in whole_rows(own) if own.is_file() else ():
+            self.send(row)
+
+    def _table(self, table: Rows) -> Any:
+        import wandb
+
+        rows = [list(row) for row in table.rows[: self.table_rows]]
+        return wandb.Table(columns=list(table.columns), data=rows, allow_mixed_types=True)
+
+    def _media(self, ending: Ending) -> dict[str, Any]:
+        import wandb
+
+        figures = {name: wandb.Image(str(path)) for name, path in ending.figures.items()}
+        pages = {name: wandb.Html(path.read_text("utf-8")) for name, path in ending.pages.items()}
+        return figures | pages
+
+    def _send_model(self, run: Any, folder: Path) -> None:
+        import wandb
+
+        kept = wandb.Artifact(f"model-{run.id}", type="model")
+        kept.add_dir(str(folder), skip_cache=True, policy="immutable")
+        run.log_artifact(kept)
+
+
+def tag(text: str) -> str:
+    """A text that W&B takes for a tag: one that is too long ends with a hash of all of it.
+
+    Example:
+        >>> tag("student:nano"), len(tag("data.path:" + 80 * "x"))
+        ('student:nano', 64)
+    """
+    if len(text) <= TAG:
+        return text
+    end = f"~{short_hash(text)[:8]}"
+    return text[: TAG - len(end)] + end
+
+
+def sync_line(root: Path) -> str:
+    """The command that sends what was written offline."""
+    return f"wandb sync {root / FOLDER}/offline-run-*"
+
+
+def _stay_below(root: Path, run_id: str) -> None:
+    """Have the library keep the files of a run's tables below the outputs, unless told where."""
+    own, told = (root / FOLDER / DATA).absolute(), os.environ.get("WANDB_DATA_DIR")
+    if told is None or Path(told).parent.name == DATA:
+        os.environ["WANDB_DATA_DIR"] = str(own / run_id)
+
+
+def _forget_folders(run: Mirrored) -> None:
+    """Remove earlier offline folders of a run: the one that is made now has all that they have."""
+    for folder in (run.root / FOLDER).glob(f"offline-run-*-{run.id}"):
+        shutil.rmtree(folder)
+    shutil.rmtree(run.root / FOLDER / DATA / run.id, ignore_errors=True)

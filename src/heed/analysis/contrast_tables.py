@@ -1,0 +1,82 @@
+"""What differs, all else equal: the contrasts of a study as a table and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heed.analysis.deltas import signed
+from heed.analysis.markup import Markup, join, line, table, tag, value
+
+LOOKS = {"differs": "unchanged", "no difference shown": "cannot-tell"}
+"""Verdict of a contrast -> its look: neither is a gain or a loss, for two cells are compared."""
+
+NOTE = (
+    "Delta of the second minus delta of the first, over cells that are equal in all else, items "
+    "resampled together. Where no two cells differ in an axis alone, no number can be put down to "
+    "it, and none is given: the axes that change with it are named. Of one seed, the interval is "
+    "about the choice of items alone. Not corrected for the number of contrasts."
+)
+
+
+def contrasts_table(contrasts: Sequence[Mapping[str, Any]], reason: str = "") -> Markup:
+    """A line for each two values of an axis; the ones that cannot be told apart say from what.
+
+    Args:
+        contrasts: As `heed.analysis.contrasts.contrasts` gives them, each with its `metric`.
+        reason: Why there are none, if that is to be said.
+    """
+    title = tag("h2", "What differs, all else equal")
+    if not contrasts:
+        return join(title, tag("p", reason)) if reason else join()
+    columns = ["axis", "first", "second", "within", "second - first [interval]", "reads as"]
+    columns += ["pairs of cells", "seeds", "metric"]
+    lines = [_line(one) for one in contrasts]
+    file = tag("a", "contrasts.csv", href="contrasts.csv")
+    shown = table(columns, lines, id="contrasts")
+    return join(title, tag("p", NOTE, " ", file), shown)
+
+
+def contrasts_line(contrasts: Sequence[Mapping[str, Any]]) -> str:
+    """How many contrasts of one axis alone differ, as a sentence; empty where there are none.
+
+    Contrasts within a setting of the other axes are parts of these, and not counted again.
+    """
+    whole = [one for one in contrasts if not one.get("context") or not one["pairs"]]
+    told = [one for one in whole if one["pairs"]]
+    if not whole:
+        return ""
+    differ = sum(one["verdict"] == "differs" for one in told)
+    word = "differs" if differ == 1 else "differ"
+    line = f"Of {len(told)} contrasts with all else equal {differ} {word}"
+    apart = len(whole) - len(told)
+    return f"{line}; {apart} cannot be told apart from another axis." if apart else f"{line}."
+
+
+def also_text(names: Sequence[str]) -> str:
+    """The axes that change with the one that is asked about, as words."""
+    return " and ".join(names) or "a combination of the other axes"
+
+
+def _line(one: Mapping[str, Any]) -> Markup:
+    which = [one["axis"], one["one"], one["two"], one.get("context", "")]
+    rest = [value(one["pairs"], one["pairs"]), value(one.get("seeds", "")), one["metric"]]
+    if not one["pairs"]:
+        said = tag("strong", f"⚑ cannot be told apart from {also_text(one['also'])}")
+        return line([*which, tag("td", ""), said, *rest], class_="confounded")
+    ends = tag("small", f"[{signed(one['low'])}, {signed(one['high'])}]")
+    number = value(join(signed(one["difference"]), " ", ends), one["difference"])
+    kind = LOOKS.get(one["verdict"], "cannot-tell")
+    said = tag("span", one["verdict"], class_=f"verdict {kind}")
+    return line([*which, number, said, *rest])
+
+
+def contrasts_csv(contrasts: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """Head and lines of the file with the same numbers; what is not known is left empty."""
+    head = ["axis", "one", "two", "context", "metric", "pairs", "seeds"]
+    head += ["difference", "low", "high", "verdict"]
+    lines: list[list[Any]] = [[*head, "also"]]
+    for one in contrasts:
+        also = ";".join(map(str, one.get("also") or ()))
+        lines.append([*(one.get(name, "") for name in head), also])
+    return lines

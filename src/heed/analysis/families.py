@@ -1,0 +1,218 @@
+"""Do teachers of a student's own family teach it better, and larger ones than smaller ones?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from math import comb, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heed.analysis.spearman import ranks, spearman
+from heed.core.resample import Floats
+
+MOST_GROUPS = 200_000
+"""Groups of teachers that are looked at one by one; of more, so many are drawn."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What each teacher's responses made of each student.
+
+    Attributes:
+        students: Names.
+        teachers: Names.
+        outcomes: f64[students, teachers], more is better.
+        families: Of each teacher; None where it has none.
+        sizes: Of each teacher, in billions of parameters; None where it is not public.
+    """
+
+    students: tuple[str, ...]
+    teachers: tuple[str, ...]
+    outcomes: Floats
+    families: tuple[str | None, ...]
+    sizes: tuple[float | None, ...]
+
+    @property
+    def places(self) -> Floats:
+        """f64[students, teachers]: the rank of each teacher, 1 for the best."""
+        return ranks(-self.outcomes)
+
+
+def own_family(
+    taught: Taught, own: Mapping[str, Sequence[str]], *, level: float
+) -> list[dict[str, Any]]:
+    """How the teachers of each student's own family rank, against chance and against elsewhere.
+
+    `p` is the share of all groups of as many teachers whose mean rank is as good or better. A
+    family may rank well because its teachers are good for everybody; `gain` is free of that: how
+    many places better they rank with this student than, on average, with the other students, minus
+    the same of the teachers of other families, with Welch's t interval over teachers.
+
+    Args:
+        taught: The outcomes.
+        own: Student -> the families of teachers that are its own.
+        level: Nominal coverage of the interval.
+
+    Returns:
+        For each student of a family: `student family teachers of best_rank mean_rank p gain low
+        high`; the last three are None, with a `reason`, where there are too few teachers or no
+        other student.
+    """
+    found = []
+    for row, student in enumerate(taught.students):
+        inside = np.array([family in own.get(student, ()) for family in taught.families])
+        if not inside.any():
+            continue
+        places = taught.places[row]
+        found.append(
+            {
+                "student": student,
+                "family": " and ".join(own[student]),
+                "teachers": int(inside.sum()),
+                "of": len(inside),
+                "best_rank": float(places[inside].min()),
+                "mean_rank": float(places[inside].mean()),
+                "p": _as_good(places, inside),
+                **_gain(taught.places, row, inside, level),
+            }
+        )
+    return found
+
+
+def _as_good(places: Floats, inside: NDArray[np.bool_]) -> float:
+    """Share of all groups of as many teachers with as good a mean rank."""
+    size, total = int(inside.sum()), len(places)
+    limit = places[inside].sum() + 1e-9
+    if comb(total, size) <= MOST_GROUPS:
+        sums = [sum(group) for group in combinations(places.tolist(), size)]
+        return float(np.mean(np.array(sums) <= limit))
+    generator = np.random.default_rng(0)
+    drawn = generator.permuted(np.tile(places, (MOST_GROUPS, 1)), axis=1)[:, :size].sum(axis=1)
+    return float((1 + (drawn <= limit).sum()) / (1 + MOST_GROUPS))
+
+
+def _gain(places: Floats, row: int, inside: NDArray[np.bool_], level: float) -> dict[str, Any]:
+    """Places gained by a student's own family beyond those gained by the others."""
+    none: dict[str, Any] = dict.fromkeys(("gain", "low", "high"))
+    if len(places) < 2:
+        return none | {"reason": "there is no other student to compare with."}
+    elsewhere = np.delete(places, row, axis=0).mean(axis=0)
+    gains = elsewhere - places[row]
+    sides = [gains[inside], gains[~inside]]
+    if min(map(len, sides)) < 2:
+        return none | {"reason": "one teacher of a kind shows no spread."}
+    value, half = _welch(sides[0], sides[1], level)
+    return {"gain": value, "low": value - half, "high": value + half}
+
+
+def _welch(one: Floats, two: Floats, level: float) -> tuple[float, float]:
+    """Difference of two means, and half of its t interval with unequal spreads.
+
+    Source: Welch 1947, https://doi.org/10.2307/2332510.
+    """
+    from scipy.stats import t
+
+    parts = [side.var(ddof=1) / len(side) for side in (one, two)]
+    value = float(one.mean() - two.mean())
+    if not sum(parts):
+        return value, 0.0
+    free = sum(parts) ** 2 / sum(
+        part**2 / (len(side) - 1) for part, side in zip(parts, (one, two), strict=True)
+    )
+    return value, float(t.ppf((1 + level) / 2, free)) * sqrt(sum(parts))
+
+
+def larger_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
+    """Each teacher against the next larger one of its family.
+
+    Args:
+        taught: The outcomes.
+        level: Nominal coverage of the t interval over students. They are few, and have the same
+            teachers: it says what to expect of another student of the kind, not of other teachers.
+
+    Returns:
+        For each two neighbours in size: `family smaller larger students smaller_wins difference`
+        (larger minus smaller, mean over students), `low` and `high`, None with one student.
+    """
+    found = []
+    for family, members in _by_size(taught):
+        for one, two in pairwise(members):
+            apart = taught.outcomes[:, two] - taught.outcomes[:, one]
+            found.append(
+                {
+                    "family": family,
+                    "smaller": taught.teachers[one],
+                    "larger": taught.teachers[two],
+                    "students": len(apart),
+                    "smaller_wins": int((apart < 0).sum()),
+                    "difference": float(apart.mean()),
+                    **_t_interval(apart, level),
+                }
+            )
+    return found
+
+
+def size_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
+    """Spearman's rho of size and outcome within each family of three sizes or more.
+
+    Args:
+        taught: The outcomes.
+        level: Nominal coverage of the t interval over students.
+
+    Returns:
+        `family teachers rhos` (one a student), `mean`, `low` and `high` (None with one student),
+        and last the same over all teachers whose size is known, with family None.
+    """
+    groups: list[tuple[str | None, list[int]]] = [
+        (family, members) for family, members in _by_size(taught) if len(members) > 2
+    ]
+    known = [place for place, size in enumerate(taught.sizes) if size is not None]
+    groups += [(None, known)] if len(known) > 2 else []
+    found = []
+    for family, members in groups:
+        sizes = [taught.sizes[place] for place in members]
+        rhos = spearman(taught.outcomes[:, members], np.array(sizes, dtype=np.float64))
+        ordered = rhos[~np.isnan(rhos)]
+        if not len(ordered):
+            continue
+        found.append(
+            {
+                "family": family,
+                "teachers": len(members),
+                "rhos": [None if np.isnan(rho) else float(rho) for rho in rhos],
+                "mean": float(ordered.mean()),
+                **_t_interval(ordered, level),
+            }
+        )
+    return found
+
+
+def _t_interval(values: Floats, level: float) -> dict[str, float | None]:
+    """Student's t interval of a mean over students."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return {"low": None, "high": None}
+    half = float(t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / sqrt(len(values)))
+    return {"low": float(values.mean()) - half, "high": float(values.mean()) + half}
+
+
+def _by_size(taught: Taught) -> Iterator[tuple[str, list[int]]]:
+    """Each family of several known sizes, and the places of its teachers, the smallest first."""
+    families: dict[str, list[int]] = {}
+    for place, (family, size) in enumerate(zip(taught.families, taught.sizes, strict=True)):
+        if family is not None and size is not None:
+            families.setdefault(family, []).append(place)
+    for family, members in families.items():
+        if len(members) > 1:
+            yield family, sorted(members, key=lambda place: taught.sizes[place] or 0.0)
+
+
+def means(taught: Taught) -> Sequence[tuple[str, float]]:
+    """Teachers by their mean outcome over students, the best first."""
+    found = zip(taught.teachers, taught.outcomes.mean(axis=0).tolist(), strict=True)
+    return sorted(found, key=lambda pair: -pair[1])

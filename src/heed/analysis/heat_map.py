@@ -1,0 +1,102 @@
+"""Which types of instructions changed in which cells: a table of shades, and the same as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from heed.analysis.cells import Cells
+from heed.analysis.deltas import Row
+from heed.analysis.figures import PAPER, Drawing, drawing_style, rendered
+from heed.analysis.markup import Markup, join, spaced, table, tag
+from heed.analysis.style import LIGHT, SHADES
+
+FULL = 0.5
+"""The change that has the full shade."""
+
+
+def heat_map(cells: Cells, types: Mapping[str, Any], drawing: Drawing | None) -> Markup:
+    """The change of each instruction type in each cell; nothing where none is known.
+
+    Args:
+        cells: Of the study.
+        types: `metric`, `names` (the types) and `rows`: run id -> type -> before, after, items.
+        drawing: The same as a picture, for its files.
+    """
+    rows = _known(cells, types)
+    if not rows:
+        return join()
+    names = list(types["names"])
+    lines = [
+        cells.titled(row, [_shade(types["rows"][row.run].get(name)) for name in names])
+        for row in rows
+    ]
+    metric = types["metric"]
+    missing = len(cells.rows) - len(rows)
+    note = (
+        f"{metric}: after - before for each type of instruction, in hundredths. Point at a number "
+        f"for its values and the count of prompts. Few prompts ask for any one type, so that "
+        f"single shades are mostly noise: no verdict stands on them, no interval is given."
+    )
+    if missing:
+        note += f" {missing} of {len(cells.rows)} cells have no values by type."
+    files = [tag("a", "types.csv", href="types.csv")]
+    if drawing is not None:
+        names_ = ("png", "svg")
+        files += [tag("a", k.upper(), href=f"figures/{drawing.name}.{k}") for k in names_]
+    shown = table(["cell", *names], lines, id="types", class_="heat fixed")
+    title = tag("h2", "Change by type of instruction")
+    return join(title, tag("p", note, " ", *spaced(files)), shown)
+
+
+def _known(cells: Cells, types: Mapping[str, Any]) -> list[Row]:
+    return [row for row in cells.rows if types.get("rows", {}).get(row.run)]
+
+
+def _shade(found: Sequence[float] | None) -> Markup:
+    """One number with its shade; a type that a cell was not asked for is empty."""
+    if found is None:
+        return tag("td", "")
+    before, after, items = found
+    change = after - before
+    step = min(SHADES, round(SHADES * abs(change) / FULL))
+    kind = {"class_": f"{'g' if change > 0 else 'l'}{step}"} if step else {}
+    words = f"{before:.3f} → {after:.3f}, {items:g} prompts"
+    shown = f"{round(100 * change):+d}" if round(100 * change) else "0"
+    return tag("td", shown, title=words, data_value=f"{change:.4f}", **kind)
+
+
+def heat_drawing(cells: Cells, types: Mapping[str, Any]) -> Drawing | None:
+    """The same as a picture; None where nothing is known."""
+    rows = _known(cells, types)
+    if not rows:
+        return None
+    names = list(types["names"])
+    found = [[types["rows"][row.run].get(name) for name in names] for row in rows]
+    values = [[float("nan") if f is None else f[1] - f[0] for f in line] for line in found]
+    height = 2.6 + 0.2 * len(rows)
+    with drawing_style():
+        figure = Figure(figsize=(4.4 + 0.3 * len(names), height))
+        width = figure.get_size_inches()[0]
+        axes: Any = figure.add_axes((3.6 / width, 2.3 / height, 1 - 4.4 / width, 1 - 2.5 / height))
+        ends = [LIGHT["loss"], PAPER, LIGHT["gain"]]
+        shades = LinearSegmentedColormap.from_list("change", ends)
+        image = axes.imshow(values, cmap=shades, vmin=-FULL, vmax=FULL, aspect="auto")
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(rows)), [cells.label(row)[:52] for row in rows], fontsize=8)
+        bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03)
+        bar.set_label(f"{types['metric']}: after - before", fontsize=8)
+        return rendered(figure, "types", "Change by type of instruction in every cell.", dpi=110)
+
+
+def types_csv(cells: Cells, types: Mapping[str, Any]) -> list[list[Any]]:
+    """Head and lines of the file with the same numbers: one a cell and type."""
+    lines: list[list[Any]] = [["run", "cell", "metric", "type", "before", "after", "items"]]
+    for row in _known(cells, types):
+        for name in types["names"]:
+            if (found := types["rows"][row.run].get(name)) is not None:
+                lines.append([row.run, cells.label(row), types["metric"], name, *found])
+    return lines

@@ -1,0 +1,182 @@
+"""The response to the learning rate as pictures: one small figure a student, all to one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+from heed.analysis.deltas import Row, less_is_better, peak_text, shared
+from heed.analysis.figures import (
+    INK,
+    LINES,
+    MARKERS,
+    QUIET,
+    SERIES,
+    Drawing,
+    drawing_style,
+    file_name,
+    rendered,
+    unit,
+)
+
+TICKS = 5
+"""Rates up to so many are named on the axis; of more, only some are, by their peaks."""
+
+
+def rate_figures(
+    rows: Sequence[Row], metric: str, rates: Sequence[Mapping[str, Any]] = ()
+) -> list[Drawing]:
+    """Draw after - before of one metric against the learning rate, a figure for each student.
+
+    Args:
+        rows: Cells of a study.
+        metric: `<task>/<metric>`.
+        rates: What is known of the best rate for each student, teacher and method (`fit` with
+            `curve`, `best`, `low` and `high`), drawn where its `metric` is this one.
+
+    Returns:
+        One drawing per student. All have the same scale, and a line joins the means over seeds.
+    """
+    drawn = [row for row in rows if row.delta(metric) is not None]
+    students = list(dict.fromkeys(row.student for row in drawn))
+    prefix = "delta_by_rate" if any(row.primary == metric for row in rows) else "other_by_rate"
+    return [
+        _rate_figure(drawn, student, metric, rates, f"{prefix}_{file_name(student)}_{i}")
+        for i, student in enumerate(students)
+    ]
+
+
+def _rate_figure(
+    rows: Sequence[Row], student: str, metric: str, rates: Sequence[Mapping[str, Any]], name: str
+) -> Drawing:
+    series = sorted({(row.teacher, row.method) for row in rows})
+    fits = {
+        (one["teacher"], one["method"]): one["fit"]
+        for one in rates
+        if one.get("fit") and (one["student"], one["metric"]) == (student, metric)
+    }
+    with drawing_style():
+        figure = Figure(figsize=(3.9, 3.4), layout="constrained")
+        axes: Any = figure.subplots()
+        axes.axhline(0, color=QUIET, linewidth=1)
+        _series(axes, [row for row in rows if row.student == student], metric, series, fits)
+        _frame(axes, rows, metric, rates)
+        axes.set_title(f"{student}: {metric}", fontsize=9.5)
+        if len(series) > 1 or fits:
+            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        return rendered(figure, name, f"Delta of {metric} by learning rate, student {student}.")
+
+
+def _series(
+    axes: Any,
+    cells: Sequence[Row],
+    metric: str,
+    series: Sequence[tuple[str, str]],
+    fits: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> None:
+    several = len({method for _, method in series}) > 1
+    peaks = [row.lr_peak for row in cells]
+    step = max(1.05, (max(peaks) / min(peaks)) ** 0.02)
+    for i, (teacher, method) in enumerate(series):
+        own = [row for row in cells if (row.teacher, row.method) == (teacher, method)]
+        if not own:
+            continue
+        shift = step ** (i - (len(series) - 1) / 2)  # so that bars of two teachers do not overlap
+        _line(axes, own, metric, i, shift, f"{teacher}, {method}" if several else teacher)
+        if fit := fits.get((teacher, method)):
+            _fit(axes, fit, i)
+
+
+def _line(axes: Any, cells: Sequence[Row], metric: str, i: int, shift: float, label: str) -> None:
+    """One series; the line goes through the mean over seeds, the bars are each seed's own."""
+    colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+    found: dict[float, list[Any]] = {}
+    for row in cells:
+        found.setdefault(row.lr_peak, []).append(row.delta(metric))
+    points = [
+        (peak * shift * 1.05 ** (j - (len(deltas) - 1) / 2), delta)  # seeds beside each other
+        for peak, deltas in found.items()
+        for j, delta in enumerate(deltas)
+    ]
+    xs, shown = zip(*points, strict=True)
+    lows, highs = [d.low for d in shown], [d.high for d in shown]
+    axes.vlines(xs, lows, highs, color=colour, linewidth=1.5, alpha=0.6)
+    axes.plot(xs, [d.delta for d in shown], marker, color=colour, markersize=4.5, alpha=0.8)
+    peaks = sorted(found)
+    means = [sum(d.delta for d in found[peak]) / len(found[peak]) for peak in peaks]
+    line, places = LINES[i % len(LINES)], [peak * shift for peak in peaks]
+    axes.plot(places, means, color=colour, linestyle=line, linewidth=1.6, label=label)
+
+
+def _fit(axes: Any, fit: Mapping[str, Any], i: int) -> None:
+    """A fitted curve, and where its best rate may lie."""
+    x, y = zip(*fit["curve"], strict=True)
+    colour = SERIES[i % len(SERIES)]
+    axes.plot(x, y, color=colour, linewidth=2.6, alpha=0.45, label="fitted curve")
+    if fit.get("low") is not None and fit.get("high") is not None:
+        label = "interval of the best rate"
+        axes.axvspan(fit["low"], fit["high"], color=colour, alpha=0.12, linewidth=0, label=label)
+    if fit.get("best") is not None:
+        axes.axvline(fit["best"], color=INK, linewidth=1, linestyle=":", label="best of the curve")
+
+
+def _frame(axes: Any, rows: Sequence[Row], metric: str, rates: Sequence[Mapping[str, Any]]) -> None:
+    _rate_axis(axes, rows)
+    better = "less is better" if less_is_better(rows, metric) else "more is better"
+    axes.set_ylabel(f"after - before ({unit(metric)})\n{better}")
+    axes.set_ylim(*_limits(rows, metric, rates))
+    axes.grid(axis="y", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _rate_axis(axes: Any, rows: Sequence[Row]) -> None:
+    names: dict[float, list[str]] = {}
+    for row in rows:
+        if row.lr not in names.setdefault(row.lr_peak, []):
+            names[row.lr_peak].append(row.lr)
+    peaks = sorted(names)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(peaks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    every = -(-len(peaks) // TICKS)
+    labels = [_tick(peak, names[peak], place, every) for place, peak in enumerate(peaks)]
+    axes.set_xticks(peaks, labels, fontsize=9)
+    axes.set_xlim(peaks[0] / 1.6, peaks[-1] * 1.6)
+    axes.set_xlabel("peak learning rate (log scale)")
+
+
+def _tick(peak: float, names: Sequence[str], place: int, every: int) -> str:
+    """A rate and its names, every other one lower, so that neighbours do not run together."""
+    if every > 1:
+        return peak_text(peak) if place % every == 0 else ""
+    return f"{peak_text(peak)}\n{chr(10) * (place % 2)}{' / '.join(names)}"
+
+
+def _limits(
+    rows: Sequence[Row], metric: str, rates: Sequence[Mapping[str, Any]]
+) -> tuple[float, float]:
+    """One scale for all students, so that their figures can be compared; fits are within it."""
+    ends = [e for row in rows if (d := row.delta(metric)) for e in (d.low, d.high)]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    fitted = [
+        y for one in rates if one.get("fit") and one["metric"] == metric
+        for _, y in one["fit"]["curve"]
+    ]  # fmt: skip
+    low, high = min([low, *fitted]), max([high, *fitted])
+    pad = 0.06 * (high - low) or 0.01
+    return low - pad, high + pad
+
+
+def rate_note(rows: Sequence[Row], metric: str) -> str:
+    """What bars and lines of these figures are."""
+    items = sorted({d.items for row in rows if (d := row.delta(metric))})
+    level = shared(f"{row.level:.0%}" for row in rows)
+    seeds = shared(sorted({row.seed for row in rows}))
+    return (
+        f"Bars: each seed's {level} paired interval over {shared(items)} items (seed {seeds}); "
+        f"lines: the mean over seeds. All students are drawn to the same scale."
+    )

@@ -1,0 +1,239 @@
+"""What rankings of teachers are made of: responses that a student read, and their rewards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heed.analysis.car import REFERENCE, SELF, Measured, Read
+from heed.analysis.ranking import CAR
+from heed.analysis.response_loss import OVER_LONG, Reader, ResponseLoss
+from heed.analysis.rewards import Reward, RewardAround
+from heed.core.errors import DataError
+from heed.core.resample import Floats
+from heed.core.types import Example
+from heed.data.align import Aligned, align
+from heed.data.teacher import Teacher
+from heed.models.student import Student
+from heed.study.bases import Untuned, make_base
+from heed.training.run import base_run
+
+if TYPE_CHECKING:
+    from heed.training.fit import Surroundings
+
+Around = Callable[[], "Surroundings"]
+"""Gives devices and watchers when they are needed: their import takes seconds."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a ranking is made of.
+
+    Attributes:
+        measured: The numbers of every response that is kept.
+        events: Teacher -> what was left out, cut, lacked -> how often.
+        counts: `shared` instructions, those `kept`, `rewarded` and `weighed`.
+    """
+
+    measured: Measured
+    events: Mapping[str, Mapping[str, int]]
+    counts: Mapping[str, int]
+
+
+def measure(
+    analysis: CAR,
+    student: Student,
+    teachers: Mapping[str, Teacher],
+    around: Around,
+    root: Path,
+) -> Found:
+    """Everything that the metrics of teachers are made of, for one student.
+
+    Args:
+        analysis: Rewards, how responses are read, and what becomes of those that cannot be.
+        student: Who reads them, untuned; pre-trained if this is its first use.
+        teachers: Name -> teacher.
+        around: Gives devices and watchers.
+        root: Of the outputs, where losses and rewards are kept.
+
+    Raises:
+        HeedError: the teachers share no instructions, a student or a reward cannot be read, or what
+            was chosen to be refused is there.
+    """
+    aligned = align(teachers, limit=analysis.limit)
+    events = {name: Counter(dict(aligned.events.get(name, {}))) for name in teachers}
+    digests = {name: teacher.digest() for name, teacher in teachers.items()}
+    readers = {SELF: reader_of(analysis, student, around, root)}
+    if analysis.reference is not None:
+        readers[REFERENCE] = reader_of(analysis, analysis.reference, around, root)
+    every = {who: _weigh(reader, aligned, digests) for who, reader in readers.items()}
+    kept = _kept(analysis, readers, every, events)
+    rewards = _rewards(analysis, aligned, around, root, events)
+    have = np.ones(len(aligned.ids), dtype=bool)
+    for name, values in rewards.items():
+        have &= _rewarded(analysis, name, values, list(teachers), events)
+    first = aligned.in_first_half
+    rewarded = have & (first if analysis.rewarded == "first_half" else True)
+    weighed = ~first if analysis.weighed == "second_half" else np.ones_like(first)
+    measured = Measured(
+        teachers=tuple(teachers),
+        ids=tuple(key for key, keep in zip(aligned.ids, kept, strict=True) if keep),
+        rewards={name: values[:, kept] for name, values in rewards.items()},
+        read={who: _read(found, kept) for who, found in every.items()},
+        rewarded=rewarded[kept],
+        weighed=weighed[kept],
+    )
+    counts = {
+        "shared": len(aligned.ids),
+        "kept": int(kept.sum()),
+        "rewarded": int(measured.rewarded.sum()),
+        "weighed": int(measured.weighed.sum()),
+    }
+    return Found(measured, {name: dict(+count) for name, count in events.items()}, counts)
+
+
+def reader_of(analysis: CAR, student: Student, around: Around, root: Path) -> Reader:
+    """A student that reads responses, made and loaded when it is first needed."""
+    make(student, around, root)
+
+    def load() -> Any:
+        surroundings = around()
+        return Untuned(student, surroundings, root).load()
+
+    return Reader(
+        name=student.name,
+        decides=identity(student, root),
+        load=load,
+        root=root,
+        batch_tokens=analysis.batch_tokens,
+        max_tokens=analysis.max_tokens,
+        precision=analysis.precision,
+    )
+
+
+def make(student: Student, around: Around, root: Path) -> None:
+    """Pre-train a student on its first use; what is needed for that is imported only then."""
+    run = base_run(student)
+    if run is not None and not (root / "runs" / run.directory / "DONE").is_file():
+        make_base(student, around(), root)
+
+
+def identity(student: Student, root: Path) -> dict[str, Any]:
+    """What tells an untuned student from any other: its config, and its weights."""
+    return Untuned(student, None, root).identity  # type: ignore[arg-type]
+
+
+Losses = Mapping[bool, Mapping[str, Sequence[ResponseLoss]]]
+"""Whether after the instruction -> teacher -> one for each shared instruction."""
+
+
+def _weigh(reader: Reader, aligned: Aligned, digests: Mapping[str, str]) -> Losses:
+    return {
+        conditioned: {
+            teacher: reader.losses(teacher, digests[teacher], examples, conditioned=conditioned)
+            for teacher, examples in aligned.examples.items()
+        }
+        for conditioned in (True, False)
+    }
+
+
+def _kept(
+    analysis: CAR,
+    readers: Mapping[str, Reader],
+    every: Mapping[str, Losses],
+    events: Mapping[str, Counter[str]],
+) -> NDArray[np.bool_]:
+    """bool[n]: instructions of which every model can read every teacher's response.
+
+    Raises:
+        DataError: a response cannot be read, and that is refused.
+    """
+    columns = []
+    for who, losses in every.items():
+        for teacher, found in losses[True].items():
+            columns.append([not one.left_out for one in found])
+            for why, times in Counter(one.left_out for one in found if one.left_out).items():
+                _refuse_unread(analysis, readers[who].name, teacher, why, times)
+                events[teacher][f"{why} (read by {readers[who].name})"] += times
+    kept: NDArray[np.bool_] = np.logical_and.reduce(np.asarray(columns), axis=0)
+    return kept
+
+
+def _refuse_unread(analysis: CAR, reader: str, teacher: str, why: str, times: int) -> None:
+    long = why == OVER_LONG
+    if (analysis.over_long if long else analysis.on_bad_row) == "drop":
+        return
+    field = "over_long" if long else "on_bad_row"
+    more = ", or a larger analysis.max_tokens" if long and analysis.max_tokens else ""
+    raise DataError(
+        f"teacher {teacher!r}: {times} responses cannot be read by {reader} ({why}), so teachers "
+        f"cannot be compared on them. Give analysis.{field}=drop{more}: such instructions are then "
+        f"left out for all teachers alike, and counted."
+    )
+
+
+def _read(found: Losses, kept: NDArray[np.bool_]) -> Read:
+    """What a model found, as arrays."""
+
+    def table(conditioned: bool, what: str) -> Floats:
+        rows = found[conditioned].values()
+        return np.array([[getattr(one, what) for one in row] for row in rows], dtype=float)[:, kept]
+
+    return Read(table(True, "nats"), table(False, "nats"), table(True, "tokens"))
+
+
+def _rewards(
+    analysis: CAR,
+    aligned: Aligned,
+    around: Around,
+    root: Path,
+    events: Mapping[str, Counter[str]],
+) -> dict[str, Floats]:
+    """Name -> f64[T, n], every reward of every response; nan where there is none."""
+    device = around().trainer.device
+
+    def scores(reward: Reward, teacher: str, examples: Sequence[Example]) -> list[float]:
+        here = RewardAround(root, device)
+        found = reward.of(examples, here)
+        for what, times in here.events.items():
+            events[teacher][f"{reward.name}: {what.removeprefix(f'{teacher}: ')}"] += times
+        return [np.nan if score is None else score for score in found]
+
+    return {
+        name: np.array([scores(reward, *one) for one in aligned.examples.items()], dtype=float)
+        for name, reward in analysis.rewards.items()
+    }
+
+
+def _rewarded(
+    analysis: CAR,
+    name: str,
+    values: Floats,
+    teachers: Sequence[str],
+    events: Mapping[str, Counter[str]],
+) -> NDArray[np.bool_]:
+    """bool[n]: instructions to which every teacher that has rewards at all has one.
+
+    Raises:
+        DataError: a teacher has none at all and that is refused, or nobody has any.
+    """
+    missing = np.isnan(values)
+    without: NDArray[np.bool_] = np.logical_and.reduce(missing, axis=1)
+    bare = [teacher for teacher, none in zip(teachers, without, strict=True) if none]
+    if bare and (analysis.unrewarded == "refuse" or len(bare) == len(teachers)):
+        raise DataError(
+            f"reward {name}: no response of {', '.join(bare)} has one, so there is no CAR of "
+            f"{'them' if len(bare) > 1 else 'it'}. Choose another reward, leave such teachers out "
+            f"of the set, or give analysis.unrewarded=leave_out if some others have rewards: they "
+            f"are then shown without CAR and rank."
+        )
+    for teacher in bare:
+        events[teacher][f"{name}: no reward at all, so no CAR and no rank"] = 1
+    complete: NDArray[np.bool_] = np.logical_and.reduce(~missing[~without], axis=0)
+    return complete

@@ -1,0 +1,240 @@
+"""A study of teachers: cells become deltas, deltas are ranked once, and what is missing is said."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up import CONF, planned
+
+from heed.analysis.contrasts import Change
+from heed.core.compose import compose_component
+from heed.core.errors import ConfigError, DataError
+from heed.core.types import ItemScore, Ratio
+from heed.data.teacher import Teacher
+from heed.study import teaching
+from heed.study.measured import Measured, MeasuredCell
+from heed.study.ranking import Found
+from heed.study.study import Study
+from heed.study.teaching import deltas, groups_of, shared_teachers, teaching_of
+
+BOOTSTRAP = {"level": 0.95, "resamples": 50, "seed": 0}
+AXES = ("model", "teacher")
+ITEMS = 24
+TEACHERS = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    asked = compose_component(CONF, "sweep", ["study=teachers_play"]).study
+    return replace(asked, name="made")
+
+
+def scores(right: int) -> list[ItemScore]:
+    ratios = [Ratio(int(i < right), 1) for i in range(ITEMS)]
+    metric = "inst_level_strict_acc"
+    named = [{metric: ratio} for ratio in ratios]
+    return [ItemScore("play_follow", str(i), "", "", None, 0, m) for i, m in enumerate(named)]
+
+
+def cell(root: Path, student: str, teacher: str, right: int, seed: int = 1) -> MeasuredCell:
+    one = planned(root, seed, student=student, teacher=teacher)
+    quick = replace(one.cell, suite=replace(one.cell.suite, resamples=100))
+    one = replace(one, cell=quick)
+    key = (f"{student}-{teacher}-{seed}-{right}", one.key[1])
+    return MeasuredCell(replace(one, key=key), AXES, scores(6), scores(right))
+
+
+def matrix(root: Path, students=("nano", "micro"), teachers=TEACHERS) -> list[MeasuredCell]:
+    return [cell(root, s, t, 8 + 3 * i) for s in students for i, t in enumerate(teachers)]
+
+
+def made_measure(calls: list[str]):
+    """Instead of reading weights: rewards in the order of the deltas, losses in the other."""
+
+    def measure(analysis, student, teachers: Mapping, around, root: Path) -> Found:
+        from heed.analysis.car import SELF, Measured, Read
+
+        calls.append(student.name)
+        shape = (len(teachers), 10)
+        rewards = np.linspace(0.2, 0.9, len(teachers))[:, None] + np.zeros(shape)
+        tokens = np.full(shape, 7.0)
+        nats = tokens * np.linspace(2.0, 1.0, len(teachers))[:, None]
+        every = np.ones(10, dtype=bool)
+        numbers = Measured(
+            tuple(teachers), tuple("0123456789"), {"play": rewards},
+            {SELF: Read(nats, nats + 1, tokens)}, every, every,
+        )  # fmt: skip
+        return Found(numbers, {name: {"cut": 1} for name in teachers}, {"kept": 10})
+
+    return measure
+
+
+@pytest.fixture
+def asked(study: Study, tmp_path: Path, monkeypatch):
+    """Ask for the teaching of some cells; how often each student was read is counted."""
+    calls: list[str] = []
+    monkeypatch.setattr(teaching, "measure", made_measure(calls))
+
+    def ask(cells: list[MeasuredCell], of: Study = study):
+        monkeypatch.setattr(teaching, "measured", lambda *_: Measured(tuple(cells), ()))
+        done = {c.planned.key: {"deltas": [c.change.delta]} for c in cells}
+        return teaching_of(of, [c.planned for c in cells], done, tmp_path)
+
+    return SimpleNamespace(of=ask, calls=calls, root=tmp_path)
+
+
+def test_a_study_that_does_not_ask_is_told_nothing(study: Study, tmp_path: Path):
+    assert teaching_of(replace(study, teaching=None), [], {}, tmp_path) is None
+
+
+def test_all_is_found_where_it_was_put_and_read_only_once(asked, tmp_path: Path):
+    cells = matrix(tmp_path)
+    found = asked.of(cells)
+    assert [s["name"] for s in found["students"]] == ["nano", "micro"]
+    assert [row["teacher"] for row in found["students"][0]["teachers"]] == list(TEACHERS)
+    made = [row["delta"] for row in found["students"][1]["teachers"]]
+    assert made == pytest.approx([(2 + 3 * i) / ITEMS for i in range(5)])
+    rhos = {name: rho["value"] for name, rho in found["mean"].items() if rho is not None}
+    assert (rhos["reward"], rhos["loss"], rhos["car"]) == (1, -1, 1)
+    assert (found["items"], found["instructions"], found["reward"]) == (ITEMS, 10, "play")
+    assert found["events"]["micro"]["b"] == {"cut": 1}
+    assert asked.calls == ["nano", "micro"]
+    assert asked.of(cells) == found
+    assert asked.calls == ["nano", "micro"]
+
+
+def test_another_result_or_another_choice_is_read_anew(asked, study: Study, tmp_path: Path):
+    cells = matrix(tmp_path)
+    asked.of(cells)
+    asked.of([*cells[:-1], cell(tmp_path, "micro", "e", 9)])
+    assert len(asked.calls) == 4
+    other = replace(study, teaching=replace(study.teaching, beta=3.0))
+    assert asked.of(cells, other)["formula"].startswith("beta 3,")
+    assert len(asked.calls) == 6
+    assert len(list((tmp_path / "studies" / "made" / "teaching").iterdir())) == 3
+
+
+def test_teachers_that_one_student_lacks_are_left_out_by_name(asked, tmp_path: Path):
+    cells = matrix(tmp_path)[:-1]
+    found = asked.of(cells)
+    assert [row["teacher"] for row in found["students"][0]["teachers"]] == list("abcd")
+    assert "left out here: e." in found["notes"][0]
+
+
+def test_of_too_few_teachers_the_reason_is_said_and_nothing_is_read(asked, tmp_path: Path):
+    found = asked.of(matrix(tmp_path, teachers=TEACHERS[:3]))
+    assert "3 teachers are finished" in found["reason"]
+    assert "0 teachers are finished" in asked.of([])["reason"]
+    assert not asked.calls
+
+
+def test_what_cannot_be_read_leaves_a_page_with_its_reason(asked, tmp_path: Path, monkeypatch):
+    def refuse(*_):
+        raise DataError("No reward at all.")
+
+    monkeypatch.setattr(teaching, "measure", refuse)
+    assert asked.of(matrix(tmp_path))["reason"].endswith("No reward at all.")
+    assert not (tmp_path / "studies").exists()
+
+
+def test_seeds_are_averaged_and_other_axes_make_groups_of_their_own(tmp_path: Path):
+    cells = [cell(tmp_path, "nano", "a", right, seed) for seed, right in ((1, 8), (2, 14))]
+    (group,) = groups_of(cells, AXES)
+    assert deltas(group, ["a"], BOOTSTRAP).values == pytest.approx([5 / ITEMS])
+    moved = [
+        replace(one, axes=(*AXES, "lr"), planned=replace(one.planned, overrides=(f"lr={lr}",)))
+        for one, lr in zip(cells, ("gentle", "harsh"), strict=True)
+    ]
+    names = [g.name for g in groups_of(moved, (*AXES, "lr"))]
+    assert names == ["nano, lr gentle", "nano, lr harsh"]
+
+
+def test_shared_teachers_are_those_of_every_group(tmp_path: Path):
+    groups = groups_of(matrix(tmp_path)[1:], AXES)
+    assert shared_teachers(groups) == list("bcde")
+    assert shared_teachers([]) == []
+
+
+@given(st.lists(st.integers(0, ITEMS), min_size=2, max_size=5), st.integers(0, 5))
+def test_items_are_drawn_once_for_all_teachers(rights: list[int], seed: int):
+    root = Path("nowhere")
+    cells = [cell(root, "nano", f"t{i}", right) for i, right in enumerate(rights)]
+    (group,) = groups_of(cells, AXES)
+    names = [f"t{i}" for i in range(len(rights))]
+    found = deltas(group, names, BOOTSTRAP | {"seed": seed})
+    assert found.values == pytest.approx([(right - 6) / ITEMS for right in rights])
+    for one, two in ((i, j) for i in range(len(rights)) for j in range(i)):
+        if rights[one] == rights[two]:
+            assert np.array_equal(found.draws[:, one], found.draws[:, two])
+    assert np.allclose(found.draws.mean(axis=0), found.values, atol=0.15)
+    turned = deltas(group, names, BOOTSTRAP | {"seed": seed}, sign=-1)
+    assert np.array_equal(turned.draws, -found.draws)
+
+
+def test_cells_of_other_items_are_refused(tmp_path: Path):
+    (group,) = groups_of(matrix(tmp_path, students=("nano",)), AXES)
+    short = Change({}, np.ones(3), np.ones(3))
+    group.by_teacher["b"][0].__dict__["change"] = short
+    with pytest.raises(DataError, match="other items"):
+        deltas(group, list("ab"), BOOTSTRAP)
+
+
+def test_families_of_the_study_are_those_of_its_teachers(asked, study: Study, tmp_path: Path):
+    cells = matrix(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}")
+    line = ["teacher=file", f"teacher.source.path={tmp_path / 'rows.jsonl'}"]
+    file = compose_component(CONF, "train", line).teacher
+    sized = []
+    for one in cells:
+        known = replace(one.planned.cell, teacher=of_family(one, file))
+        sized.append(replace(one, planned=replace(one.planned, cell=known)))
+    found = asked.of(sized, replace(study, own_families={"nano": ("F",)}))
+    assert found["about"]["a"] == {"family": "F", "size_b": 1.0}
+    assert [one["student"] for one in found["families"]] == ["nano"]
+    assert [(o["smaller"], o["larger"]) for o in found["larger"]] == [
+        ("a", "b"),
+        ("b", "c"),
+        ("d", "e"),
+    ]
+    assert asked.of(cells)["larger"] == []
+
+
+def of_family(one: MeasuredCell, file: Teacher) -> Teacher:
+    """The same teacher with a family and a size."""
+    name = one.planned.cell.teacher.name
+    place = TEACHERS.index(name)
+    known = {"name": name, "family": "F" if place < 3 else "G", "size_b": float(place + 1)}
+    return replace(file, **known)
+
+
+def test_a_study_with_one_teacher_has_nothing_to_compare(study: Study):
+    with pytest.raises(ConfigError, match="all cells have the same one"):
+        replace(study, axes={"model": ("nano", "micro")})
+
+
+@pytest.mark.slow
+def test_real_students_and_teachers_are_read_and_ranked(study: Study, tmp_path: Path, monkeypatch):
+    """Bases are made, teachers aligned, responses weighed: only the tuning itself is made up."""
+    line = [*tiny.TINY, f"outputs={tmp_path}", "also=none"]
+    names = ("play_00_short_plain", "play_00_long_rare", "play_60_short_plain", "play_60_long_rare")
+    cells = []
+    for i, name in enumerate(names):
+        one = compose_component(CONF, "train", [*line, f"teacher={name}"])
+        made = replace(planned(tmp_path, 1), cell=one, key=(name, "suite"))
+        cells.append(MeasuredCell(made, AXES, scores(6), scores(9 + 3 * i)))
+    monkeypatch.setattr(teaching, "measured", lambda *_: Measured(tuple(cells), ()))
+    done = {one.planned.key: {"deltas": [one.change.delta]} for one in cells}
+    asked = replace(study, teaching=replace(study.teaching, limit=30))
+    found = teaching_of(asked, [one.planned for one in cells], done, tmp_path)
+    assert found["instructions"] == 30
+    rows = {row["teacher"]: row["metrics"] for row in found["students"][0]["teachers"]}
+    assert rows["play_00_short_plain"]["reward"] == 1.0
+    assert rows["play_60_short_plain"]["reward"] < 0.9
+    assert rows["play_00_long_rare"]["length"] > 1.5 * rows["play_00_short_plain"]["length"]
+    assert all(row["loss"] > 0 for row in rows.values())
