@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heed.analysis.families import Taught, larger_in_family, means, own_family, size_in_family
-from heed.analysis.published_teachers import RHOS, STUDENTS, TEACHERS, beside
+from heed.analysis.published_teachers import LIKE, RHOS, STUDENTS, TEACHERS, beside
 from heed.analysis.spearman import fisher_interval, on_lattice, ranks, spearman
 
 OWN = {
@@ -119,6 +119,10 @@ def test_the_average_row_is_the_mean_over_students(correlations):
     (car,) = beside("car")
     assert car["mean"] == pytest.approx(0.8888, abs=1e-4)
     assert (car["lowest"], car["highest"]) == (0.8105, 0.9439)
+    assert {name for like in LIKE.values() for name in like} == set(RHOS)
+    assert [one["metric"] for one in beside("reward armorm")] == [
+        COLUMNS["RM1_ArmoRM-Llama3-8B-v0.1"]
+    ]
 
 
 def test_every_printed_rho_ranks_nineteen_teachers_without_ties_but_for_two_misfits(correlations):

@@ -32,7 +32,6 @@ from heed.data.align import align
 from heed.data.teacher import id_of
 from heed.data.template import Template
 from heed.models import reward_model
-from heed.models.reward_model import batches
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 LACKS = "Mistral-7B-Instruct-v0.2"
@@ -236,15 +235,6 @@ def test_a_hub_model_needs_a_whole_commit(saved, revision):
     assert model(Path("organisation/x"), revision="a" * 40)
     with pytest.raises(ConfigError, match="null"):
         model(saved, revision="a" * 40)
-
-
-@pytest.mark.parametrize("lengths", [[], [5], [3, 9, 4, 9, 1, 1]])
-@pytest.mark.parametrize("most", [1, 10, 1000])
-def test_batches_hold_every_row_once_within_the_tokens(lengths: list[int], most: int):
-    found = list(batches(lengths, most))
-    assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
-    for batch in found:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= most
 
 
 def scored(count: int, teacher: str = "t", **more: Any) -> list[Example]:

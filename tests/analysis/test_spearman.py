@@ -72,6 +72,8 @@ def test_what_cannot_be_ranked_is_refused(wrong):
 def test_a_published_rho_has_a_wide_interval_that_narrows_with_teachers():
     few, many = (fisher_interval(0.8, n, 0.95) for n in (10, 1000))
     assert few.low < many.low < 0.8 < many.high < few.high < 1
+    half = np.arctanh(few.high) - np.arctanh(0.8)
+    assert half == pytest.approx(1.959964 * np.sqrt(1.32 / 7), rel=1e-6)
     mirrored = fisher_interval(-0.8, 10, 0.95)
     assert (mirrored.low, mirrored.high) == pytest.approx((-few.high, -few.low))
     for rho, teachers in ((1.0, 19), (0.5, 3)):

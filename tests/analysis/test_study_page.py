@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from heed.analysis.answer import answer, scale_box, stopping_line
 from heed.analysis.base_tables import bases_table
-from heed.analysis.cells import cells_of
+from heed.analysis.cells import Cells, cells_of
 from heed.analysis.comparable import alone_in
 from heed.analysis.contrast_tables import contrasts_csv, contrasts_line, contrasts_table
 from heed.analysis.cost import commands_section, cost_table, duration
@@ -27,8 +27,10 @@ from heed.analysis.rate_figures import rate_figures, rate_note
 from heed.analysis.rate_tables import edge_warnings, rates_csv, rates_table
 from heed.analysis.report import write_report
 from heed.analysis.style import CSS, DARK, LIGHT
+from heed.analysis.tables import seeds_table
 from heed.analysis.words import pill
 
+BARE = Cells((), (), {})
 HOSTILE = "<script>alert('$x$')</script>&"
 AXES = {"student": made.STUDENTS, "lr": list(made.RATES), "seed": [1, 2, 3]}
 ORDER = [
@@ -155,16 +157,16 @@ def test_a_scale_says_what_stands_for_what():
 def test_a_contrast_without_pairs_names_what_it_cannot_be_told_from():
     """And has no number at all, on the page or in the file."""
     first, second, confounded = made.contrasts()
-    text = contrasts_table([confounded])
+    text = contrasts_table([confounded], BARE)
     assert "cannot be told apart from lr" in words(text)
     assert not re.search(r"[+-]\d", words(text))
-    assert "+0.043" in contrasts_table([first])
-    assert words(contrasts_table([second])).count("no difference shown") == 1
+    assert "+0.043" in contrasts_table([first], BARE)
+    assert words(contrasts_table([second], BARE)).count("no difference shown") == 1
     lines = contrasts_csv([first, confounded])
     read = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
     assert [r["difference"] for r in read] == [0.043, ""]
     assert [r["also"] for r in read] == ["", "lr"]
-    assert contrasts_table([]) == ""
+    assert contrasts_table([], BARE) == ""
 
 
 def test_why_nothing_is_contrasted_and_what_is_left_out_is_said(results, tmp_path):
@@ -176,7 +178,7 @@ def test_why_nothing_is_contrasted_and_what_is_left_out_is_said(results, tmp_pat
 
 def test_one_rate_has_nothing_to_choose_from():
     bare = made.rates()[0] | {"peaks": [1e-3], "names": ["a"], "means": [0.1], "chosen": None}
-    assert rates_table([bare]) == ""
+    assert rates_table([bare], BARE) == ""
 
 
 def test_students_before_tuning_have_a_column_each(results):
@@ -196,20 +198,20 @@ def test_the_answer_counts_the_contrasts_that_were_read():
 
 
 def test_rates_are_chosen_on_one_half_and_reported_on_the_other():
-    said = words(rates_table(made.rates()))
+    said = words(rates_table(made.rates(), BARE))
     assert "+0.120 260 prompts +0.090 [+0.050, +0.130] 260 prompts" in said
     assert "4e-3 [3e-3, 6e-3] 12% of resamples" in said
     assert said.count("two rates: no curve can be fitted") == 2
     (edge,) = edge_warnings(made.rates())
     assert "mini" in edge
     assert "a higher one may be better" in edge
-    assert rates_table([]) == ""
+    assert rates_table([], BARE) == ""
 
 
 def test_a_rate_that_is_not_known_has_its_reason():
     bare = made.rates()[0] | {"chosen": None, "reported": None, "reason": "scores are lost"}
-    assert "not known" in words(rates_table([bare]))
-    assert "scores are lost" in rates_table([bare])
+    assert "not known" in words(rates_table([bare], BARE))
+    assert "scores are lost" in rates_table([bare], BARE)
     assert rates_csv([bare])[1][7] == 0
 
 
@@ -431,3 +433,17 @@ def test_the_files_hold_what_the_page_shows(path):
             sizes[name] = len(list(csv.DictReader(file)))
     assert sizes == {"table": 21, "contrasts": 3, "rates": 9, "types": 21 * 25,
                      "losses": 21 * 40 + 4}  # fmt: skip
+
+
+def test_what_is_about_several_cells_unfolds_to_their_runs(tmp_path: Path):
+    cells = cells_of(rows_of(made.results(), AXES), list(AXES), tmp_path)
+    ids = [row.run for row in cells.rows[:3]]
+    contrast = {**made.contrasts()[0], "runs": ids}
+    rate = next(one for one in made.rates() if one.get("chosen"))
+    rate = {**rate, "chosen": {**rate["chosen"], "runs": ids}}
+    seeds = {"cell": "a", "seeds": [1, 2, 3], "metric": "m", "reason": "lost", "runs": ids}
+    for text in (
+        contrasts_table([contrast], cells), rates_table([rate], cells), seeds_table([seeds], cells)
+    ):  # fmt: skip
+        for row in cells.rows:
+            assert (f'href="../../{row.directory}/"' in text) == (row.run in ids)

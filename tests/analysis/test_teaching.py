@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from made_up_teaching import BOOTSTRAP, FORMULA, TEACHERS, tried, two_students
 
-from heed.analysis.agreement import Sample
+from heed.analysis.agreement import Sample, agreement
+from heed.analysis.car import metrics_of
 from heed.analysis.spearman import spearman
 from heed.analysis.teaching import LOW_FIRST, teaching_numbers
 from heed.core.errors import DataError
@@ -75,6 +76,16 @@ def test_differences_turn_losses_round_and_name_what_they_show(found):
         apart = one["low"] > 0 or one["high"] < 0
         assert one["verdict"] == ("differs" if apart else "no difference shown")
     assert every[None, "length"]["verdict"] == "differs"
+
+
+def test_the_interval_of_a_difference_is_that_of_the_turned_loss():
+    (one,) = two_students()[:1]
+    found = teaching_numbers([one], FORMULA, BETAS, BOOTSTRAP)
+    values = metrics_of(one.measured, FORMULA)
+    sides = {"car": Sample(values["car"][0]), "turned": Sample(-values["loss"][0])}
+    expected = agreement(sides, one.deltas, "teachers", **BOOTSTRAP).difference("car", "turned")
+    (loss,) = [d for d in found["differences"] if d["two"] == "loss"]
+    assert (loss["low"], loss["high"]) == pytest.approx((expected.low, expected.high))
 
 
 def test_equal_metrics_show_no_difference():

@@ -86,6 +86,16 @@ def test_the_answer_names_the_strongest_metric_and_does_not_claim_a_difference_t
     )
 
 
+def test_the_strongest_metric_is_that_of_the_largest_rho_whatever_its_sign_or_interval(both):
+    mean = both["mean"] | {"length": {"value": -0.999, "low": -1.0, "high": 0.1}}
+    mean |= {"reward": {"value": 0.99, "low": 0.98, "high": 1.0}}
+    shown = text_of(teaching_section(both | {"mean": mean}))
+    assert "length in tokens goes most closely with the delta: rho -0.999 [-1.000, +0.100]" in shown
+    sure = shown.partition("Intervals that leave zero out: ")[2].partition(". ")[0]
+    assert "reward" in sure
+    assert "length" not in sure
+
+
 def test_one_student_has_no_column_of_means_and_its_own_answer():
     one = teaching(two_students()[:1])
     shown = text_of(teaching_section(one))

@@ -12,7 +12,7 @@ from heed.core.files import write_json
 from heed.core.types import ItemScore, Ratio
 from heed.evaluation.record import write_scores
 from heed.study.measured import measured
-from heed.study.numbers import environment_of, losses_of, rates_of, study_numbers, thinned, types_of
+from heed.study.numbers import environment_of, losses_of, rates_of, study_numbers, types_of
 from heed.study.plan import PlannedCell
 from heed.study.study import Study
 
@@ -156,14 +156,6 @@ def test_losses_of_other_data_or_tokens_are_another_group(world):
         mixed = done | {cells[0].key: done[cells[0].key] | change}
         first, second = losses_of(cells, mixed, root)
         assert (len(first["runs"]), len(second["runs"])) == (1, len(cells) - 1), change
-
-
-def test_a_long_curve_is_thinned_by_means():
-    points = [[step, float(step)] for step in range(1, 1001)]
-    found = thinned(points, most=100)
-    assert len(found) == 100
-    assert found[0] == [5.5, 5.5]
-    assert thinned(points[:50]) == points[:50]
 
 
 def test_a_study_without_a_finished_cell_has_no_numbers(world):

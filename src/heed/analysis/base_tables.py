@@ -29,6 +29,11 @@ def bases_table(rows: Sequence[Row]) -> Markup:
     ]
     lines.append(["cells", *map(value, befores.values()), "", ""])
     head = tag("h2", "Before tuning")
+    places = [next(r.before for r in rows if r.student == student) for student in students]
+    students = [
+        tag("a", name, href=f"../../{place}/report.html") if place else name
+        for name, place in zip(students, places, strict=True)
+    ]
     heads = ["metric", *students, "best control that reads nothing", "echo"]
     return join(head, table(heads, lines)) if rows else join()
 

@@ -108,6 +108,14 @@ class Cells:
         page = self.pages.get(row.run)
         return tag("a", shown, href=page) if page else shown
 
+    def runs(self, shown: Any, ids: Sequence[str]) -> Any:
+        """Something of several cells, unfolding to links to their runs; alone where none is."""
+        known = [self.rows[self._place[run]] for run in ids if run in self._place]
+        if not known:
+            return shown
+        links = [tag("div", run_link(row), " ", self.label(row)) for row in known]
+        return tag("details", tag("summary", shown), *links, class_="runs")
+
     def label(self, row: Row) -> str:
         """A cell in as few words as tell it from the others."""
         return ", ".join(self._said(row, name) for name in self.names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.analysis.cells import Cells
 from heed.analysis.deltas import signed
 from heed.analysis.markup import Markup, join, line, table, tag, value
 
@@ -19,11 +20,14 @@ NOTE = (
 )
 
 
-def contrasts_table(contrasts: Sequence[Mapping[str, Any]], reason: str = "") -> Markup:
+def contrasts_table(
+    contrasts: Sequence[Mapping[str, Any]], cells: Cells, reason: str = ""
+) -> Markup:
     """A line for each two values of an axis; the ones that cannot be told apart say from what.
 
     Args:
         contrasts: As `heed.analysis.contrasts.contrasts` gives them, each with its `metric`.
+        cells: Of the study.
         reason: Why there are none, if that is to be said.
     """
     title = tag("h2", "What differs, all else equal")
@@ -31,7 +35,7 @@ def contrasts_table(contrasts: Sequence[Mapping[str, Any]], reason: str = "") ->
         return join(title, tag("p", reason)) if reason else join()
     columns = ["axis", "first", "second", "within", "second - first [interval]", "reads as"]
     columns += ["pairs of cells", "seeds", "metric"]
-    lines = [_line(one) for one in contrasts]
+    lines = [_line(one, cells) for one in contrasts]
     file = tag("a", "contrasts.csv", href="contrasts.csv")
     shown = table(columns, lines, id="contrasts")
     return join(title, tag("p", NOTE, " ", file), shown)
@@ -58,9 +62,10 @@ def also_text(names: Sequence[str]) -> str:
     return " and ".join(names) or "a combination of the other axes"
 
 
-def _line(one: Mapping[str, Any]) -> Markup:
+def _line(one: Mapping[str, Any], cells: Cells) -> Markup:
     which = [one["axis"], one["one"], one["two"], one.get("context", "")]
-    rest = [value(one["pairs"], one["pairs"]), value(one.get("seeds", "")), one["metric"]]
+    pairs = cells.runs(one["pairs"], one.get("runs", ()))
+    rest = [value(pairs, one["pairs"]), value(one.get("seeds", "")), one["metric"]]
     if not one["pairs"]:
         said = tag("strong", f"⚑ cannot be told apart from {also_text(one['also'])}")
         return line([*which, tag("td", ""), said, *rest], class_="confounded")

@@ -29,11 +29,13 @@ class Change:
         place: Axis -> value, the seed among them.
         num: f64[items], numerators after minus before.
         den: f64[items], denominators, the same before and after.
+        run: Id of the cell's run.
     """
 
     place: Mapping[str, str]
     num: Floats
     den: Floats
+    run: str = ""
 
     @property
     def delta(self) -> float:
@@ -45,6 +47,7 @@ def change_of(
     place: Mapping[str, str],
     before: tuple[Sequence[float], Sequence[float]],
     after: tuple[Sequence[float], Sequence[float]],
+    run: str = "",
 ) -> Change:
     """A cell's change from its numerators and denominators, one of each per item.
 
@@ -57,7 +60,7 @@ def change_of(
             "Items have other denominators before than after, so that changes of cells cannot be "
             "set against each other. Compare each cell's own delta."
         )
-    return Change(place, sides[2] - sides[0], sides[1])
+    return Change(place, sides[2] - sides[0], sides[1], run)
 
 
 def contrasts(
@@ -74,8 +77,8 @@ def contrasts(
         For each pair of values `axis one two`, `pairs` (of cells that differ in the axis alone)
         and `also` (other axes that differ wherever these two are compared). With pairs: `seeds`,
         `difference` (delta of `two` minus that of `one`, the mean over all settings of the other
-        axes), `low`, `high`, `verdict`, and the same once more for each setting, named in
-        `context`, where there are several, and these are not more than `MOST` in all.
+        axes), `low`, `high`, `verdict` and `runs` (ids), and the same once more for each setting,
+        named in `context`, where there are several, and these are not more than `MOST` in all.
 
     Raises:
         DataError: cells of other items.
@@ -182,6 +185,7 @@ def _difference(
         "low": interval.low,
         "high": interval.high,
         "items": interval.items,
+        "runs": [c.run for pairs in contexts for seed in seeds for c in pairs[seed]],
         "verdict": "differs" if apart else "no difference shown",
     }
 

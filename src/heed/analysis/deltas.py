@@ -49,6 +49,7 @@ class Row:
         settings: Dotted config keys -> values, to find what else differs between cells.
         flags: `kind` and `text` of what a reader of the verdict must know; None: not recorded.
         beside: What else the result records beside the deltas: `controls`, `form` and `also`.
+        before: Directory of the scores before tuning, below the root of the outputs.
     """
 
     student: str
@@ -70,6 +71,7 @@ class Row:
     settings: Mapping[str, Any]
     flags: tuple[Mapping[str, str], ...] | None = None
     beside: Mapping[str, Any] = field(default_factory=dict)
+    before: str = ""
 
     def delta(self, metric: str) -> Delta | None:
         """The delta of one metric, or None if the suite did not measure it."""
@@ -105,6 +107,7 @@ def row_of(result: Mapping[str, Any]) -> Row:
         settings=dict(flat(result.get("settings", {}))),
         flags=tuple(result["flags"]) if "flags" in result else None,
         beside={k: result[k] for k in ("controls", "form", "also") if k in result},
+        before=str(result.get("before", "")),
     )
 
 

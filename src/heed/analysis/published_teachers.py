@@ -37,6 +37,9 @@ RHOS: Mapping[str, tuple[float, ...]] = MappingProxyType(
 LIKE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "reward": tuple(name for name in RHOS if name.startswith("reward")),
+        "reward armorm": ("reward, ArmoRM-Llama3-8B-v0.1",),
+        "reward skywork_llama": ("reward, Skywork-Reward-Llama-3.1-8B",),
+        "reward skywork_gemma": ("reward, Skywork-Reward-Gemma-2-27B",),
         "car": ("CAR",),
         "ifd_self": ("IFD, the student",),
         "ifd_reference": ("IFD, GPT-2",),

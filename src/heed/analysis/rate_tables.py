@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.analysis.cells import Cells
 from heed.analysis.deltas import peak_text, signed
 from heed.analysis.markup import Markup, join, line, table, tag, value
 
@@ -14,7 +15,7 @@ NOTE = (
 )
 
 
-def rates_table(rates: Sequence[Mapping[str, Any]]) -> Markup:
+def rates_table(rates: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     """A line per student, teacher and method; nothing where none had several rates to try."""
     if not any(len(one["peaks"]) > 1 for one in rates):
         return join()
@@ -27,7 +28,7 @@ def rates_table(rates: Sequence[Mapping[str, Any]]) -> Markup:
     ]
     file = tag("a", "rates.csv", href="rates.csv")
     title = tag("h3", "The best rate, chosen on one half of the prompts")
-    shown = table(columns, [_line(one) for one in rates], id="rates")
+    shown = table(columns, [_line(one, cells) for one in rates], id="rates")
     return join(title, tag("p", NOTE, " ", file), shown)
 
 
@@ -44,16 +45,17 @@ def edge_warnings(rates: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _line(one: Mapping[str, Any]) -> Markup:
+def _line(one: Mapping[str, Any], cells: Cells) -> Markup:
     which = [one["student"], one["teacher"], one["method"]]
-    return line([*which, *_choice(one), _best(one.get("fit")), _beware(one), one["metric"]])
+    return line([*which, *_choice(one, cells), _best(one.get("fit")), _beware(one), one["metric"]])
 
 
-def _choice(one: Mapping[str, Any]) -> list[Any]:
+def _choice(one: Mapping[str, Any], cells: Cells) -> list[Any]:
     chosen, reported = one.get("chosen"), one.get("reported")
     if not chosen:
         return ["not known", "", ""]
-    name = tag("td", f"{chosen['name']} ({peak_text(chosen['peak'])})", data_value=chosen["peak"])
+    said = f"{chosen['name']} ({peak_text(chosen['peak'])})"
+    name = tag("td", cells.runs(said, chosen.get("runs", ())), data_value=chosen["peak"])
     items = tag("small", f"{chosen['items']} prompts")
     where = value(join(signed(chosen["delta"]), " ", items), chosen["delta"])
     if not reported:

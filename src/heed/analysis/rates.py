@@ -91,6 +91,7 @@ def _chosen(
     best = rates[place]
     other = _reported(best, ~first, bootstrap)
     said = {"peak": best.peak, "name": best.name, "delta": values[place]}
+    said |= {"runs": [change.run for change in best.changes]}
     return {
         "chosen": said | {"items": int((best.changes[0].den[first] > 0).sum())},
         "reported": {

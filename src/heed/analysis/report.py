@@ -163,8 +163,8 @@ def study_page(
         filter_bar(cells),
         cells_table(cells),
         teaching_section(study.get("teaching"), drawings.teaching),
-        contrasts_table(study.get("contrasts", ()), study.get("contrasts_reason", "")),
-        seeds_table(study.get("over_seeds", ())),
+        contrasts_table(study.get("contrasts", ()), cells, study.get("contrasts_reason", "")),
+        seeds_table(study.get("over_seeds", ()), cells),
         _by_rate(study, cells, drawings),
         _forest(drawings),
         heat_map(cells, study.get("types") or {}, drawings.types),
@@ -220,7 +220,7 @@ def _by_rate(study: Mapping[str, Any], cells: Cells, drawings: Drawings) -> Mark
     ]
     if not shown and not rates:
         return join()
-    return join(tag("h2", "Delta by learning rate"), warned, *shown, rates_table(rates))
+    return join(tag("h2", "Delta by learning rate"), warned, *shown, rates_table(rates, cells))
 
 
 def _forest(drawings: Drawings) -> Markup:

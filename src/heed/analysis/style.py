@@ -145,7 +145,7 @@ img { max-width: 100%; height: auto; display: block; background: #ffffff; border
 .bar circle { fill: var(--quiet); }
 .bar.helped .span { stroke: var(--gain); } .bar.helped circle { fill: var(--gain); }
 .bar.hurt .span { stroke: var(--loss); } .bar.hurt circle { fill: var(--loss); }
-details { margin-top: 28px; } td details { margin-top: 4px; }
+details { margin-top: 28px; } td details { margin-top: 4px; } td details.runs { margin: 0; }
 td summary { font-size: 13px; font-weight: 400; }
 #missing td { vertical-align: top; } #missing td:last-child { min-width: 46ch; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }

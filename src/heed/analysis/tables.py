@@ -181,13 +181,15 @@ def _form(row: Row) -> tuple[str, str]:
     return " → ".join(shares), " → ".join(f"{m['median_words']:g}" for m in both)
 
 
-def seeds_table(found: Sequence[Mapping[str, Any]]) -> Markup:
+def seeds_table(found: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     """A line per group of cells that differ in their seed alone."""
     if not found:
         return join()
     lines = [
         [
-            *(one["cell"], ", ".join(map(str, one["seeds"])), one["metric"]),
+            one["cell"],
+            cells.runs(", ".join(map(str, one["seeds"])), one.get("runs", ())),
+            one["metric"],
             *([one["reason"], "not known"] if "reason" in one else _over_seeds(one)),
             _seeds_over_control(one),
         ]

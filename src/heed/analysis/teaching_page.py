@@ -24,7 +24,6 @@ WORDS = {
     "length": "length in tokens",
 }
 
-
 NOTE = (
     "Spearman's rho of each metric, known before training, with the measured delta. Values as they "
     "are: a loss whose rho is negative predicts that likelier responses teach better. Intervals: "

@@ -183,9 +183,8 @@ class Turns(Layout):
     def _listed(self, row: Mapping[str, Any]) -> Iterator[Any]:
         turns = value_of(row, self.turns)
         if not isinstance(turns, list | tuple):
-            raise DataError(
-                f"column {self.turns!r} holds {shown(turns)}; expected a list of turns."
-            )
+            said = f"column {self.turns!r} holds {shown(turns)}; expected a list of turns."
+            raise DataError(said)
         yield from turns
         if self.response is not None:
             last = value_of(row, self.response)

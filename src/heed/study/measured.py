@@ -58,7 +58,8 @@ class MeasuredCell:
         sides = [sums_of(scores, task, metric) for scores in (self.before, self.after)]
         typed = self.planned.settings
         place = {called(axis): typed.get(axis, "as in conf") for axis in self.axes}
-        return change_of(place | {SEED: str(cell.seed)}, sides[0], sides[1])
+        place |= {SEED: str(cell.seed)}
+        return change_of(place, sides[0], sides[1], self.planned.key[0])
 
     @property
     def keys(self) -> list[str]:

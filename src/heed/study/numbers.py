@@ -19,9 +19,6 @@ from heed.study.study import Study
 RATE = "lr"
 """The group of the learning rate: axes of this name, or below it, are rates."""
 
-CURVE_POINTS = 200
-"""Most points of a loss curve; of more steps, each point is the mean of several."""
-
 LEARNED = ("examples", "tokens", "supervised_tokens")
 """Sums that tell training data of one source apart."""
 
@@ -167,23 +164,9 @@ def losses_of(cells: Sequence[PlannedCell], done: Done, root: Path) -> list[dict
             },
         )
         for kind, key in (("runs", "loss"), ("validation", "validation_loss")):
-            if curve := thinned([[r["step"], r[key]] for r in rows if r.get(key) is not None]):
+            if curve := [[r["step"], r[key]] for r in rows if r.get(key) is not None]:
                 group[kind][planned.key[0]] = curve
     return [group for group in groups.values() if group["runs"]]
-
-
-def thinned(points: Sequence[Sequence[float]], most: int = CURVE_POINTS) -> list[list[float]]:
-    """A curve with no more than so many points, each the mean of as many neighbours.
-
-    Example:
-        >>> thinned([[1, 4.0], [2, 2.0], [3, 1.0]], most=2)
-        [[1.5, 3.0], [3.0, 1.0]]
-    """
-    size = -(-len(points) // most)
-    if size <= 1:
-        return [list(point) for point in points]
-    blocks = (points[start : start + size] for start in range(0, len(points), size))
-    return [[sum(column) / len(block) for column in zip(*block, strict=True)] for block in blocks]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -36,9 +36,10 @@ def over_seeds(
 
     Returns:
         One entry for each group of two or more finished cells that differ in their seed alone:
-        `cell` (its name without the seed), `seeds`, `metric`, `delta`, `low`, `high`, `items` and
-        `verdict`, and `control` with `over_control`: the best control that reads nothing, and the
-        mean over seeds of after minus it, as `delta`, `low` and `high`; in the order of the study.
+        `cell` (its name without the seed), `seeds`, `runs` (ids), `metric`, `delta`, `low`, `high`,
+        `items` and `verdict`, and `control` with `over_control`: the best control that reads
+        nothing, and the mean over seeds of after minus it, as `delta`, `low` and `high`; in the
+        order of the study.
         Where there is no such mean, `over_control` is None and `control` says so: `none` (the
         metric is not answered in text) or `not recorded`, of lost scores with a `control_reason`.
         Of cells whose items are lost, or were scored in different ways, instead of all from
@@ -63,6 +64,7 @@ def _together(
     about = {
         "cell": ", ".join(map(str, names)),
         "seeds": [result["seed"] for result in results],
+        "runs": [planned.key[0] for planned in group],
         "metric": suite.primary,
     }
     try:

@@ -1,0 +1,265 @@
+"""Teachers are weighed on the same instructions, whatever cannot be read is said, and kept once."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from tiny import ROOT, STUDENT, evaluation
+
+import heed.study.rank_teachers as rank_module
+from heed.analysis.ranking import CAR
+from heed.analysis.response_loss import response_losses
+from heed.analysis.rewards import Reward
+from heed.core.component import component
+from heed.core.errors import ConfigError, DataError, RunError
+from heed.core.files import read_json, write_json
+from heed.core.identity import Incidental
+from heed.data.align import TeacherSet, align
+from heed.data.teacher import Teacher
+from heed.models.student import Scratch
+from heed.study.rank_teachers import Asked, rank_teachers
+from heed.study.ranking import measure
+
+AROUND: Any = SimpleNamespace(trainer=SimpleNamespace(device="cpu"))
+ASKED = [f"Name thing {i}." for i in range(12)]
+RANKING = (
+    "analysis=car", "teachers=play", "reward@analysis.reward=play", "analysis.beta=1",
+    "analysis.per=token", "analysis.conditioned=true",
+)  # fmt: skip
+
+
+@component
+class Reds(Reward):
+    """How often a response says red; of a response that says blank there is none."""
+
+    name: Annotated[str, Incidental]
+
+    def of(self, examples, around):
+        said = [example.messages[-1].content for example in examples]
+        around.events["looked at"] += len(said)
+        return [None if "blank" in text else float(text.count("red")) for text in said]
+
+
+def settings(**changes: Any) -> CAR:
+    given = {
+        "reward": Reds(name="reds"), "also": {}, "beta": 1.0, "betas": (), "per": "token",
+        "conditioned": True, "negative": "refuse", "unrewarded": "refuse", "rewarded": "all",
+        "weighed": "all", "max_tokens": None, "over_long": "drop", "on_bad_row": "error",
+        "precision": "weights", "reference": None, "limit": None, "batch_tokens": 512,
+    }  # fmt: skip
+    return CAR(**(given | changes))
+
+
+@pytest.fixture
+def teachers(teacher_of) -> dict[str, Teacher]:
+    """Three teachers; b's third response is long, c has no eighth."""
+    rows: dict[str, list[tuple[str, str]]] = {
+        "a": [(asked, "red lamp") for asked in ASKED],
+        "b": [(asked, f"a red, red fish {i}") for i, asked in enumerate(ASKED)],
+        "c": [(asked, f"green {'red ' * (i % 3)}") for i, asked in enumerate(ASKED)],
+    }
+    rows["b"][2] = (ASKED[2], "very " * 20 + "red")
+    del rows["c"][7]
+    return {name: teacher_of(said, name) for name, said in rows.items()}
+
+
+@pytest.fixture
+def found_by(student: Scratch, teachers, tmp_path: Path) -> Callable[..., Any]:
+    def found(given=teachers, **changes: Any) -> Any:
+        return measure(settings(**changes), student, given, lambda: AROUND, tmp_path)
+
+    return found
+
+
+def test_a_response_that_is_too_long_takes_its_instruction_from_all_teachers(found_by):
+    found = found_by(max_tokens=60)
+    assert found.counts == {"shared": 11, "kept": 10, "rewarded": 10, "weighed": 10}
+    assert found.events["b"]["dropped: over-long (read by tiny)"] == 1
+    assert not [what for what in found.events["a"] if "over-long" in what]
+    assert found.measured.read["self"].given.shape == (3, 10)
+    assert found_by().counts["kept"] == 11  # 120 tokens fit into the student's context
+
+
+def test_what_is_measured_is_what_the_student_reads(found_by, student, teachers):
+    found, aligned, loaded = found_by(), align(teachers, limit=None), student.fresh()
+    for place, (name, examples) in enumerate(aligned.examples.items()):
+        for kind, conditioned in (("given", True), ("alone", False)):
+            expected = response_losses(loaded, examples, conditioned=conditioned, batch_tokens=99)
+            values = getattr(found.measured.read["self"], kind)[place]
+            assert values == pytest.approx([one.nats for one in expected], rel=1e-5), name
+        said = [example.messages[-1].content.count("red") for example in examples]
+        assert found.measured.rewards["reds"][place].tolist() == said
+
+
+def test_the_order_of_teachers_changes_no_number(found_by, teachers):
+    one, two = found_by(), found_by(dict(reversed(teachers.items())))
+    assert one.measured.ids == two.measured.ids
+    for place, name in enumerate(one.measured.teachers):
+        other = two.measured.teachers.index(name)
+        assert np.array_equal(
+            one.measured.read["self"].given[place], two.measured.read["self"].given[other]
+        )
+
+
+def test_too_long_is_refused_where_that_was_chosen(found_by):
+    with pytest.raises(DataError, match=r"'b': 1 responses cannot be read by tiny.*over_long=drop"):
+        found_by(max_tokens=60, over_long="refuse")
+
+
+def test_what_cannot_be_rendered_is_refused_or_dropped_for_all(found_by, teachers, teacher_of):
+    odd = teachers | {"d": teacher_of([(a, "<|end|>" if a == ASKED[4] else a) for a in ASKED], "d")}
+    with pytest.raises(DataError, match=r"'d': 1 responses.*on_bad_row=drop"):
+        found_by(odd)
+    found = found_by(odd, on_bad_row="drop")
+    assert found.counts["kept"] == 10
+    assert found.events["d"]["dropped: row cannot be rendered (read by tiny)"] == 1
+
+
+def test_a_reference_reads_too_and_what_it_cannot_read_is_dropped_for_all(found_by, student):
+    short = replace(student, name="short", architecture=replace(student.architecture, context=60))
+    found = found_by(reference=short)
+    assert found.counts["kept"] == 10
+    assert found.events["b"]["dropped: over-long (read by short)"] == 1
+    assert found.measured.read["reference"].given.shape == (3, 10)
+
+
+def test_a_missing_reward_leaves_the_instruction_out_of_all_means(found_by, teachers, teacher_of):
+    said = [(asked, "blank" if i == 1 else "red") for i, asked in enumerate(ASKED)]
+    found = found_by(teachers | {"d": teacher_of(said, "d")})
+    assert found.counts == {"shared": 11, "kept": 11, "rewarded": 10, "weighed": 11}
+    assert found.events["d"]["reds: looked at"] == 11
+
+
+def test_a_teacher_without_rewards_is_refused_or_left_out(found_by, teachers, teacher_of):
+    more = teachers | {"d": teacher_of([(asked, "blank") for asked in ASKED], "d")}
+    with pytest.raises(DataError, match=r"no response of d has one.*unrewarded=leave_out"):
+        found_by(more)
+    found = found_by(more, unrewarded="leave_out")
+    assert found.counts["rewarded"] == 11
+    assert np.isnan(found.measured.rewards["reds"][3]).all()
+    assert any("no CAR and no rank" in what for what in found.events["d"])
+    bare = {name: teacher_of([(a, "blank") for a in ASKED], name) for name in ("a", "b")}
+    with pytest.raises(DataError, match="no response of a, b has one"):
+        found_by(bare, unrewarded="leave_out")
+
+
+def test_halves_share_no_instruction(found_by):
+    found = found_by(rewarded="first_half", weighed="second_half")
+    rewarded, weighed = found.measured.rewarded, found.measured.weighed
+    assert not (rewarded & weighed).any()
+    assert (rewarded | weighed).all()
+    assert 0 < rewarded.sum() < 11
+
+
+@pytest.fixture
+def asked(student: Scratch, teachers, tmp_path: Path) -> Asked:
+    whom = TeacherSet(name="toys", teachers=teachers)
+    bootstrap = {"level": 0.95, "resamples": 50, "seed": 0}
+    return Asked(settings(), student, whom, bootstrap, lambda: AROUND, tmp_path)
+
+
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("made again")
+
+
+def test_a_ranking_is_made_once_and_whole(asked: Asked, monkeypatch):
+    directory, said = rank_teachers(asked)
+    assert {path.name for path in directory.iterdir()} == {
+        "figures", "manifest.json", "report.html", "summary.json", "table.csv"
+    }  # fmt: skip
+    assert directory.parent == asked.root / "rankings"
+    assert directory.name.startswith("tiny-toys--")
+    assert said[0].startswith("toys for tiny: b is ranked first in ")
+    monkeypatch.setattr(rank_module, "measure", never)
+    assert rank_teachers(asked) == (directory, said)
+
+
+def test_another_beta_is_another_ranking_of_the_same_losses(asked: Asked, monkeypatch):
+    directory, _ = rank_teachers(asked)
+    monkeypatch.setattr(Scratch, "fresh", never)
+    other = replace(asked, analysis=settings(beta=3.0))
+    assert rank_teachers(other)[0] != directory
+    with pytest.raises(AssertionError, match="made again"):
+        rank_teachers(replace(asked, analysis=settings(max_tokens=50)))
+
+
+@pytest.mark.parametrize("what", ["teacher", "student", "bootstrap"])
+def test_what_decides_a_ranking_gives_it_another_place(asked: Asked, teacher_of, what: str):
+    directory, _ = rank_teachers(asked)
+    changed = {
+        "teacher": {"teachers": TeacherSet(name="toys", teachers=dict(asked.teachers.teachers)
+                    | {"a": teacher_of([(a, "lamp red") for a in ASKED], "a")})},
+        "student": {"student": replace(asked.student, seed=1)},
+        "bootstrap": {"bootstrap": {**asked.bootstrap, "seed": 1}},
+    }  # fmt: skip
+    assert rank_teachers(replace(asked, **changed[what]))[0] != directory
+
+
+def test_a_failed_ranking_leaves_nothing_behind(asked: Asked):
+    with pytest.raises(DataError):
+        rank_teachers(replace(asked, analysis=settings(max_tokens=60, over_long="refuse")))
+    assert not list(asked.root.glob("rankings/*"))
+
+
+@pytest.mark.parametrize("found", [{}, {"said": 3, "code": "x"}, []])
+def test_a_damaged_record_is_named(asked: Asked, found: Any):
+    directory, _ = rank_teachers(asked)
+    write_json(directory / "manifest.json", found)
+    with pytest.raises(RunError, match=r"does not hold a whole ranking.*Remove the directory"):
+        rank_teachers(asked)
+
+
+def mistakes(*words: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        evaluation(Path("nowhere"), *words)
+    return {m.where: f"{m.why} {m.action}" for m in caught.value.mistakes}
+
+
+def test_a_ranking_needs_a_student_and_teachers():
+    said = mistakes(*(word for word in RANKING if "teachers" not in word), "run=abc")
+    assert "no run" in said["analysis"]
+    assert "Give teachers=<set>" in said["teachers"]
+    assert (
+        "by analysis=car, and by nothing else"
+        in mistakes("model=nano", "teachers=play")["teachers"]
+    )
+
+
+def test_what_the_paper_leaves_open_is_asked_for():
+    said = mistakes("model=nano", "analysis=car", "teachers=play")
+    assert set(said) == {f"analysis.{key}" for key in ("reward", "beta", "per", "conditioned")}
+
+
+@pytest.mark.slow
+def test_the_recorded_ranking_of_a_command_imports_nothing_heavy(tmp_path: Path):
+    """The command by itself, twice: pre-trained, weighed and ranked; then read back."""
+    line = ["evaluate.py", "model=nano", *STUDENT, *RANKING, "analysis.limit=40",
+            "analysis.on_bad_row=drop", f"outputs={tmp_path}"]  # fmt: skip
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {line}\n"
+        "runpy.run_path('evaluate.py', run_name='__main__')\n"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'scipy'} & sys.modules.keys()\n"
+        "print('heavy:', sorted(heavy))\n"
+    )
+    printed = []
+    for _ in range(2):
+        made = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=240
+        )
+        assert made.returncode == 0, made.stderr
+        printed.append(made)
+    (directory,) = tmp_path.glob("rankings/*")
+    assert "torch" in printed[0].stdout.splitlines()[-1]
+    assert printed[1].stdout.splitlines()[-1] == "heavy: []"
+    assert "this is the recorded ranking" in printed[1].stderr
+    assert printed[0].stdout.splitlines()[:-1] == printed[1].stdout.splitlines()[:-1]
+    assert len(read_json(directory / "summary.json")["teachers"]) == 16
+    shutil.rmtree(directory)
