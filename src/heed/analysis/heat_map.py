@@ -17,6 +17,9 @@ from heed.analysis.style import LIGHT, SHADES
 FULL = 0.5
 """The change that has the full shade."""
 
+INCHES = 0.07
+"""Of a letter of the picture's small type, at most on average."""
+
 
 def heat_map(cells: Cells, types: Mapping[str, Any], drawing: Drawing | None) -> Markup:
     """The change of each instruction type in each cell; nothing where none is known.
@@ -77,17 +80,21 @@ def heat_drawing(cells: Cells, types: Mapping[str, Any]) -> Drawing | None:
     names = list(types["names"])
     found = [[types["rows"][row.run].get(name) for name in names] for row in rows]
     values = [[float("nan") if f is None else f[1] - f[0] for f in line] for line in found]
-    height = 2.6 + 0.2 * len(rows)
+    below = 0.3 + INCHES * max(map(len, names))
+    height = 0.3 + below + 0.2 * len(rows)
     with drawing_style():
         figure = Figure(figsize=(4.4 + 0.3 * len(names), height))
         width = figure.get_size_inches()[0]
-        axes: Any = figure.add_axes((3.6 / width, 2.3 / height, 1 - 4.4 / width, 1 - 2.5 / height))
+        place = (3.6 / width, below / height, 1 - 4.4 / width, 0.2 * len(rows) / height)
+        axes: Any = figure.add_axes(place)
         ends = [LIGHT["loss"], PAPER, LIGHT["gain"]]
         shades = LinearSegmentedColormap.from_list("change", ends)
         image = axes.imshow(values, cmap=shades, vmin=-FULL, vmax=FULL, aspect="auto")
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
         axes.set_yticks(range(len(rows)), [cells.label(row)[:52] for row in rows], fontsize=8)
-        bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03)
+        beyond = any(abs(value) > FULL for line in values for value in line)
+        ends_ = "both" if beyond else "neither"
+        bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03, extend=ends_)
         bar.set_label(f"{types['metric']}: after - before", fontsize=8)
         return rendered(figure, "types", "Change by type of instruction in every cell.", dpi=110)
 
