@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heed.analysis.contrasts import MOST, Change, change_of, contrasts
+from heed.analysis.contrasts import Change, change_of, contrasts
 from heed.core.errors import DataError
 from heed.core.stats import compare_paired
 
@@ -52,7 +52,7 @@ def test_where_two_values_never_meet_with_all_else_equal_no_number_is_given():
     ladder = {"1b": "reference", "2b": "reference", "3b": "gentle"}
     cells = [cell(0.4, i, model=m, lr=rate, seed="1") for i, (m, rate) in enumerate(ladder.items())]
     found = contrasts(cells, ["model", "lr"], BOOTSTRAP)
-    assert "difference" in one(found, "model", ("1b", "2b"))
+    assert "difference" in one(found, "model", ("1b", "2b"), "lr reference")
     for pair in (("1b", "3b"), ("2b", "3b")):
         told = one(found, "model", pair)
         assert (told["pairs"], told["also"]) == (0, ["lr"])
@@ -86,14 +86,48 @@ def test_several_seeds_give_an_interval_over_seeds_and_items():
     assert found["high"] - found["low"] > single["high"] - single["low"]
 
 
-def test_settings_that_have_not_all_seeds_yet_are_not_mixed_with_those_that_have():
+def test_a_setting_that_lacks_a_seed_stays_in_the_mean_with_the_seeds_that_all_have():
     cells = [
         cell(0.3, 7 * i, model=m, lr=rate, seed=seed)
         for i, (m, rate, seed) in enumerate(product(("1b", "2b"), ("gentle", "harsh"), "123"))
         if not (m == "2b" and seed == "3")
     ]
-    found = one(contrasts(cells, ["model", "lr"], BOOTSTRAP), "lr", ("gentle", "harsh"))
-    assert (found["pairs"], found["seeds"]) == (3, 3)
+    found = contrasts(cells, ["model", "lr"], BOOTSTRAP)
+    mean = one(found, "lr", ("gentle", "harsh"))
+    assert (mean["pairs"], mean["seeds"], mean["without"]) == (4, 2, [])
+    alone = [one(found, "lr", ("gentle", "harsh"), f"model {m}") for m in ("1b", "2b")]
+    assert [(row["pairs"], row["seeds"], row["part"]) for row in alone] == [
+        (3, 3, True), (2, 2, True),
+    ]  # fmt: skip
+
+
+def test_a_setting_that_shares_no_seed_is_left_out_of_the_mean_by_name():
+    seeds = {"1b": "12", "2b": "3"}
+    cells = [
+        cell(0.3, 7 * i, model=m, lr=rate, seed=seed)
+        for m in seeds
+        for i, (rate, seed) in enumerate(product(("gentle", "harsh"), seeds[m]))
+    ]
+    found = contrasts(cells, ["model", "lr"], BOOTSTRAP)
+    mean = one(found, "lr", ("gentle", "harsh"))
+    assert (mean["pairs"], mean["without"]) == (2, ["model 2b"])
+    assert one(found, "model", ("1b", "2b"))["also"] == ["seed"]
+
+
+def test_a_contrast_of_a_single_setting_names_it():
+    cells = [cell(0.3, 1, model="2b", lr="a", seed="1"), cell(0.3, 2, model="2b", lr="b", seed="1")]
+    cells.append(cell(0.3, 3, model="1b", lr="a", seed="1"))
+    found = one(contrasts(cells, ["model", "lr"], BOOTSTRAP), "lr", ("a", "b"), "model 2b")
+    assert not found["part"]
+
+
+def test_what_differs_beside_the_axes_is_not_equal_in_all_else():
+    cells = [
+        cell(0.3, 1, lr="a", code="old", seed="1"), cell(0.6, 2, lr="b", code="new", seed="1")
+    ]  # fmt: skip
+    assert one(contrasts(cells, ["lr"], BOOTSTRAP), "lr", ("a", "b"))["pairs"] == 1
+    found = one(contrasts(cells, ["lr"], BOOTSTRAP, ["code"]), "lr", ("a", "b"))
+    assert (found["pairs"], found["also"]) == (0, ["code"])
 
 
 @settings(max_examples=20, deadline=None)
@@ -112,11 +146,14 @@ def test_the_order_of_the_cells_changes_no_number(order: list[int]):
     assert sizes(again) == sizes(told)
 
 
-def test_of_too_many_settings_only_the_means_are_given():
-    many = range(MOST // 2 + 1)
-    cells = [cell(0.4, i, a=a, b=f"b{i}", seed="1") for i in many for a in ("one", "two", "three")]
-    axes = [f["axis"] for f in contrasts(cells, ["a", "b"], {**BOOTSTRAP, "resamples": 20})]
-    assert axes.count("a") == 3, "no row for each b"
+def test_of_too_many_settings_only_the_means_are_given_and_the_others_counted(monkeypatch):
+    monkeypatch.setattr("heed.analysis.contrasts.MOST", 20)
+    cells = [
+        cell(0.4, i, a=a, b=f"b{i}", seed="1") for i in range(8) for a in ("one", "two", "three")
+    ]
+    found = contrasts(cells, ["a", "b"], {**BOOTSTRAP, "resamples": 20})
+    assert [f["axis"] for f in found].count("a") == 3, "no row for each b"
+    assert {f["parts_left_out"] for f in found} == {3 * 8 + 28 * 3}
 
 
 def test_changes_over_other_amounts_are_refused():

@@ -80,6 +80,7 @@ def test_the_curve_finds_the_top_between_the_rates_and_says_how_sure_that_is():
     assert np.log10(fit["best"]) == pytest.approx(-2.6, abs=0.1)
     assert fit["low"] < 10**-2.6 < fit["high"]
     assert fit["outside"] == 0
+    assert fit["edge"] is None
     wide = best_rate(tried(values, seeds=1, spread=4.0), KEYS, BOOTSTRAP)["fit"]
     assert np.log10(wide["high"] / wide["low"]) > np.log10(fit["high"] / fit["low"])
 
@@ -90,6 +91,7 @@ def test_a_curve_that_only_rises_is_best_at_the_edge(sign):
     fit = best_rate(tried(values, spread=0.1), KEYS, BOOTSTRAP)["fit"]
     assert fit["best"] == pytest.approx(1e-1 if sign == 1 else 1e-4)
     assert fit["outside"] > 0.5
+    assert fit["edge"] == ("highest" if sign == 1 else "lowest")
 
 
 def test_less_is_better_looks_for_the_bottom():

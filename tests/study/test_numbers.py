@@ -1,6 +1,7 @@
 """A study's numbers are made of the items of its cells; what is unlike the others stands apart."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PlannedC
         write_json(root / run / "manifest.json", {"machine": "m", "device": "cpu", "versions": {}})
         data = {"examples": 10, "tokens": 100, "supervised_tokens": 50}
         done[one.key] = {
+            **one.names,
+            "name": "n",
+            "code": "c0de source 1234",
+            "primary": cell.suite.primary,
+            "deltas": [],
+            "level": 0.95,
+            "margin": 0.02,
             "before": before,
             "directory": run,
             "teacher": "play_clear",
@@ -173,6 +181,44 @@ def test_versions_and_machines_are_told_once_and_a_lost_manifest_is_said(tmp_pat
     for name, torch in (("a", "2.1"), ("b", "2.2"), ("c", "2.1")):
         made = {"machine": "m", "device": "cpu", "versions": {"torch": torch}}
         write_json(tmp_path / name / "manifest.json", made)
-    found = environment_of([tmp_path / name for name in "abcd"])
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "manifest.json").write_text('{"machine": "m", "dev')
+    found = environment_of([tmp_path / name for name in "abcde"])
     assert found["versions"] == {"torch": "2.1 / 2.2"}
     assert found["machines"] == ["m", "not recorded"]
+
+
+def test_a_damaged_log_stops_no_page_and_is_said(world, tmp_path):
+    root, cells, done = world
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo\n{"step": 3}\n')
+    lost = done | {cells[0].key: done[cells[0].key] | {"directory": str(other)}}
+    found = study_numbers(STUDY, cells, lost, root)
+    assert sum(len(group["runs"]) for group in found["losses"]) == len(cells) - 1
+    assert any("no training curve" in line for line in found["left_out"])
+
+
+def test_cells_of_another_code_or_setting_are_set_against_none(world):
+    root, cells, done = world
+    for change, named in (
+        ({"code": "ffff source 0000"}, "heed's code"),
+        ({"settings": {**done[cells[0].key]["settings"], "optim": {"beta": 1}}}, "optim.beta"),
+    ):
+        gentle = {c.key for c in cells if c.settings["lr"] == "play_gentle"}
+        mixed = {key: one | change if key in gentle else one for key, one in done.items()}
+        found = study_numbers(STUDY, cells, mixed, root)["contrasts"]
+        (rate,) = [one for one in found if one["axis"] == "lr"]
+        assert (rate["pairs"], rate["also"]) == (0, [named])
+        sizes = [one for one in found if one["axis"] == "student" and one["part"]]
+        assert {one["pairs"] for one in sizes} == {2}, "within each state they are compared"
+
+
+def test_rates_that_differ_in_another_axis_are_groups_with_names_of_their_own(world):
+    root, cells, done = world
+    warm = [replace(c, overrides=(*c.overrides, f"lr.warmup_steps={c.cell.seed}")) for c in cells]
+    axes = ["model", "lr", "lr.warmup_steps"]
+    found = rates_of(measured(warm, done, axes, root), axes)
+    told = [(one["student"], one["context"], one["seeds"]) for one in found]
+    steps = [f"lr.warmup_steps {seed}" for seed in STUDY.seeds]
+    assert told == [(student, step, 1) for student in ("nano", "micro") for step in steps]

@@ -17,8 +17,8 @@ from heed.core.types import Interval
 SEED = "seed"
 """The axis of which cells are draws, not one that is studied."""
 
-MOST = 60
-"""Comparisons at one setting of the other axes are shown up to so many; of more, only the means."""
+MOST = 600
+"""Comparisons at single settings of the other axes are made up to so many; of more, only means."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,10 @@ def change_of(
 
 
 def contrasts(
-    changes: Sequence[Change], axes: Sequence[str], bootstrap: Mapping[str, Any]
+    changes: Sequence[Change],
+    axes: Sequence[str],
+    bootstrap: Mapping[str, Any],
+    beside: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Each two values of each axis against each other, over cells that are equal in all else.
 
@@ -72,13 +75,16 @@ def contrasts(
         changes: Of every finished cell, all over the same items in one order.
         axes: The studied ones; the seed is none.
         bootstrap: `level`, `resamples` and `seed`.
+        beside: What else tells cells apart and has to be equal, each a key of every place.
 
     Returns:
-        For each pair of values `axis one two`, `pairs` (of cells that differ in the axis alone)
-        and `also` (other axes that differ wherever these two are compared). With pairs: `seeds`,
-        `difference` (delta of `two` minus that of `one`, the mean over all settings of the other
-        axes), `low`, `high`, `verdict` and `runs` (ids), and the same once more for each setting,
-        named in `context`, where there are several, and these are not more than `MOST` in all.
+        For each pair of values `axis one two`, `pairs` (of cells that differ in the axis alone),
+        `also` (what differs wherever these two are compared) and `part` (False). With pairs:
+        `seeds`, `difference` (delta of `two` minus that of `one`, the mean over all settings of
+        the other axes), `low`, `high`, `items`, `verdict`, `runs` (ids), and `without` (settings
+        that have none of the mean's seeds, and are no part of it). Of a single setting, `context`
+        names it. Of several, each follows on its own, named in `context`, with `part` True; where
+        these are more than `MOST` in all, none does, and `parts_left_out` counts them.
 
     Raises:
         DataError: cells of other items.
@@ -88,36 +94,46 @@ def contrasts(
             "Cells were scored on other items, so their changes cannot be set against each other. "
             "Score all with one suite."
         )
-    found, apart = [], []
+    found: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
     for axis in axes:
-        others = [name for name in axes if name != axis]
+        others = [name for name in (*axes, *beside) if name != axis]
         values = dict.fromkeys(change.place[axis] for change in changes)
         for one, two in combinations(values, 2):
             about = {"axis": axis, "one": one, "two": two}
             matched = _matched(changes, about, others)
-            also = _also(changes, about, others) if not matched else []
-            mean = about | {"pairs": sum(map(len, matched.values())), "also": also}
-            found.append(mean | _difference(list(matched.values()), bootstrap, matched))
+            found.append(about | _mean(matched, changes, about, others, bootstrap))
             if len(matched) > 1:
-                apart += [(about, context, pairs) for context, pairs in matched.items()]
-    if len(apart) <= MOST:
-        found += [
-            about
-            | {"pairs": len(pairs), "also": [], "context": said(others_of(about, axes), context)}
-            | _difference([pairs], bootstrap, {context: pairs})
-            for about, context, pairs in apart
-        ]
-    return found
+                parts += [
+                    about | {"context": said(others, place), "part": True} | _over([p], bootstrap)
+                    for place, p in matched.items()
+                ]
+    if len(parts) > MOST:
+        return [one | {"parts_left_out": len(parts)} for one in found]
+    return found + parts
+
+
+def _mean(
+    matched: Mapping[Place, Pairs],
+    changes: Sequence[Change],
+    about: Mapping[str, str],
+    others: Sequence[str],
+    bootstrap: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Two values over all settings of the other axes, or what keeps them from being told apart."""
+    if not matched:
+        return {"pairs": 0, "part": False, "also": _also(changes, about, others)}
+    kept = _with_shared_seeds(matched)
+    without = [said(others, place) for place in matched if place not in kept]
+    found: dict[str, Any] = {"part": False, "without": without}
+    if len(matched) == 1 and others:
+        found["context"] = said(others, next(iter(matched)))
+    return found | _over(list(kept.values()), bootstrap)
 
 
 Place = tuple[str, ...]
 Pairs = dict[str, tuple[Change, Change]]
 """Seed -> a cell with the one value and a cell with the other."""
-
-
-def others_of(about: Mapping[str, str], axes: Sequence[str]) -> list[str]:
-    """The axes that stand still."""
-    return [name for name in axes if name != about["axis"]]
 
 
 def said(names: Sequence[str], values: Sequence[str]) -> str:
@@ -143,43 +159,40 @@ def _matched(
         other = cells.get((about["two"], place, seed))
         if value == about["one"] and other is not None:
             found.setdefault(place, {})[seed] = (change, other)
-    return _with_most(found)
+    return found
 
 
-def _with_most(found: Mapping[Place, Pairs]) -> dict[Place, Pairs]:
-    """Settings that share one set of seeds: the set that leaves the most pairs."""
+def _with_shared_seeds(matched: Mapping[Place, Pairs]) -> dict[Place, Pairs]:
+    """Settings with the seeds that all of them have; where none is shared, those of most pairs."""
+    shared = set.intersection(*(set(pairs) for pairs in matched.values()))
+    if shared:
+        return {p: {s: pairs[s] for s in pairs if s in shared} for p, pairs in matched.items()}
     sizes: dict[frozenset[str], int] = {}
-    for pairs in found.values():
-        seeds = frozenset(pairs)
-        sizes[seeds] = sizes.get(seeds, 0) + len(pairs)
-    if not sizes:
-        return {}
+    for pairs in matched.values():
+        sizes[frozenset(pairs)] = sizes.get(frozenset(pairs), 0) + len(pairs)
     most = max(sizes, key=lambda seeds: (sizes[seeds], sorted(seeds)))
-    return {place: pairs for place, pairs in found.items() if set(pairs) == most}
+    return {place: pairs for place, pairs in matched.items() if set(pairs) == most}
 
 
 def _also(changes: Sequence[Change], about: Mapping[str, str], others: Sequence[str]) -> list[str]:
-    """Axes of which the cells with the one value share no value with those with the other."""
+    """What cells with the one value share with none of those with the other; may be nothing."""
     sides = [[c for c in changes if c.place[about["axis"]] == about[s]] for s in ("one", "two")]
-    apart = [
+    return [
         name
-        for name in others
-        if not set.intersection(*({c.place[name] for c in side} for side in sides))
+        for name in (*others, SEED)
+        if not set.intersection(*({c.place.get(name, "") for c in side} for side in sides))
     ]
-    return apart or (list(others) if others else [SEED])
 
 
-def _difference(
-    contexts: Sequence[Pairs], bootstrap: Mapping[str, Any], matched: Mapping[Place, Pairs]
-) -> dict[str, Any]:
-    """The mean difference over settings, with its interval; nothing where nothing is matched."""
-    if not matched:
-        return {}
+def _over(contexts: Sequence[Pairs], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean difference over settings that have the same seeds, with its interval."""
     seeds = list(contexts[0])
     sides = [[_sum([pairs[seed][side] for pairs in contexts]) for seed in seeds] for side in (0, 1)]
     interval = _interval(sides, bootstrap)
     apart = interval.low > 0 or interval.high < 0
     return {
+        "pairs": len(contexts) * len(seeds),
+        "also": [],
         "seeds": len(seeds),
         "difference": interval.value,
         "low": interval.low,

@@ -60,7 +60,8 @@ def best_rate(
     Returns:
         `peaks`, `names`, `means` (mean delta over seeds on all items), `chosen`, `reported`,
         `edge` (the chosen rate is the lowest or highest tried, so that a better one may lie
-        beyond) and `fit`; where one of these is not known, None, and `reason`.
+        beyond) and `fit`, whose own `edge` says so of the curve's best rate, and whose interval
+        ends at the rates tried; where one of these is not known, None, and `reason`.
     """
     rates = sorted(tried, key=lambda one: one.peak)
     found: dict[str, Any] = {
@@ -137,6 +138,11 @@ def _fitted(rates: Sequence[Tried], bootstrap: Mapping[str, Any], sign: int) -> 
     best, _ = _tops((inverse @ means)[None], (x - middle)[[0, -1]], sign)
     tail = (1 - float(bootstrap["level"])) / 2
     low, high = np.quantile(bests, [tail, 1 - tail])
+    at_edges = {
+        "lowest": float((bests <= x[0] - middle).mean()),
+        "highest": float((bests >= x[-1] - middle).mean()),
+    }
+    edge = max(at_edges, key=lambda end: at_edges[end])
     return {
         "fit": {
             "curve": [[float(10**a), float(b)] for a, b in zip(grid, curve, strict=True)],
@@ -144,6 +150,7 @@ def _fitted(rates: Sequence[Tried], bootstrap: Mapping[str, Any], sign: int) -> 
             "low": float(10 ** (low + middle)),
             "high": float(10 ** (high + middle)),
             "outside": float(beyond.mean()),
+            "edge": edge if at_edges[edge] > tail else None,
         }
     }
 

@@ -8,13 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from heed.analysis.confounds import code_groups, varying_settings
 from heed.analysis.contrasts import SEED, Change, change_of
+from heed.analysis.deltas import row_of
 from heed.core.errors import DataError, RunError
 from heed.core.identity import first_difference
 from heed.core.types import ItemScore
 from heed.evaluation.deltas import in_order_of, sums_of
 from heed.evaluation.record import read_scores
 from heed.study.plan import PlannedCell
+
+CODE = "heed's code"
+"""What a cell's code is called beside axes."""
 
 OF_THE_STUDENT = ("template", "stops", "prompts")
 """What of a scoring belongs to the student that is scored: it may differ between students."""
@@ -37,12 +42,14 @@ class MeasuredCell:
     Attributes:
         planned: The cell.
         axes: The studied ones.
+        beside: What else tells cells apart: heed's code, settings that differ.
         before: Scores of the primary metric's task before tuning.
         after: The same after, item by item.
     """
 
     planned: PlannedCell
     axes: tuple[str, ...]
+    beside: Mapping[str, str]
     before: Sequence[ItemScore]
     after: Sequence[ItemScore]
 
@@ -58,7 +65,7 @@ class MeasuredCell:
         sides = [sums_of(scores, task, metric) for scores in (self.before, self.after)]
         typed = self.planned.settings
         place = {called(axis): typed.get(axis, "as in conf") for axis in self.axes}
-        place |= {SEED: str(cell.seed)}
+        place |= {SEED: str(cell.seed), **self.beside}
         return change_of(place, sides[0], sides[1], self.planned.key[0])
 
     @property
@@ -96,13 +103,33 @@ def measured(
     """
     found: list[MeasuredCell] = []
     left_out: list[str] = []
+    ended = [cell for cell in cells if cell.key in done]
+    beside = facts_beside([done[cell.key] for cell in ended], axes)
     reader = _Reader(root)
-    for planned in (cell for cell in cells if cell.key in done):
+    for planned, facts in zip(ended, beside, strict=True):
         try:
-            found.append(reader.cell(planned, done[planned.key], tuple(axes)))
+            found.append(reader.cell(planned, done[planned.key], tuple(axes), facts))
         except (RunError, DataError) as error:
             left_out.append(f"{planned.directory}: {error}")
     return Measured(tuple(found), tuple(left_out))
+
+
+def facts_beside(results: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> list[dict[str, str]]:
+    """In what cells differ beside the studied axes: heed's code and settings, of each result.
+
+    Args:
+        results: Of the finished cells.
+        axes: The studied ones.
+    """
+    rows = [row_of(result) for result in results]
+    names = varying_settings(rows, [called(axis) for axis in axes])
+    found = [{name: str(row.settings.get(name, "not set")) for name in names} for row in rows]
+    groups = code_groups(rows)
+    if len(groups) > 1:
+        codes = {id(row): group[0].code for group in groups for row in group}
+        for row, facts in zip(rows, found, strict=True):
+            facts[CODE] = codes[id(row)]
+    return found
 
 
 class _Reader:
@@ -115,7 +142,11 @@ class _Reader:
         self.order: Sequence[ItemScore] = ()
 
     def cell(
-        self, planned: PlannedCell, result: Mapping[str, Any], axes: tuple[str, ...]
+        self,
+        planned: PlannedCell,
+        result: Mapping[str, Any],
+        axes: tuple[str, ...],
+        beside: Mapping[str, str],
     ) -> MeasuredCell:
         """One cell.
 
@@ -133,7 +164,7 @@ class _Reader:
             self._refuse_other(fingerprint)
         order = self.order or sides[0][0]
         before, after = (in_order_of(order, scores) for scores, _ in sides)
-        found = MeasuredCell(planned, axes, before, after)
+        found = MeasuredCell(planned, axes, beside, before, after)
         _ = found.change  # refused here, where it can be said of this cell
         self.order = order
         return found

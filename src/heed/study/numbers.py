@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heed.analysis.contrasts import SEED, contrasts
+from heed.analysis.contrasts import SEED, contrasts, said
 from heed.analysis.rates import Tried, best_rate
 from heed.core.errors import DataError
 from heed.core.files import read_json
@@ -16,8 +16,11 @@ from heed.study.measured import Measured, MeasuredCell, called, measured
 from heed.study.plan import PlannedCell
 from heed.study.study import Study
 
-RATE = "lr"
-"""The group of the learning rate: axes of this name, or below it, are rates."""
+RATES = ("lr", "lr.peak", "lr.name")
+"""Axes that are the learning rate; what else stands below `lr` tells groups of rates apart."""
+
+NAMED = ("student", "teacher", "method")
+"""What names a group of rates by itself."""
 
 LEARNED = ("examples", "tokens", "supervised_tokens")
 """Sums that tell training data of one source apart."""
@@ -39,17 +42,19 @@ def study_numbers(
 
     Returns:
         As `heed.analysis.report.write_report` takes them. `left_out` has a line for each finished
-        cell whose items are lost, or were scored in another way than the others'.
+        cell whose items are lost, or were scored in another way than the others', and for each
+        without a training curve.
     """
     axes = [axis for axis in study.varied if axis != SEED]
     known = measured(cells, done, axes, root)
     ended = [planned for planned in cells if planned.key in done]
+    losses = losses_of(ended, done, root)
     return {
         **_contrasts(known, axes),
         "rates": rates_of(known, axes),
         "types": types_of(known),
-        "left_out": list(known.left_out),
-        "losses": losses_of(ended, done, root),
+        "left_out": [*known.left_out, *without_curve(ended, losses)],
+        "losses": losses,
         "environment": environment_of([root / done[c.key]["directory"] for c in ended]),
         "commands": {planned.key[0]: planned.command for planned in cells},
     }
@@ -62,7 +67,10 @@ def _contrasts(known: Measured, axes: Sequence[str]) -> dict[str, Any]:
     suite = known.cells[0].planned.cell.suite
     try:
         found = contrasts(
-            [cell.change for cell in known.cells], list(map(called, axes)), suite.bootstrap()
+            [cell.change for cell in known.cells],
+            [called(axis) for axis in axes],
+            suite.bootstrap(),
+            list(known.cells[0].beside),
         )
     except DataError as error:
         return {"contrasts": [], "contrasts_reason": str(error)}
@@ -76,7 +84,9 @@ def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
         known: The cells.
         axes: The studied ones.
     """
-    others = [called(axis) for axis in axes if axis.partition(".")[0] != RATE]
+    others = [called(axis) for axis in axes if axis not in RATES]
+    others += known.cells[0].beside if known.cells else []
+    told = [name for name in others if name not in NAMED]
     groups: dict[tuple[str, ...], list[MeasuredCell]] = {}
     for cell in known.cells:
         groups.setdefault(tuple(cell.change.place[axis] for axis in others), []).append(cell)
@@ -90,6 +100,7 @@ def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
             "method": one.method.label,
             "metric": one.suite.primary,
             "seeds": len({cell.planned.cell.seed for cell in group}),
+            "context": said(told, [group[0].change.place[name] for name in told]),
         }
         less = metric in one.suite.tasks[task].lower_is_better
         best = best_rate(_tried(group), group[0].keys, one.suite.bootstrap(), less=less)
@@ -169,16 +180,26 @@ def losses_of(cells: Sequence[PlannedCell], done: Done, root: Path) -> list[dict
     return [group for group in groups.values() if group["runs"]]
 
 
+def without_curve(cells: Sequence[PlannedCell], losses: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each finished cell whose training has left no rows that can be read."""
+    known = {run for group in losses for run in group["runs"]}
+    why = "metrics.jsonl is lost or damaged, so it has no training curve."
+    return [f"{planned.directory}: {why}" for planned in cells if planned.key[0] not in known]
+
+
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a training that are whole; none where there is no file."""
+    """The rows of a training; none where there is no file, or one of them cannot be read."""
     if not path.is_file():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.split("\n") if line]
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    try:
+        return [json.loads(line) for line in whole.split("\n") if line]
+    except ValueError:
+        return []
 
 
 def environment_of(runs: Sequence[Path]) -> dict[str, Any]:
-    """Versions, machines and devices of trainings, each once.
+    """Versions, machines and devices of trainings, each once; of a lost manifest, that is said.
 
     Args:
         runs: Their directories.
@@ -186,8 +207,10 @@ def environment_of(runs: Sequence[Path]) -> dict[str, Any]:
     found: dict[str, dict[str, None]] = {"machines": {}, "devices": {}}
     versions: dict[str, dict[str, None]] = {}
     for directory in runs:
-        file = directory / "manifest.json"
-        made = read_json(file) if file.is_file() else {}
+        try:
+            made = dict(read_json(directory / "manifest.json"))
+        except (OSError, ValueError, TypeError):
+            made = {}
         found["machines"][str(made.get("machine", "not recorded"))] = None
         found["devices"][str(made.get("device", "not recorded"))] = None
         for name, number in (made.get("versions") or {}).items():
