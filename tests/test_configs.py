@@ -139,8 +139,9 @@ def command_of(option: str) -> tuple[str, list[str]]:
     if group in OF_TEACHERS:
         at, beside = OF_TEACHERS[group]
         return "evaluate", [*beside, f"{at}={name}", *needed]
-    if group == "analysis":  # of a run
-        return "evaluate", [option, "run=abc", *needed]
+    if group == "analysis":  # of a run, or of teachers
+        of_teachers = [*RANKING, "teachers=play", "reward@analysis.reward=play"]
+        return "evaluate", [*(of_teachers if name == "car" else [option, "run=abc"]), *needed]
     if group == "task":
         more = [f"+task@suite.tasks.more={name}", "+suite.margin.more=0.02"]
         return "train", [*more, *needed]

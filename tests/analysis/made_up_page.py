@@ -132,14 +132,19 @@ def rates() -> list[dict]:
     return found
 
 
-def contrasts() -> list[dict]:
+def contrasts(results: list[dict] | None = None) -> list[dict]:
     """One that can be told, one that cannot be shown, one that is confounded."""
+
+    def runs(*students: str) -> list[str]:
+        return [r["run"] for r in results or () if r["student"] in students]
+
     one = {"axis": "student", "one": "nano", "two": "micro", "metric": PRIMARY, "pairs": 6,
            "seeds": 3, "context": "lr gentle"}  # fmt: skip
     return [
-        one | {"difference": 0.043, "low": 0.011, "high": 0.075, "verdict": "differs", "also": []},
+        one | {"difference": 0.043, "low": 0.011, "high": 0.075, "verdict": "differs", "also": [],
+               "runs": runs("nano", "micro")},
         one | {"two": "mini", "difference": -0.004, "low": -0.03, "high": 0.021, "also": [],
-               "verdict": "no difference shown"},
+               "verdict": "no difference shown", "runs": runs("nano", "mini")},
         one | {"one": "micro", "two": "mini", "pairs": 0, "also": ["lr"]},
     ]  # fmt: skip
 
@@ -157,7 +162,7 @@ def study(results: list[dict], **more) -> dict:
                   "rate_factor": 25, "stands_for": [["model", "1b", "nano"]],
                   "sets": {"lr.warmup_steps": 10}},
         "commands": {run: f"python train.py model=nano seed={i}" for i, run in enumerate(runs)},
-        "contrasts": contrasts(), "rates": rates(), "types": types(results),
+        "contrasts": contrasts(results), "rates": rates(), "types": types(results),
         "losses": [
             {"data": f"data {i}", "tokens": "a tokenizer", "runs": {r: curve(r) for r in half},
              "validation": {half[0]: [[10, 2.0], [20, 1.7]]} if half else {}}

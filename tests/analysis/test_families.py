@@ -49,6 +49,7 @@ def test_size_is_ranked_within_families_of_three_and_over_all_of_known_size():
     family, every = size_in_family(made, level=0.95)
     assert (family["family"], family["rhos"], family["mean"]) == ("a", [1.0, -1.0], 0.0)
     assert (every["family"], every["teachers"]) == (None, 6)
+    assert (family["low"], family["high"]) == (-1, 1)  # no rho lies beyond
 
 
 def test_a_student_that_finds_all_teachers_alike_has_no_rho_and_spoils_no_mean():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from test_report import PRIMARY, grid, result, study
 
+from heed.analysis.cells import Cells
 from heed.analysis.confounds import OTHER_CODE, code_groups, confounds_of, other_code_line
 from heed.analysis.deltas import Row, rows_of
 from heed.analysis.outside import missing_table, other_code_box, published_table
@@ -71,18 +72,30 @@ def test_a_failure_has_its_log_folded_and_nothing_of_it_is_markup():
     assert missing_table([]) == ""
 
 
+def one(row: Row) -> Cells:
+    return Cells((row,), (), {})
+
+
 PAPER = {"where": {"lr": "hot"}, "source": "S <1>", "note": "other <prompts>", "after": 0.5}
 
 
 def test_a_published_value_on_a_metric_that_was_not_measured_says_so():
     row = rows(NOW)[0]
     asked = [PAPER | {"metric": metric, "runs": [row.run]} for metric in (PRIMARY, "ifeval")]
-    text = published_table(asked, [row])
+    text = published_table(asked, one(row))
     assert text.count(f"on {PRIMARY}") == 1
     assert text.count(f'href="../../{row.directory}/"') == 2
     assert text.count("S &lt;1&gt;") == 2
     assert "other &lt;prompts&gt;" in text
-    assert published_table([], [row]) == ""
+    assert published_table([], one(row)) == ""
+
+
+def test_a_value_is_said_of_what_its_source_says_and_not_of_the_stand_in():
+    row = rows(NOW)[0]
+    scaled = PAPER | {"where": {"model": "books"}, "said_of": {"model": "2b"}, "metric": PRIMARY}
+    text = published_table([scaled | {"runs": [row.run]}], one(row))
+    assert "model: 2b" in text
+    assert "model: books" not in text
 
 
 def test_our_values_beside_published_ones_stand_beside_the_best_control():
@@ -93,7 +106,7 @@ def test_our_values_beside_published_ones_stand_beside_the_best_control():
     asked = [PAPER | {"metric": PRIMARY, "runs": [row.run]}]
 
     def text(beside: dict) -> str:
-        return published_table(asked, [replace(row, beside=beside)])
+        return published_table(asked, one(replace(row, beside=beside)))
 
     assert "+0.125 sure<small>[+0.062, +0.188]</small>" in text({"controls": controls})
     assert ">not recorded</td>" in text({})

@@ -146,15 +146,22 @@ def test_a_filter_holds_in_every_table_and_the_rows_are_counted(page):
     assert shown(page) == "21 of 21 cells shown"
 
 
-def test_text_is_found_in_cells_and_in_other_tables_whatever_its_case(page):
+def test_text_is_found_in_cells_and_what_is_said_of_several_follows_them(page):
     run = made.rerun()[4]["run"]
     search = page.find_element(By.CSS_SELECTOR, "#filter input")
     search.send_keys(run.upper())
     assert shown(page) == "1 of 21 cells shown"
     search.clear()
     search.send_keys("micro")
-    assert len(column(page, "contrasts", "axis")) == 2
+    assert column(page, "contrasts", "second - first") == ["+0.043 [+0.011, +0.075]", ""]
     assert column(page, "rates", "student") == ["micro"]
+    search.clear()
+    search.send_keys("sure")  # the best control: in every cell, and in no contrast
+    assert shown(page) == "21 of 21 cells shown"
+    assert [len(column(page, table, "metric")) for table in ("contrasts", "rates")] == [3, 3]
+    search.clear()
+    search.send_keys("in no cell")
+    assert [len(column(page, table, "metric")) for table in ("contrasts", "rates")] == [1, 0]
 
 
 def test_what_is_filtered_stands_in_the_address_and_a_wrong_address_hides_nothing(page, path):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_page as made
@@ -16,21 +17,24 @@ from heed.analysis.cells import Cells, cells_of
 from heed.analysis.comparable import alone_in
 from heed.analysis.contrast_tables import contrasts_csv, contrasts_line, contrasts_table
 from heed.analysis.cost import commands_section, cost_table, duration
-from heed.analysis.deltas import rows_of
-from heed.analysis.figures import drawing_style, rendered
+from heed.analysis.deltas import beside_line, rows_of
+from heed.analysis.figures import drawing_style, rendered, unit
 from heed.analysis.forest import forest
 from heed.analysis.form_table import form_table
-from heed.analysis.heat_map import heat_drawing, heat_map, types_csv
-from heed.analysis.loss_figures import loss_drawings, losses_csv, losses_section, thinned
+from heed.analysis.heat_map import heat_drawing, heat_map, parts_line, types_csv
+from heed.analysis.loss_figures import _looks, loss_drawings, losses_csv, losses_section, thinned
 from heed.analysis.markup import value
-from heed.analysis.rate_figures import rate_figures, rate_note
+from heed.analysis.outside import published_table
+from heed.analysis.rate_figures import _fits, beside_of, rate_figures, rate_note
 from heed.analysis.rate_tables import edge_warnings, rates_csv, rates_table
 from heed.analysis.report import write_report
 from heed.analysis.style import CSS, DARK, LIGHT
-from heed.analysis.tables import seeds_table
+from heed.analysis.tables import flags_list, seeds_table
 from heed.analysis.words import pill
 
 BARE = Cells((), (), {})
+BARE_STUDY = {"name": "x", "question": "q", "axes": {}, "cells": 1}
+RATES_OF_TWO = list(made.RATES)[:2]
 HOSTILE = "<script>alert('$x$')</script>&"
 AXES = {"student": made.STUDENTS, "lr": list(made.RATES), "seed": [1, 2, 3]}
 ORDER = [
@@ -190,11 +194,23 @@ def test_students_before_tuning_have_a_column_each(results):
 
 def test_the_answer_counts_the_contrasts_that_were_read():
     line = "Of 2 contrasts with all else equal 1 differs; 1 cannot be told apart from another axis."
-    apart = [one | {"context": ""} for one in made.contrasts()]
-    assert contrasts_line(apart) == line
-    told = made.study([], contrasts=[*apart, made.contrasts()[0]])  # a part of one of them
-    assert line in words(answer(told, rows_of(made.rerun()), []))
+    whole = made.contrasts()  # of a single setting each, which is named and counted
+    assert contrasts_line(whole) == line
+    parts = [one | {"part": True} for one in whole[:2] + whole[:1]]
+    told = made.study([], contrasts=[*whole, *parts])
+    inside = line.replace("differs;", "differs (2 of 3 within single settings);")
+    assert inside in words(answer(told, rows_of(made.rerun()), []))
     assert contrasts_line([]) == ""
+
+
+def test_a_mean_says_which_settings_it_leaves_out_and_how_many_contrasts_are_not_shown():
+    one = made.contrasts()[0] | {"without": ["student <big>"], "parts_left_out": 700}
+    said = words(contrasts_table([one], BARE))
+    assert "⚑ without student &lt;big&gt; (other seeds)" in said
+    assert "700 contrasts within single settings are not shown." in said
+    assert "not shown" not in words(contrasts_table(made.contrasts()[:1], BARE))
+    head, line = contrasts_csv([one])
+    assert (line[head.index("without")], line[head.index("part")]) == ("student <big>", 0)
 
 
 def test_rates_are_chosen_on_one_half_and_reported_on_the_other():
@@ -223,6 +239,39 @@ def test_the_file_of_rates_has_every_rate_and_marks_the_chosen_one():
     assert {r["reported_delta"] for r in read if not r["chosen"]} == {""}
 
 
+def test_of_two_rates_with_one_peak_one_alone_is_marked_as_chosen():
+    """A shape of the schedule may be an option of its own."""
+    one = made.rates()[0] | {"peaks": [5e-3] * 3, "names": ["cosine", "reference", "flat"]}
+    head, *lines = rates_csv([one])
+    assert [line[head.index("chosen")] for line in lines] == [0, 1, 0]
+    assert [line[head.index("reported_delta")] for line in lines] == ["", 0.09, ""]
+
+
+def test_rates_say_how_many_seeds_stand_behind_them_and_within_which_setting():
+    told = [made.rates()[0] | {"seeds": 7, "context": "limit 50"}, made.rates()[1]]
+    text = rates_table(told, BARE)
+    assert '<td class="number">7</td>' in text
+    assert '<td class="number">not recorded</td>' in text
+    assert "limit 50" in words(text)
+    assert "<th>within</th>" not in rates_table(made.rates(), BARE)
+    assert "Both halves come from the same trained seeds" in words(text)
+    head, *lines = rates_csv(told)
+    assert [line[head.index("seeds")] for line in lines] == [7] * 3 + [""] * 3
+    assert lines[0][head.index("context")] == "limit 50"
+
+
+def test_a_curve_whose_best_may_lie_outside_is_warned_of_and_its_interval_is_cut_in_words():
+    fit = made.rates()[1]["fit"] | {"high": 1e-2, "edge": "highest"}
+    one = made.rates()[1] | {"fit": fit}
+    (said,) = edge_warnings([one])
+    assert said.startswith("micro, clear, lora: the curve's best may be the highest that was tried")
+    text = words(rates_table([one], BARE))
+    assert "[3e-3, 1e-2 or higher]" in text
+    assert "⚑ the curve&#x27;s best may be the highest" in text
+    head, line, *_ = rates_csv([one])
+    assert line[head.index("fit_edge")] == "highest"
+
+
 def test_figures_by_rate_have_one_scale_and_the_fit_where_there_is_one(results):
     rows = rows_of(results, AXES)
     with_fit = {d.name: d for d in rate_figures(rows, made.PRIMARY, made.rates())}
@@ -235,6 +284,26 @@ def test_figures_by_rate_have_one_scale_and_the_fit_where_there_is_one(results):
     ticks = [set(re.findall(r">(−?0\.\d+)<", d.inline)) for d in without.values()]
     assert ticks[0] == ticks[1] == ticks[2] != set()
     assert "seed 1 / 2 / 3" in rate_note(rows, made.PRIMARY)
+
+
+def test_cells_that_differ_in_another_axis_are_lines_of_their_own_with_their_own_fit(tmp_path):
+    results = [
+        made.result("nano", lr, 1, settings={"data": {"limit": limit}}, tag=limit)
+        | {"run": f"{lr}-{limit}"}
+        for lr in RATES_OF_TWO for limit in (10, 20)
+    ]  # fmt: skip
+    found = cells_of(rows_of(results), ["data.limit", "lr"], tmp_path)
+    one = made.rates()[1] | {"student": "nano"}
+    chosen = one["chosen"] | {"runs": ["gentle-20"]}
+    (drawn,) = rate_figures(found.rows, made.PRIMARY, [one | {"chosen": chosen}], beside_of(found))
+    for limit in (10, 20):
+        assert drawn.inline.count(f">clear, limit {limit}<") == 1
+    assert drawn.inline.count("fitted curve") == 1
+    assert _fits(found.rows, ["data.limit"], [one | {"chosen": chosen}]) == {
+        ("clear", "lora", "20"): one["fit"]
+    }
+    (mixed,) = rate_figures(found.rows, made.PRIMARY)
+    assert "limit" not in mixed.inline
 
 
 def test_no_mark_lies_outside_its_figure(results):
@@ -260,6 +329,83 @@ def test_a_type_has_its_shade_by_sign_and_size_and_its_values_in_words(cells):
     assert heat_map(cells, {}, None) == ""
     assert heat_drawing(cells, {}) is None
     assert heat_drawing(cells, types).png[:4] == b"\x89PNG"
+
+
+def test_the_type_that_makes_most_of_a_change_is_named_in_the_answer_and_above_the_map(cells):
+    """And no reader is told to look away from it."""
+    two = cells.rows[0].run, cells.rows[1].run
+    most, rest = [0.25, 0.75, 100], [0.5, 0.3, 10]
+    rows = {two[0]: {"comma": most, "words": rest}, two[1]: {"comma": rest, "words": most}}
+    rows[two[0]]["comma"] = [0.0, 0.9, 100]
+    types = {"metric": "m", "names": ["words", "comma"], "rows": rows}
+    line = (
+        "By type of instruction, comma makes the largest part of the change: +44.0 prompts a cell "
+        "on average, all other types together +24.0; it is the largest in 1 of 2 cells."
+    )
+    assert parts_line(cells.rows, types) == line
+    said = words(heat_map(cells, types, None))
+    assert line in said
+    assert "2 of 2 types have fewer than 20 prompts." in said
+    assert "noise" not in said
+    assert line in words(answer(made.study([], types=types), cells.rows, []))
+    still = {"metric": "m", "names": ["comma"], "rows": {two[0]: {"comma": [0.5, 0.5, 100]}}}
+    assert parts_line(cells.rows, still) == parts_line(cells.rows, {}) == ""
+    assert "fewer than" not in heat_map(cells, still, None)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.floats(0, 1), st.floats(0, 1),
+                       st.integers(1, 90)), min_size=1))  # fmt: skip
+def test_the_parts_of_all_types_make_the_whole_change(found):
+    row = rows_of([made.result("nano", "gentle", 1)])[0]
+    line = parts_line([row], {"metric": "m", "names": list(found), "rows": {row.run: found}})
+    whole = sum((after - before) * items for before, after, items in found.values())
+    if line:
+        told = [float(n) for n in re.findall(r"[+-]\d+\.\d", line)]
+        assert sum(told) == pytest.approx(whole, abs=0.11)
+    else:
+        assert whole == 0
+
+
+def told_of(number: int, beaten: int, turned: int) -> list[dict]:
+    """Cells of which so many are flagged."""
+    found = []
+    for seed in range(number):
+        flags = [{"kind": "controls", "text": "c"}] if seed < beaten else []
+        flags += [{"kind": "prompting", "text": "p"}] if seed < turned else []
+        also = {"prompting": "plain", "deltas": [made._delta(made.PRIMARY, 0.2, -0.1, 0.01, 9)]}
+        found.append(made.result("nano", "gentle", seed, flags=flags, also=also))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("beaten", "turned", "beat", "other"),
+    [(3, 3, "none of 3 cells", "3 of 3 cells"), (2, 0, "1 of 3 cells", "none of 3 cells"),
+     (0, 1, "3 of 3 cells", "1 of 3 cells")],
+)  # fmt: skip
+def test_beside_the_counts_stands_what_undoes_them(beaten, turned, beat, other):
+    rows = rows_of(told_of(3, beaten, turned))
+    said = words(answer(made.study([]), rows, []))
+    assert f"The best control that reads nothing is surely beaten by {beat}." in said
+    assert f"Asked in another way (plain), the delta has the other sign in {other}." in said
+    assert beside_line(rows) in said
+    assert said.index("surely") < said.index("The largest gain")
+
+
+def test_what_was_not_recorded_beside_is_counted_apart():
+    rows = rows_of(told_of(2, 1, 1))
+    old = replace(rows[0], flags=None, beside={})
+    line = beside_line([*rows, old])
+    assert "surely beaten by 1 of 2 cells (of 1 more this is not recorded)." in line
+    assert "in 1 of 2 cells (of 1 more there is no other prompting)." in line
+    assert beside_line([old]) == (
+        "Controls that read nothing: not recorded. None was asked in another way."
+    )
+
+
+def test_a_flag_of_the_largest_gain_stands_beside_it():
+    rows = rows_of(told_of(2, 2, 0))
+    said = words(answer(made.study([]), rows, []))
+    assert re.search(r"The largest gain is [^:]*: \S+ \[[^]]*\] \(flagged: controls\)\.", said)
 
 
 def test_every_shade_and_every_colour_of_a_verdict_is_in_the_style():
@@ -296,6 +442,49 @@ def test_losses_of_different_data_are_never_in_one_figure(cells):
     assert text.count("<figure>") == 3
     assert losses_section([], []) == ""
     assert len(losses_csv(cells, groups)) == 1 + 6
+
+
+def test_curves_that_differ_in_more_than_their_seed_have_a_name_and_a_look_each(tmp_path):
+    peaks = [1e-3, 2e-3, 3e-3, 4e-3, 5e-3]
+    results = [
+        made.result("nano", "peak", seed, peak=peak, method=method)
+        for peak in peaks for method in ("lora", "full") for seed in (1, 2)
+    ]  # fmt: skip
+    found = cells_of(rows_of(results), ["method", "lr.peak", "seed"], tmp_path)
+    runs = {row.run: [[1, 2.0], [2, 1.0]] for row in found.rows}
+    (drawn,) = loss_drawings(found, [{"data": "d", "tokens": "t", "runs": runs}])
+    names = {found.label(row, without=("seed",)) for row in found.rows}
+    assert len(names) == 10
+    assert [drawn.inline.count(f">{name}<") for name in names] == [1] * 10
+    looks = {name: look for name, *look in _looks(found, found.rows)}
+    assert len({tuple(map(str, look)) for look in looks.values()}) == 10
+    assert len({colour for colour, _ in looks.values()}) == 2, "a colour for each method"
+    assert "share a look" not in drawn.words
+
+
+def test_looks_that_repeat_are_said(tmp_path):
+    results = [made.result(f"s{i}", "gentle", 1) for i in range(9)]
+    found = cells_of(rows_of(results), ["student"], tmp_path)
+    runs = {row.run: [[1, 2.0]] for row in found.rows}
+    (drawn,) = loss_drawings(found, [{"data": "d", "tokens": "t", "runs": runs}])
+    assert "Some curves share a look" in drawn.words
+
+
+def test_lists_tell_cells_apart_that_have_one_name_of_a_rate(tmp_path):
+    flags = [{"kind": "short", "text": "s"}]
+    results = [made.result("nano", "peak", 1, peak=p, flags=flags) for p in (1e-3, 2e-3)]
+    found = cells_of(rows_of(results), ["lr.peak"], tmp_path)
+    ids = [row.run for row in found.rows]
+    asked = [{"where": {}, "metric": made.PRIMARY, "source": "s", "after": 1.0, "runs": ids}]
+    over = [{"cell": "nano, peak", "seeds": [1, 2], "metric": "m", "reason": "lost", "runs": [run]}
+            for run in ids]  # fmt: skip
+    for text in (flags_list(found), published_table(asked, found), seeds_table(over, found)):
+        said = words(text)
+        assert all(f"nano, peak {peak}" in said for peak in (0.001, 0.002))
+    two = [made.result("nano", "gentle", seed) for seed in (1, 2)]
+    found = cells_of(rows_of(two), ["student"], tmp_path)
+    text = seeds_table([over[0] | {"runs": [one["run"] for one in two]}], found)
+    assert "<td>nano</td>" in text, "without the seed, for the line is about both"
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=300), st.integers(1, 80))
@@ -421,6 +610,11 @@ def test_a_drawing_on_a_page_keeps_its_words_and_numbers_and_loses_what_would_le
     assert "var(" not in drawn.svg
 
 
+def test_a_share_is_not_said_to_be_one_of_items():
+    """Of instructions, or of items: the metric's name says which."""
+    assert unit("ifeval/inst_level_strict_acc") == unit("ifeval/prompt_level_strict_acc") == "share"
+
+
 def test_numbers_are_sorted_by_value_and_shown_as_they_are():
     assert value("1 h", 3600.0) == '<td class="number" data-value="3600">1 h</td>'
     assert "data-value" not in value("x")
@@ -435,8 +629,24 @@ def test_the_files_hold_what_the_page_shows(path):
                      "losses": 21 * 40 + 4}  # fmt: skip
 
 
+def test_a_later_report_removes_what_it_does_not_make(tmp_path):
+    """And nothing that is not its own."""
+    folder = tmp_path / "studies/x"
+    results = made.rerun(seeds=1)
+    write_report(folder, made.study(results), results)
+    mine = [folder / "plan.csv", folder / "figures/notes.txt", folder / "own.png"]
+    for file in mine:
+        file.write_text("kept")
+    write_report(folder, BARE_STUDY, results[:1])
+    again = tmp_path / "anew"
+    write_report(again, BARE_STUDY, results[:1])
+    left = {str(file.relative_to(folder)) for file in folder.rglob("*.*")}
+    anew = {str(file.relative_to(again)) for file in again.rglob("*.*")}
+    assert left == anew | {str(file.relative_to(folder)) for file in mine}
+
+
 def test_what_is_about_several_cells_unfolds_to_their_runs(tmp_path: Path):
-    cells = cells_of(rows_of(made.results(), AXES), list(AXES), tmp_path)
+    cells = cells_of(rows_of(made.rerun(), AXES), list(AXES), tmp_path)
     ids = [row.run for row in cells.rows[:3]]
     contrast = {**made.contrasts()[0], "runs": ids}
     rate = next(one for one in made.rates() if one.get("chosen"))

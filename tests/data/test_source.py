@@ -43,6 +43,10 @@ def test_the_hub_is_asked_for_one_commit_and_gives_the_wanted_columns(asked: lis
     ]
 
 
+def test_without_a_wanted_column_there_are_still_all_rows(asked: list):
+    assert len(list(hub().rows([], raised))) == len(ROWS)
+
+
 def test_all_columns_are_given_where_a_wanted_one_is_missing(asked: list):
     found = next(hub().rows(["asked", "answer"], raised))
     assert list(found.value) == ["asked", "said", "more"]

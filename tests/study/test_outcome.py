@@ -120,7 +120,7 @@ def test_published_values_stand_beside_the_cells_they_are_about(
     table = table.partition("</table>")[0]
     assert table.count("+0.125<small>[+0.100, +0.150]</small>") == len(shown)
     for name in shown:
-        assert f"lora, {name}, seed" in table
+        assert f">nano, {name} (" in table
     assert ("no finished cell of this study" in table) == (not shown)
     assert table.count("A paper, &lt;table&gt; 2") == 1
     assert ">0.2 → not given<" in table

@@ -40,11 +40,12 @@ class Reds(Reward):
     """How often a response says red; of a response that says blank there is none."""
 
     name: Annotated[str, Incidental]
+    less: float = 0.0
 
     def of(self, examples, around):
         said = [example.messages[-1].content for example in examples]
         around.events["looked at"] += len(said)
-        return [None if "blank" in text else float(text.count("red")) for text in said]
+        return [None if "blank" in text else text.count("red") - self.less for text in said]
 
 
 def settings(**changes: Any) -> CAR:
@@ -202,9 +203,14 @@ def test_what_decides_a_ranking_gives_it_another_place(asked: Asked, teacher_of,
     assert rank_teachers(replace(asked, **changed[what]))[0] != directory
 
 
-def test_a_failed_ranking_leaves_nothing_behind(asked: Asked):
+@pytest.mark.parametrize(
+    "refused",
+    [{"max_tokens": 60, "over_long": "refuse"}, {"reward": Reds(name="reds", less=9.0)}],
+)
+def test_a_failed_ranking_leaves_nothing_behind(asked: Asked, refused: dict[str, Any]):
+    """Whether it fails where responses are read, or where the page is written."""
     with pytest.raises(DataError):
-        rank_teachers(replace(asked, analysis=settings(max_tokens=60, over_long="refuse")))
+        rank_teachers(replace(asked, analysis=settings(**refused)))
     assert not list(asked.root.glob("rankings/*"))
 
 
@@ -233,8 +239,10 @@ def test_a_ranking_needs_a_student_and_teachers():
 
 
 def test_what_the_paper_leaves_open_is_asked_for():
-    said = mistakes("model=nano", "analysis=car", "teachers=play")
-    assert set(said) == {f"analysis.{key}" for key in ("reward", "beta", "per", "conditioned")}
+    said = mistakes("model=nano", "analysis=car", "teachers=play", "reward@analysis.reward=play")
+    assert set(said) == {f"analysis.{key}" for key in ("beta", "per", "conditioned")}
+    said = mistakes("model=nano", *(word for word in RANKING if "@" not in word))
+    assert "Give reward@analysis.reward=<reward>" in said["analysis.reward"]
 
 
 @pytest.mark.slow

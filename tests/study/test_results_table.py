@@ -49,7 +49,7 @@ def result(run: str, **more) -> dict:
 def cell(root: Path, run: str, **more) -> SimpleNamespace:
     """A finished cell in the ledger, with all of its result there."""
     record(root, "done", result(run, **more))
-    return SimpleNamespace(key=(run, "hash"))
+    return SimpleNamespace(key=(run, "hash"), names={})
 
 
 def printed(root: Path, *cells, width: int = 100) -> str:
@@ -78,7 +78,7 @@ def test_of_a_cell_that_the_ledger_has_in_short_the_whole_result_is_shown(tmp_pa
     whole = result("a")
     write_json(result_file(tmp_path / whole["directory"], whole["suite_name"]), whole)
     record_result(tmp_path, whole)
-    text = printed(tmp_path, SimpleNamespace(key=("a", "hash")))
+    text = printed(tmp_path, SimpleNamespace(key=("a", "hash"), names={}))
     assert text == printed(tmp_path / "old", cell(tmp_path / "old", "a"))
     assert "+0.272 sure" in text
 
@@ -133,6 +133,16 @@ def test_a_control_on_another_metric_than_the_primary_says_which(tmp_path):
     text = printed(tmp_path, cell(tmp_path, "a", primary="facts/acc", deltas=deltas))
     assert "+0.272 sure" in text
     assert f"on {METRIC} " in text.partition("Controls")[0]
+
+
+def test_below_the_table_stands_how_many_beat_a_control_and_turn_elsewhere(tmp_path):
+    also = {"prompting": "plain", "deltas": [delta(-0.1)]}
+    turned = [{"kind": "prompting", "text": ""}]
+    both = printed(
+        tmp_path, cell(tmp_path, "a", also=also), cell(tmp_path, "b", flags=turned, also=also)
+    )
+    assert "The best control that reads nothing is surely beaten by 1 of 2 cells." in words(both)
+    assert "(plain), the delta has the other sign in 1 of 2 cells." in words(both)
 
 
 def test_names_are_no_markup(tmp_path):

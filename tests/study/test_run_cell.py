@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from heed.core.files import read_json, read_jsonl
 from heed.core.identity import digest_model
 from heed.core.locks import lock
 from heed.evaluation.suite import Suite
-from heed.study import bases
+from heed.study import bases, mirror
 from heed.study.bases import load_base
 from heed.study.evaluation import run_evaluation
 from heed.study.ledger import latest, short_form, whole_result
@@ -246,6 +246,42 @@ def test_an_interrupted_run_goes_on_without_training_again(finished, tmp_path, m
     assert {"before/play_facts/acc", "delta/play_facts/acc", "verdict/play_facts/acc"} <= set(rest)
 
 
+@component
+class FarSpy(Spy):
+    """One that keeps runs elsewhere, so that the base is sent too."""
+
+    afar = True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [None, OSError("no disk"), KeyboardInterrupt()])
+def test_what_goes_wrong_in_sending_the_base_leaves_a_finished_cell(
+    wrong, finished, tmp_path, monkeypatch, capsys
+):
+    here = replace(finished.copy(tmp_path), logger=FarSpy())
+    (here.directory / "scores/play/result.json").unlink()
+    (tmp_path / "ledger.jsonl").unlink()
+    no_training(monkeypatch)
+    Spy.seen.clear()
+
+    def broken(_: Path) -> Any:
+        raise wrong
+
+    if wrong is not None:
+        monkeypatch.setattr(mirror, "base_ending", broken)
+    stopped = isinstance(wrong, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        run_cell(here)
+    assert [entry["event"] for entry in latest(tmp_path).values()] == ["done"]
+    assert (here.directory / "scores/play/result.json").is_file()
+    begun = [what for word, what in Spy.seen if word == "start"]
+    assert begun == (["tuned", "base"] if wrong is None else ["tuned"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("is not sent: its files are not whole (OSError: no disk)" in said) == isinstance(
+        wrong, OSError
+    )
+
+
 @pytest.mark.slow
 def test_a_model_without_its_manifest_is_trained_again(finished, tmp_path, monkeypatch):
     """The model is written before it is proved to reload: alone it is no finished training."""
@@ -341,7 +377,7 @@ def test_a_pretraining_is_a_run_of_its_own_in_the_mirror(tmp_path):
     Spy.seen.clear()
     load_base(here.model, surroundings(here), here.root)
     rows = [("log", 1), ("log", 2)]
-    assert Spy.seen == [("start", "pretraining"), *rows, ("finish", (False, ["ended"]))]
+    assert Spy.seen == [("start", "pretraining"), *rows, ("finish", (False, ["ended", "reason"]))]
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     assert len(read_jsonl(run / "metrics.jsonl")) == 2
 

@@ -1,5 +1,7 @@
 """At a scale a study is a study again: stand-ins for its values, one factor for all its rates."""
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,48 @@ def test_two_values_for_which_one_stands_are_told():
     assert ("model", "1b, 2b") in told(lambda: small(options=both))
 
 
+def test_steps_of_zipped_axes_for_which_one_stands_are_told_and_half_equal_ones_are_not():
+    both = {**OPTIONS, "model": {"1b": "nano", "2b": "nano"}}
+    equal = study(axes={}, zipped=[{"model": ["1b", "2b"], "lr": ["gentle", "gentle"]}])
+    assert ("zipped[0]", "model=1b, lr=gentle; model=2b, lr=gentle") in told(
+        lambda: small(equal, options=both)
+    )
+    apart = study(axes={}, zipped=[{"model": ["1b", "2b"], "lr": ["gentle", "reference"]}])
+    assert len(small(apart, options=both).lines()) == 4
+
+
+def test_a_published_value_that_would_stand_beside_more_cells_than_it_is_about_is_told():
+    both = {**OPTIONS, "model": {"1b": "nano", "2b": "nano"}}
+    zipped = [{"model": ["1b", "2b"], "lr": ["gentle", "reference"]}]
+    one = {"where": {"model": "1b"}, "metric": "acc", "source": "it", "after": 1.0}
+    made = study(axes={}, zipped=zipped, published=[one])
+    assert told(lambda: small(made, options=both)) == [("published[0]", "model=1b")]
+    more = {**one, "where": {"model": "1b", "lr": "gentle"}}
+    assert small(replace(made, published=(more,)), options=both).published
+
+
+def test_families_go_with_the_stand_in_of_their_student():
+    made = small(study(own_families={"1b": ["llama"], "elsewhere": ["qwen"]}))
+    assert made.own_families == {"nano": ("llama",), "elsewhere": ("qwen",)}
+    both = {**OPTIONS, "model": {"1b": "nano", "2b": "nano"}}
+    zipped = [{"model": ["1b", "2b"], "lr": ["gentle", "reference"]}]
+    merged = study(axes={}, zipped=zipped, own_families={"1b": ["llama"], "2b": ["qwen", "llama"]})
+    assert small(merged, options=both).own_families == {"nano": ("llama", "qwen")}
+
+
+@pytest.mark.parametrize("peak", ["${oc.decode:'2e-4'}", "???", "'2e-4'"])
+def test_a_named_rate_whose_peak_is_no_plain_number_is_told(peak: str, tmp_path: Path):
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    text = (conf / "lr/gentle.yaml").read_text()
+    (conf / "lr/mine.yaml").write_text(re.sub("peak: .*", f"peak: {peak}", text))
+    typed = ["study=lr_rerun_2b", "scale=playground", "study.axes.lr=[gentle,mine]"]
+    sweep = compose_component(conf, "sweep", [*typed, "study.exclude=[]"])
+    assert told(lambda: at_scale(sweep, conf)) == [("lr", "mine")]
+    with pytest.raises(ConfigError, match=r"conf/lr/mine\.yaml"):
+        at_scale(sweep, conf)
+
+
 def test_a_study_without_a_learning_rate_has_none_to_multiply():
     assert told(lambda: small(study(axes={"model": ["1b"]}))) == [("lr", "nothing")]
 
@@ -225,7 +269,9 @@ def test_published_values_stand_beside_their_stand_ins_which_is_noted():
         "Said of model 1b, for which nano stands here. "
         "Said of lr.peak 0.0002, for which 0.005 stands here."
     )
+    assert first["said_of"] == {"model": "1b", "lr.peak": 2e-4}
     assert (second["where"], second["note"]) == ({"lr": "gentle"}, "n")
+    assert "said_of" not in second
 
 
 def swept(*typed: str) -> Study:

@@ -20,7 +20,7 @@ from heed.study import supervisor
 from heed.study.apart import see_through
 from heed.study.ledger import record
 from heed.study.outcome import Outcomes
-from heed.study.plan import PlannedCell
+from heed.study.plan import PlannedCell, plan_study
 from heed.study.runs import run_lock
 from heed.study.send import COLUMNS, cells_table, send_failed, send_study
 from heed.study.several import Launch
@@ -41,6 +41,10 @@ class Far(Tracker):
     afar = True
 
     refuses: bool = False
+
+    def where(self, root: Path) -> str:
+        assert not self.refuses, "asked only where something has arrived"
+        return "Far away."
 
     def start(self, run: Mirrored) -> None:
         self.begun.append(run)
@@ -101,6 +105,39 @@ def test_at_the_end_of_a_sweep_finished_cells_are_not_sent_again(two):
     assert send_study(*two, everything=False) == []
     assert [run.kind for run, _ in Far.sent] == ["tuned", "report"]
     assert Far.sent[0][1].failed
+
+
+def test_it_is_said_which_finished_cells_this_command_has_not_sent(two, capsys):
+    study, cells, found, page = two
+    send_study(study, cells, found, page, everything=False, earlier={cells[0].key, cells[1].key})
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 2 bases, failed cells and the report of study playground are mirrored." in said
+    assert "Far away. Not sent by it: 1 cells that were done before" in said
+    assert "sync=true sends them" in said
+    send_study(study, cells, found, page, everything=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Not sent" not in said
+    send_study(study, cells, found, page, everything=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said == "3 of 3 runs of study playground are mirrored. Far away."
+
+
+@pytest.mark.slow
+def test_a_sweep_tells_of_cells_that_were_done_before_it(command, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "report.html"
+    page.write_text("<p>the page</p>")
+    monkeypatch.setattr("heed.study.sweep.report", lambda *_: page)
+    (cell,) = _cells(tmp_path)
+    done(tmp_path, cell, cost=(1.0, 1.0, 1))
+    command(code="pass")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Not sent by it: 1 cells that were done before" in said
+
+
+def _cells(root: Path) -> list[PlannedCell]:
+    typed = (*STUDY, "study.axes.lr=[play_gentle]", f"outputs={root}", "also=none", "logger=wandb")
+    sweep = compose_component(CONF, "sweep", typed)
+    return plan_study(sweep.study, CONF, typed[len(STUDY) + 1 :])
 
 
 def test_the_table_of_cells_has_a_row_for_each_with_its_primary_metric(two):
@@ -233,6 +270,16 @@ def test_sync_sends_nothing_to_a_server_that_is_away_and_says_so(command, monkey
         command("sync=true", "logger.mode=online")
     assert not (tmp_path / "wandb").exists()
     assert begun(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("WANDB_API_KEY", "short"), ("WANDB_MODE", "disabled")]
+)
+def test_sync_with_an_odd_setting_is_one_screen(command, monkeypatch, tmp_path, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=r"API key|disabled"):
+        command("sync=true", "logger.mode=online")
+    assert not (tmp_path / "wandb").exists()
 
 
 def test_a_failed_one_of_several_lines_is_sent_too(tmp_path, monkeypatch):

@@ -179,6 +179,30 @@ def test_every_published_value_stands_beside_a_cell(name: str):
         assert any(where.items() <= cell.items() for cell in cells), where
 
 
+@pytest.mark.parametrize("name", SCALED)
+def test_a_published_value_is_about_as_many_cells_at_every_scale(name: str):
+    counts = []
+    for typed in ([], *([f"scale={scale}"] for scale in SCALES)):
+        made = study(name, *typed)
+        cells = [dict(text.partition("=")[::2] for text in line) for line in made.lines()]
+        wheres = [
+            {key: "null" if v is None else str(v) for key, v in one["where"].items()}
+            for one in made.published
+        ]
+        counts.append([sum(w.items() <= cell.items() for cell in cells) for w in wheres])
+    assert counts[0] == counts[1] == counts[2]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_more_rows_stay_more_rows(scale: str):
+    made = compose_component(CONF, "sweep", ["study=size_ladder", f"scale={scale}"]).scale
+    assert made is not None
+    rows = {k: v for k, v in made.options["data.limit"].items() if k != "50000"}
+    order = sorted(rows, key=lambda text: float("inf") if text == "null" else int(text))
+    here = [float("inf") if rows[text] is None else float(str(rows[text])) for text in order]
+    assert here == sorted(set(here))
+
+
 @pytest.mark.shared
 def test_a_cell_of_the_small_rerun_is_the_run_of_its_own_line(shared_data: Path, monkeypatch):
     monkeypatch.setenv("HEED_DATA", str(shared_data))

@@ -74,8 +74,8 @@ def test_a_text_that_begins_with_a_digit_parses_back_to_itself(text: str):
 
 
 def test_the_name_of_a_size_needs_no_quotes_and_a_number_does():
-    assert [typed(text) for text in ("1b", "7b-v1.5", "12", "1e5_0")] == [
-        "1b", "7b-v1.5", "'12'", "'1e5_0'",
+    assert [typed(text) for text in ("1b", "7b-v1.5", "12", "1e5_0", ".5_0")] == [
+        "1b", "7b-v1.5", "'12'", "'1e5_0'", "'.5_0'",
     ]  # fmt: skip
 
 
@@ -90,7 +90,9 @@ def test_backslashes_are_kept(text: str):
     assert read_back(typed(text)) == text
 
 
-@pytest.mark.parametrize("word", ["true", "NULL", "12", "1e5", ".5", "nan", "-inf", "1_000", ""])
+@pytest.mark.parametrize(
+    "word", ["true", "NULL", "12", "1e5", ".5", ".5_0", "nan", "-inf", "1_000", ""]
+)
 def test_a_text_that_looks_like_something_else_stays_a_text(word: str):
     assert read_back(typed(word)) == word
 

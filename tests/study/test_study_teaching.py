@@ -47,7 +47,7 @@ def cell(root: Path, student: str, teacher: str, right: int, seed: int = 1) -> M
     quick = replace(one.cell, suite=replace(one.cell.suite, resamples=100))
     one = replace(one, cell=quick)
     key = (f"{student}-{teacher}-{seed}-{right}", one.key[1])
-    return MeasuredCell(replace(one, key=key), AXES, scores(6), scores(right))
+    return MeasuredCell(replace(one, key=key), AXES, {}, scores(6), scores(right))
 
 
 def matrix(root: Path, students=("nano", "micro"), teachers=TEACHERS) -> list[MeasuredCell]:
@@ -227,7 +227,7 @@ def test_real_students_and_teachers_are_read_and_ranked(study: Study, tmp_path: 
     for i, name in enumerate(names):
         one = compose_component(CONF, "train", [*line, f"teacher={name}"])
         made = replace(planned(tmp_path, 1), cell=one, key=(name, "suite"))
-        cells.append(MeasuredCell(made, AXES, scores(6), scores(9 + 3 * i)))
+        cells.append(MeasuredCell(made, AXES, {}, scores(6), scores(9 + 3 * i)))
     monkeypatch.setattr(teaching, "measured", lambda *_: Measured(tuple(cells), ()))
     done = {one.planned.key: {"deltas": [one.change.delta]} for one in cells}
     asked = replace(study, teaching=replace(study.teaching, limit=30))

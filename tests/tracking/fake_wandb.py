@@ -18,7 +18,6 @@ class FakeRun:
     """What the server knows of a run."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    begun: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
@@ -89,7 +88,6 @@ class FakeWandb:
         known = name in self.runs
         run = self.runs.setdefault(name, FakeRun())
         run.settings |= {key: value for key, value in given.items() if value is not None}
-        run.begun += "displayName" in given and given["displayName"] is not None
         project = {"id": "p", "name": given["project"], "entity": {"id": "e", "name": "me"}}
         bucket = {"id": name, "name": name, "displayName": given.get("displayName")}
         bucket |= {"project": project, "config": "{}", "historyLineCount": len(run.history)}

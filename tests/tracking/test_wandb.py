@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mirrors import SECRET, kept, mirrored, of_kind, read_back, records, table, wandb_mirror
 
+from heed.core.compose import compose_component
 from heed.core.files import append_jsonl
+from heed.study.mirror import failed_ending, made_ending
 from heed.tracking.tracker import OWN, Ending, LocalOnly, Rows, Tracker
 from heed.tracking.wandb import Wandb, tag
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
 RUN = "0123456789ab-0123456789ab"
 STEPS = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
 
@@ -41,7 +44,7 @@ def test_an_offline_run_is_read_back_by_wandbs_own_reader(tmp_path: Path):
     (run,) = of_kind(rows, "run")
     assert found["run_id"] == run["run_id"] == RUN
     assert (run["run_group"], run["job_type"]) == ("a study", "tuned")
-    assert found["tags"] == ["student:nano", "data.limit:64"]
+    assert found["tags"] == ["student:nano", "data.limit:64", "study:a study"]
     assert found["config"] == {"lr": "gentle", "lr.peak": 1.0, "lr_peak": 1.0}
     assert (found["state"], found["exit_code"]) == ("finished", 0)
     assert found["summary"]["delta/play/acc"] == 0.1
@@ -139,7 +142,7 @@ def test_online_a_run_sent_again_is_the_same_run_with_no_row_twice(tmp_path: Pat
         assert online.runs[RUN].state == ("failed" if failed else "finished")
     run = online.runs[RUN]
     assert "Tried to log" not in capsys.readouterr().err, "what is there is not even offered"
-    assert run.begun == 2
+    assert online.asked.count("RunResumeStatus") == 2
     assert run.settings["jobType"] == "tuned"
     assert [row.get("step") for row in run.history] == [1, 2, 3, None], "the last holds the table"
     assert run.summary["items/play"]["nrows"] == 2
@@ -255,3 +258,97 @@ def test_tags_are_short_enough_and_still_differ(one: str, two: str):
     assert 1 <= len(tag(one)) <= 64
     assert (tag(one) == tag(two)) == (one == two)
     assert json.dumps(tag(one))
+
+
+ODD = {
+    "a short key": {"WANDB_API_KEY": "short"},
+    "a key with a blank": {"WANDB_API_KEY": f"{SECRET} "},
+    "no address": {"WANDB_BASE_URL": "foo"},
+    "no mode": {"WANDB_MODE": "foo"},
+    "disabled": {"WANDB_MODE": "disabled"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("mode", [None, "online"])
+def test_an_odd_setting_of_wandb_stops_nothing_sends_nothing_and_is_said(
+    odd, mode, online, tmp_path: Path, monkeypatch, capsys
+):
+    wandb.teardown()
+    for name, value in odd.items():
+        monkeypatch.setenv(name, value)
+    tracker = wandb_mirror(mode)
+    assert tracker.reachable(), "each run says what is wrong"
+    assert tracker.where(tmp_path) == ""
+    why = str(tracker.why_not())
+    assert why != "None"
+    use(tracker, tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The run goes on; its files are whole." in said
+    for name, value in odd.items():
+        assert name in said or value in said or "API key" in said
+    assert SECRET not in said + why
+    assert not tracker.arrived()
+    assert online.runs == {}
+
+
+def test_what_can_be_sent_or_written_passes_the_check(online, tmp_path: Path):
+    for mode in ("online", "offline", None):
+        assert wandb_mirror(mode).why_not() is None
+    assert LocalOnly().why_not() is None
+
+
+def test_a_run_that_failed_and_then_succeeded_keeps_no_reason(online, tmp_path: Path):
+    tracker = wandb_mirror(None)
+    for ending in (failed_ending("failed", "no memory"), made_ending()):
+        use(tracker, tmp_path / "run", ending)
+        assert tracker.arrived()
+        assert online.runs[RUN].summary["ended"] == ending.summary["ended"]
+        assert bool(online.runs[RUN].summary["reason"]) == ending.failed
+
+
+def test_a_step_that_was_broken_off_is_sent_whole_when_the_run_goes_on(online, tmp_path: Path):
+    run = tmp_path / "run"
+    for row in STEPS:
+        append_jsonl(run / OWN, row)
+    tracker = wandb_mirror(None)
+    use(tracker, run, failed_ending("stopped", "asked, before step 3 was validated"))
+    assert [row["step"] for row in online.runs[RUN].history] == [1, 2]
+    assert online.runs[RUN].summary["train/loss"] == pytest.approx(1 / 3)
+    tracker.start(mirrored(run))
+    for row in (
+        {"step": 3, "loss": 1 / 3},
+        {"step": 3, "validation_loss": 9},
+        {"step": 4, "loss": 0},
+    ):
+        tracker.log(row)
+    tracker.finish(made_ending())
+    assert tracker.arrived()
+    history = online.runs[RUN].history
+    assert [row["step"] for row in history] == [1, 2, 3, 4]
+    assert (history[2]["train/loss"], history[2]["validation/loss"]) == (pytest.approx(1 / 3), 9)
+
+
+def test_another_table_is_sent_and_counted_anew_and_the_same_one_is_not(online, tmp_path: Path):
+    tracker = wandb_mirror(None)
+    for rows, sent in ((2, 1), (2, 1), (3, 2), (3, 2)):
+        use(tracker, tmp_path / "run", made_ending(tables=lambda rows=rows: items(rows)))
+        summary = online.runs[RUN].summary
+        assert (summary["items/play"]["nrows"], summary["rows/items/play"]) == (rows, rows)
+        assert len(online.artifacts) == sent
+    assert [row.get("step") for row in online.runs[RUN].history] == [1, 2, 3, None, None]
+
+
+def test_a_run_of_two_studies_is_found_by_the_tags_of_both(online, tmp_path: Path):
+    for study in ("one", "other"):
+        tracker = wandb_mirror(None).within(study, (f"lr:{study}",))
+        tracker.start(mirrored(tmp_path / "run", live=False))
+        tracker.finish(made_ending())
+        assert tracker.arrived()
+    found = set(online.runs[RUN].settings["tags"])
+    assert found == {"student:nano", "lr:one", "lr:other", "study:one", "study:other"}
+
+
+def test_tags_can_be_given_on_the_command_line():
+    cell = compose_component(CONF, "train", ["logger=wandb", "logger.tags=[mine]"])
+    assert cell.logger.tags == ("mine",)

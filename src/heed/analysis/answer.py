@@ -8,6 +8,7 @@ from typing import Any
 from heed.analysis.contrast_tables import contrasts_line
 from heed.analysis.deltas import (
     Row,
+    beside_line,
     counts_of,
     forgetting_of,
     holm_line,
@@ -15,6 +16,7 @@ from heed.analysis.deltas import (
     metrics_of,
     shared,
 )
+from heed.analysis.heat_map import parts_line
 from heed.analysis.markup import Markup, join, line, table, tag
 from heed.analysis.words import interval, pill, rate
 from heed.core.types import Verdict
@@ -39,7 +41,9 @@ def answer(
     for i, (verdict, count) in enumerate(counts.items()):
         parts += [", " if i else "", f"{count} ", pill(verdict)]  # type: ignore[arg-type]
     parts.append(f" on {' and '.join(dict.fromkeys(row.primary for row in rows))}. ")
-    parts += [_best(rows), f" {holm_line(rows)}".rstrip()]
+    parts += [f"{beside_line(rows)} ", _best(rows), f" {holm_line(rows)}".rstrip()]
+    if by_type := parts_line(rows, study.get("types") or {}):
+        parts.append(f" {by_type}")
     if contrasted := contrasts_line(study.get("contrasts", ())):
         parts.append(f" {contrasted}")
     metric = forgetting_of(rows)
@@ -57,7 +61,9 @@ def _best(rows: Sequence[Row]) -> str:
         return "No cell helped."
     best = max(helped, key=lambda row: abs(row.decisive.delta))
     cell = f"{best.student} taught by {best.teacher} at {rate(best)}"
-    return f"The largest gain is {cell}: {interval(best.decisive)}."
+    kinds = ", ".join(dict.fromkeys(flag["kind"] for flag in best.flags or ()))
+    flagged = f" (flagged: {kinds})" if kinds else ""
+    return f"The largest gain is {cell}: {interval(best.decisive)}{flagged}."
 
 
 def stopping_line(study: Mapping[str, Any], rows: Sequence[Row]) -> Markup:

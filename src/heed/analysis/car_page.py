@@ -26,10 +26,10 @@ CAUTION = (
 )
 HOW = (
     "r is a teacher's mean reward, L the loss of its responses on the untuned student, "
-    "CAR = r / (1 + beta L). IFD of a response is its perplexity after the instruction over its perplexity "
-    "alone; perplexity is taken after the instruction; both are means over responses. Length is in "
-    "tokens of the student, the end of the turn included, as in every loss here. Alone means: "
-    "behind what the template writes before an assistant's turn, and no instruction."
+    "CAR = r / (1 + beta L). IFD of a response is its perplexity after the instruction over its "
+    "perplexity alone; perplexity is taken after the instruction; both are means over responses. "
+    "Length is in tokens of the student, the end of the turn included, as in every loss here. "
+    "Alone means: behind what the template writes before an assistant's turn, and no instruction."
 )
 
 
@@ -85,7 +85,7 @@ def axis_labels(analysis: CAR) -> dict[str, str]:
     }[analysis.per]
     read = "after the instruction" if analysis.conditioned else "response alone"
     changed = {"shift_min": ", less the smallest", "sigmoid": ", sigmoid of each"}
-    reward = f"mean reward ({analysis.reward.name}{changed.get(analysis.negative, '')})"
+    reward = f"mean reward ({next(iter(analysis.rewards))}{changed.get(analysis.negative, '')})"
     return {"loss": f"loss on the untuned student ({per}, {read})", "reward": reward}
 
 

@@ -56,30 +56,10 @@ def summary_of(
     values = {name: found[0] for name, found in metrics_of(measured, formula).items()}
     drawn = resampled(measured, formula, int(bootstrap["resamples"]), int(bootstrap["seed"]))
     rewarded = ~np.isnan(values["car"])
-    whole = ~np.isnan(drawn["car"][:, rewarded]).any(axis=1)
+    whole = ~np.logical_or.reduce(np.isnan(drawn["car"][:, rewarded]), axis=1)
     drawn = {name: draws[whole] for name, draws in drawn.items()}
-    level = float(bootstrap["level"])
-    ranks, first = ranks_of(drawn["car"]), firsts(drawn["car"][:, rewarded])
-    own, shares = ranks_of(values["car"][None])[0], np.full(len(rewarded), np.nan)
-    shares[rewarded] = first.mean(axis=0)
-    order = np.lexsort((values["loss"], np.where(rewarded, own, np.inf)))
-    found = []
-    for place in order.tolist():
-        metrics = {
-            name: _interval(values[name][place], draws[:, place], level)
-            for name, draws in drawn.items()
-        }
-        ranked = bool(rewarded[place])
-        found.append(
-            {
-                "name": measured.teachers[place],
-                "metrics": metrics,
-                "rank": _interval(own[place], ranks[:, place], level),
-                "first": float(shares[place]) if ranked else None,
-                "top": float((ranks[:, place] <= TOP).mean()) if ranked else None,
-            }
-        )
-    one, two = order[:2].tolist()
+    found = _teachers(measured.teachers, values, drawn, float(bootstrap["level"]))
+    one, two = (measured.teachers.index(teacher["name"]) for teacher in found[:2])
     ahead = drawn["car"][:, one] > drawn["car"][:, two]
     return {
         "teachers": found,
@@ -93,6 +73,34 @@ def summary_of(
         "resamples": len(whole),
         "resamples_left_out": int((~whole).sum()),
     }
+
+
+def _teachers(
+    names: Sequence[str], values: Mapping[str, Floats], drawn: Mapping[str, Floats], level: float
+) -> list[dict[str, Any]]:
+    """What is told of each teacher, in order of CAR, those without a reward last."""
+    rewarded = ~np.isnan(values["car"])
+    ranks, own = ranks_of(drawn["car"]), ranks_of(values["car"][None])[0]
+    shares = np.full(len(rewarded), np.nan)
+    shares[rewarded] = firsts(drawn["car"][:, rewarded]).mean(axis=0)
+    order = np.lexsort((values["loss"], np.where(rewarded, own, np.inf)))
+    found = []
+    for place in order.tolist():
+        ranked = bool(rewarded[place])
+        metrics = {
+            metric: _interval(values[metric][place], draws[:, place], level)
+            for metric, draws in drawn.items()
+        }
+        found.append(
+            {
+                "name": names[place],
+                "metrics": metrics,
+                "rank": _interval(own[place], ranks[:, place], level),
+                "first": float(shares[place]) if ranked else None,
+                "top": float((ranks[:, place] <= TOP).mean()) if ranked else None,
+            }
+        )
+    return found
 
 
 def ranks_of(values: Floats) -> Floats:

@@ -91,6 +91,16 @@ class Cells:
         which = [self.entry(row, name) for name in (self.names if names is None else names)]
         return line([*which, *entries, run_link(row)], data_cell=self._place[row.run])
 
+    def several(self, entries: Sequence[Any], ids: Sequence[str]) -> Markup:
+        """A row of a table about several cells: shown as long as one of these is.
+
+        Args:
+            entries: Of the row.
+            ids: Of the runs; where none of them is known, the row is never hidden.
+        """
+        places = " ".join(str(self._place[run]) for run in ids if run in self._place)
+        return line(entries, **({"data_cells": places} if places else {}))
+
     def titled(self, row: Row, entries: Sequence[Any]) -> Markup:
         """A row of a table whose first entry is the cell in a few words, leading to its run."""
         name = tag("a", self.label(row), href=self.pages.get(row.run, home(row)), title=row.run)
@@ -116,9 +126,14 @@ class Cells:
         links = [tag("div", run_link(row), " ", self.label(row)) for row in known]
         return tag("details", tag("summary", shown), *links, class_="runs")
 
-    def label(self, row: Row) -> str:
-        """A cell in as few words as tell it from the others."""
-        return ", ".join(self._said(row, name) for name in self.names)
+    def label(self, row: Row, without: Sequence[str] = ()) -> str:
+        """A cell in as few words as tell it from the others.
+
+        Args:
+            row: The cell.
+            without: Axes that are not named.
+        """
+        return ", ".join(self._said(row, name) for name in self.names if name not in without)
 
     def _said(self, row: Row, name: str) -> str:
         """A cell's value on an axis, with the axis where the value alone does not say it."""

@@ -38,21 +38,31 @@ def contrasts_table(
     lines = [_line(one, cells) for one in contrasts]
     file = tag("a", "contrasts.csv", href="contrasts.csv")
     shown = table(columns, lines, id="contrasts")
-    return join(title, tag("p", NOTE, " ", file), shown)
+    return join(title, tag("p", NOTE, _not_shown(contrasts), " ", file), shown)
+
+
+def _not_shown(contrasts: Sequence[Mapping[str, Any]]) -> str:
+    """That there are contrasts within single settings beside these; empty where there are none."""
+    number = max((one.get("parts_left_out", 0) for one in contrasts), default=0)
+    return f" {number} contrasts within single settings are not shown." if number else ""
 
 
 def contrasts_line(contrasts: Sequence[Mapping[str, Any]]) -> str:
     """How many contrasts of one axis alone differ, as a sentence; empty where there are none.
 
-    Contrasts within a setting of the other axes are parts of these, and not counted again.
+    Contrasts within one of several settings are parts of these, and counted apart.
     """
-    whole = [one for one in contrasts if not one.get("context") or not one["pairs"]]
+    whole = [one for one in contrasts if not one.get("part")]
+    parts = [one for one in contrasts if one.get("part")]
     told = [one for one in whole if one["pairs"]]
     if not whole:
         return ""
     differ = sum(one["verdict"] == "differs" for one in told)
     word = "differs" if differ == 1 else "differ"
     line = f"Of {len(told)} contrasts with all else equal {differ} {word}"
+    if parts:
+        inside = sum(one["verdict"] == "differs" for one in parts)
+        line += f" ({inside} of {len(parts)} within single settings)"
     apart = len(whole) - len(told)
     return f"{line}; {apart} cannot be told apart from another axis." if apart else f"{line}."
 
@@ -63,8 +73,9 @@ def also_text(names: Sequence[str]) -> str:
 
 
 def _line(one: Mapping[str, Any], cells: Cells) -> Markup:
-    which = [one["axis"], one["one"], one["two"], one.get("context", "")]
-    pairs = cells.runs(one["pairs"], one.get("runs", ()))
+    which = [one["axis"], one["one"], one["two"], _within(one)]
+    ids = one.get("runs", ())
+    pairs = cells.runs(one["pairs"], ids)
     rest = [value(pairs, one["pairs"]), value(one.get("seeds", "")), one["metric"]]
     if not one["pairs"]:
         said = tag("strong", f"⚑ cannot be told apart from {also_text(one['also'])}")
@@ -73,15 +84,26 @@ def _line(one: Mapping[str, Any], cells: Cells) -> Markup:
     number = value(join(signed(one["difference"]), " ", ends), one["difference"])
     kind = LOOKS.get(one["verdict"], "cannot-tell")
     said = tag("span", one["verdict"], class_=f"verdict {kind}")
-    return line([*which, number, said, *rest])
+    return cells.several([*which, number, said, *rest], ids)
+
+
+def _within(one: Mapping[str, Any]) -> Any:
+    """The setting that a contrast is of, and those that a mean leaves out for lack of its seeds."""
+    context = one.get("context", "")
+    if not one.get("without"):
+        return context
+    left_out = f"⚑ without {'; '.join(one['without'])} (other seeds)"
+    return join(context, tag("div", left_out))
 
 
 def contrasts_csv(contrasts: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     """Head and lines of the file with the same numbers; what is not known is left empty."""
     head = ["axis", "one", "two", "context", "metric", "pairs", "seeds"]
     head += ["difference", "low", "high", "verdict"]
-    lines: list[list[Any]] = [[*head, "also"]]
+    lines: list[list[Any]] = [[*head, "also", "part", "without"]]
     for one in contrasts:
         also = ";".join(map(str, one.get("also") or ()))
-        lines.append([*(one.get(name, "") for name in head), also])
+        without = ";".join(one.get("without") or ())
+        numbers = [one.get(name, "") for name in head]
+        lines.append([*numbers, also, int(bool(one.get("part"))), without])
     return lines

@@ -208,6 +208,52 @@ def holm_line(rows: Sequence[Row]) -> str:
     return f"Corrected for {len(rows)} cells (Holm), {kept} of {called} helped or hurt stay so."
 
 
+def beside_line(rows: Sequence[Row]) -> str:
+    """What the counts of verdicts do not say: who beats a control, and where the sign turns.
+
+    Args:
+        rows: The finished cells; flags and what stands beside are as they were recorded.
+
+    Returns:
+        Two sentences; empty where there are no cells.
+    """
+    if not rows:
+        return ""
+    return f"{_controls_line(rows)} {_prompting_line(rows)}"
+
+
+def _controls_line(rows: Sequence[Row]) -> str:
+    told = [row for row in rows if row.flags is not None and row.beside.get("controls")]
+    if not told:
+        return f"Controls that read nothing: {shared(lacking(row.beside) for row in rows)}."
+    beating = sum(not _flagged(row, "controls") for row in told)
+    line = f"The best control that reads nothing is surely beaten by {_of(beating, told)}"
+    return f"{line}{_rest(rows, told, 'this is not recorded')}."
+
+
+def _prompting_line(rows: Sequence[Row]) -> str:
+    told = [row for row in rows if row.flags is not None and row.beside.get("also")]
+    if not told:
+        return "None was asked in another way."
+    names = shared(row.beside["also"]["prompting"] for row in told)
+    turned = sum(_flagged(row, "prompting") for row in told)
+    line = f"Asked in another way ({names}), the delta has the other sign in {_of(turned, told)}"
+    return f"{line}{_rest(rows, told, 'there is no other prompting')}."
+
+
+def _flagged(row: Row, kind: str) -> bool:
+    return any(flag["kind"] == kind for flag in row.flags or ())
+
+
+def _of(count: int, rows: Sequence[Row]) -> str:
+    return f"{count or 'none'} of {len(rows)} cells"
+
+
+def _rest(rows: Sequence[Row], told: Sequence[Row], why: str) -> str:
+    missing = len(rows) - len(told)
+    return f" (of {missing} more {why})" if missing else ""
+
+
 def to_csv(rows: Sequence[Row]) -> str:
     """The table as CSV: cell columns, then `<metric>.<part>` for each metric in turn.
 

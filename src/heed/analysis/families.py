@@ -185,7 +185,10 @@ def size_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
                 "teachers": len(members),
                 "rhos": [None if np.isnan(rho) else float(rho) for rho in rhos],
                 "mean": float(ordered.mean()),
-                **_t_interval(ordered, level),
+                **{
+                    end: None if at is None else min(1.0, max(-1.0, at))
+                    for end, at in _t_interval(ordered, level).items()
+                },
             }
         )
     return found

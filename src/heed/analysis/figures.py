@@ -155,4 +155,4 @@ def file_name(name: str) -> str:
 
 def unit(metric: str) -> str:
     """What a metric is counted in, for the axis of a figure."""
-    return "share of items" if metric.endswith("acc") else "in the metric's unit"
+    return "share" if metric.endswith("acc") else "in the metric's unit"

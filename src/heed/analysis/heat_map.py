@@ -17,6 +17,9 @@ from heed.analysis.style import LIGHT, SHADES
 FULL = 0.5
 """The change that has the full shade."""
 
+FEW = 20
+"""A type with fewer prompts is said to have few."""
+
 INCHES = 0.07
 """Of a letter of the picture's small type, at most on average."""
 
@@ -41,9 +44,9 @@ def heat_map(cells: Cells, types: Mapping[str, Any], drawing: Drawing | None) ->
     missing = len(cells.rows) - len(rows)
     note = (
         f"{metric}: after - before for each type of instruction, in hundredths. Point at a number "
-        f"for its values and the count of prompts. Few prompts ask for any one type, so that "
-        f"single shades are mostly noise: no verdict stands on them, no interval is given."
+        f"for its values and the count of prompts. {parts_line(rows, types)}"
     )
+    note = f"{note.rstrip()} {_few(rows, types)}No interval is given for a single type."
     if missing:
         note += f" {missing} of {len(cells.rows)} cells have no values by type."
     files = [tag("a", "types.csv", href="types.csv")]
@@ -53,6 +56,37 @@ def heat_map(cells: Cells, types: Mapping[str, Any], drawing: Drawing | None) ->
     shown = table(["cell", *names], lines, id="types", class_="heat fixed")
     title = tag("h2", "Change by type of instruction")
     return join(title, tag("p", note, " ", *spaced(files)), shown)
+
+
+def parts_line(rows: Sequence[Row], types: Mapping[str, Any]) -> str:
+    """Which type of instruction makes the most of the change; empty where nothing changed.
+
+    Args:
+        rows: Of the study's cells.
+        types: As `heat_map` has it. A type's part is its change times its prompts.
+    """
+    known = [found for row in rows if (found := types.get("rows", {}).get(row.run))]
+    each = [{n: (after - before) * items for n, (before, after, items) in f.items()} for f in known]
+    sizes = {name: sum(abs(one.get(name, 0.0)) for one in each) for name in types.get("names", ())}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    if not sizes.get(largest):
+        return ""
+    own = sum(one.get(largest, 0.0) for one in each) / len(each)
+    others = sum(sum(one.values()) for one in each) / len(each) - own
+    first = sum(max(one, key=lambda n: abs(one[n])) == largest for one in each)
+    return (
+        f"By type of instruction, {largest} makes the largest part of the change: {own:+.1f} "
+        f"prompts a cell on average, all other types together {others:+.1f}; it is "
+        f"the largest in {first} of {len(each)} cells."
+    )
+
+
+def _few(rows: Sequence[Row], types: Mapping[str, Any]) -> str:
+    """How many types were asked for by few prompts, as a sentence with a space behind it."""
+    found = [types["rows"][row.run] for row in rows]
+    few = sum(min((f[n][2] for f in found if n in f), default=FEW) < FEW for n in types["names"])
+    said = f"{few} of {len(types['names'])} types have fewer than {FEW} prompts. "
+    return said if few else ""
 
 
 def _known(cells: Cells, types: Mapping[str, Any]) -> list[Row]:

@@ -16,7 +16,14 @@ POINTS = 60
 """Points of a curve at most: of a longer one, each is the mean of neighbouring steps."""
 
 NAMED = 8
-"""Curves up to so many are named one by one; of more, colour is the student, dashes the rate."""
+"""Curves up to so many are named one by one; of more, those that differ in their seed alone are
+one name, of one look: dashes are the rate, colour is the rest."""
+
+DASHES = (*LINES, (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (9, 3)), (0, (4, 1, 4, 3)))
+"""Looks of lines, so many as rates can be told apart."""
+
+RATE = ("lr", "lr.peak", "lr.name")
+"""The axes that are the learning rate."""
 
 
 def thinned(points: Sequence[Sequence[float]], most: int = POINTS) -> list[tuple[float, float]]:
@@ -60,22 +67,22 @@ def _known(cells: Cells, group: Mapping[str, Any]) -> list[Row]:
 
 def _drawing(cells: Cells, group: Mapping[str, Any], i: int) -> Drawing:
     rows = _known(cells, group)
-    students = list(dict.fromkeys(row.student for row in rows))
-    peaks = sorted({row.lr_peak for row in rows})
     words = f"Trained on {group['data']}: {group['tokens']}."
-    several = len(rows) > NAMED
+    looks = _looks(cells, rows)
+    names = list(dict.fromkeys(label for label, _, _ in looks))
+    if len({look[1:] for look in looks}) < len(names):
+        words += " Some curves share a look: the file has each apart."
+    columns = 1 if max(map(len, names)) > 30 else 2
     with drawing_style():
-        figure = Figure(figsize=(4.9, 4), layout="constrained")
+        height = 3.3 + 0.18 * -(-len(names) // columns)
+        figure = Figure(figsize=(4.9, max(4.0, height)), layout="constrained")
         axes: Any = figure.subplots()
         seen: set[str] = set()
-        for place, row in enumerate(rows):
-            colour = SERIES[(students.index(row.student) if several else place) % len(SERIES)]
-            line = LINES[peaks.index(row.lr_peak) % len(LINES)]
-            label = f"{row.student}, {row.lr}" if several else cells.label(row)
+        for row, (label, colour, line) in zip(rows, looks, strict=True):
             x, y = zip(*thinned(group["runs"][row.run]), strict=True)
             shown = {} if label in seen else {"label": label}
             seen.add(label)
-            axes.plot(x, y, line, color=colour, linewidth=1.1, alpha=0.85, **shown)
+            axes.plot(x, y, linestyle=line, color=colour, linewidth=1.1, alpha=0.85, **shown)
             if apart := group.get("validation", {}).get(row.run):
                 x, y = zip(*apart, strict=True)
                 axes.plot(x, y, ":o", color=colour, linewidth=1, markersize=3, alpha=0.85)
@@ -83,9 +90,25 @@ def _drawing(cells: Cells, group: Mapping[str, Any], i: int) -> Drawing:
         axes.set_ylabel("loss (nats per token)")
         axes.grid(axis="y", linewidth=0.7)
         axes.set_axisbelow(True)
-        columns = 1 if max(map(len, seen)) > 30 else 2
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
         return rendered(figure, f"losses_{i}", words)
+
+
+def _looks(cells: Cells, rows: Sequence[Row]) -> list[tuple[str, str, Any]]:
+    """Name, colour and dashes of each curve."""
+    rates = sorted({(row.lr_peak, row.lr) for row in rows})
+    lines = [DASHES[rates.index((row.lr_peak, row.lr)) % len(DASHES)] for row in rows]
+    if len(rows) <= NAMED:
+        names = list(map(cells.label, rows))
+        return list(zip(names, map(_colour, range(len(rows))), lines, strict=True))
+    names = [cells.label(row, without=("seed",)) for row in rows]
+    rest = [cells.label(row, without=("seed", *RATE)) for row in rows]
+    places = list(dict.fromkeys(rest))
+    return list(zip(names, (_colour(places.index(one)) for one in rest), lines, strict=True))
+
+
+def _colour(place: int) -> str:
+    return SERIES[place % len(SERIES)]
 
 
 def losses_csv(cells: Cells, losses: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

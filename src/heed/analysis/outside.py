@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heed.analysis.best_control import best_control, lacking
-from heed.analysis.cells import home
+from heed.analysis.cells import Cells, home
 from heed.analysis.confounds import other_code_line
 from heed.analysis.deltas import Row, signed
 from heed.analysis.markup import Markup, join, table, tag
-from heed.analysis.words import label, pill
+from heed.analysis.words import pill
 
 PARTS = ("before → after", "delta")
 OVER = "after - best control"
@@ -44,23 +44,24 @@ def _why(cell: Mapping[str, Any]) -> Markup:
     return tag("td", *said)
 
 
-def published_table(published: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Markup:
+def published_table(published: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     """What others have published, each beside the cells that it is about.
 
     Args:
         published: `where`, `metric`, `source`, some of `before`, `after`, `delta` and `note`, and
-            `runs`: the ids of the cells that it is about.
-        rows: The finished cells.
+            `runs`: the ids of the cells that it is about; `said_of` where a scale has put stand-ins
+            into `where`: what the source said it of.
+        cells: Of the study.
     """
     if not published:
         return join()
     columns = ["published for", "metric", *PARTS, "source", "here", *PARTS, OVER, "verdict"]
     lines = []
     for one in published:
-        about = [row for row in rows if row.run in one["runs"]]
+        about = [row for row in cells.rows if row.run in one["runs"]]
         said = [_where(one), one["metric"], *_numbers(one), _source(one)]
         lines += [
-            [*(said if i == 0 else [""] * len(said)), *_ours(row, one["metric"])]
+            [*(said if i == 0 else [""] * len(said)), *_ours(cells, row, one["metric"])]
             for i, row in enumerate(about)
         ] or [[*said, NO_CELL, "", "", "", ""]]
     note = (
@@ -72,7 +73,9 @@ def published_table(published: Sequence[Mapping[str, Any]], rows: Sequence[Row])
 
 
 def _where(one: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in one["where"].items()) or "all cells"
+    """What the source says it of, never what stands for that here."""
+    where = one.get("said_of", one["where"])
+    return ", ".join(f"{key}: {value}" for key, value in where.items()) or "all cells"
 
 
 def _numbers(one: Mapping[str, Any]) -> list[Markup]:
@@ -89,12 +92,13 @@ def _source(one: Mapping[str, Any]) -> Markup:
     return tag("td", one["source"], *note, class_="wrap")
 
 
-def _ours(row: Row, metric: str) -> list[Any]:
+def _ours(cells: Cells, row: Row, metric: str) -> list[Any]:
     """A cell's values on the same metric, else on its primary one, which is said."""
     found = row.delta(metric)
     delta = found or row.decisive
     name = join(
-        tag("a", label(row), href=home(row)), "" if found else tag("small", f"on {delta.metric}")
+        tag("a", cells.label(row), href=home(row)),
+        "" if found else tag("small", f"on {delta.metric}"),
     )
     change = tag("small", f"[{signed(delta.low)}, {signed(delta.high)}]")
     numbers = (f"{delta.before:.3f} → {delta.after:.3f}", join(signed(delta.delta), change))

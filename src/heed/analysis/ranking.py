@@ -26,8 +26,8 @@ class CAR:
     which reward, nor whether L is per token and conditioned on the instruction.
     """
 
-    reward: Reward
-    """r: what says how good a response is."""
+    reward: Reward | None
+    """r: what says how good a response is; a choice that has to be made."""
 
     also: dict[str, Reward]
     """Further rewards: baselines of their own, and CAR is shown with each beside the chosen one."""
@@ -85,6 +85,10 @@ class CAR:
     """Most tokens of a packed row: memory and speed."""
 
     def __post_init__(self) -> None:
+        if self.reward is None:
+            why = "which score is the reward is a choice, and the paper does not say its own."
+            action = "Give reward@analysis.reward=<reward>, an option of conf/reward."
+            raise ConfigError([Mistake("reward", "nothing", why, action)])
         names = Counter(reward.name for reward in (self.reward, *self.also.values()))
         if twice := [name for name, times in names.items() if times > 1]:
             why = "two rewards of one name cannot be told apart in a table."
@@ -96,6 +100,7 @@ class CAR:
     @property
     def rewards(self) -> dict[str, Reward]:
         """All rewards by name, CAR's first."""
+        assert self.reward is not None, "refused above"
         return {reward.name: reward for reward in (self.reward, *self.also.values())}
 
     @property

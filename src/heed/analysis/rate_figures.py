@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from heed.analysis.cells import Cells
 from heed.analysis.deltas import Row, less_is_better, peak_text, shared
 from heed.analysis.figures import (
     INK,
@@ -22,12 +23,18 @@ from heed.analysis.figures import (
     unit,
 )
 
+KNOWN = ("student", "teacher", "method", "lr", "lr.peak", "lr.name", "seed")
+"""Axes that a figure shows by itself."""
+
 TICKS = 5
 """Rates up to so many are named on the axis; of more, only some are, by their peaks."""
 
 
 def rate_figures(
-    rows: Sequence[Row], metric: str, rates: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Row],
+    metric: str,
+    rates: Sequence[Mapping[str, Any]] = (),
+    beside: Sequence[str] = (),
 ) -> list[Drawing]:
     """Draw after - before of one metric against the learning rate, a figure for each student.
 
@@ -36,33 +43,63 @@ def rate_figures(
         metric: `<task>/<metric>`.
         rates: What is known of the best rate for each student, teacher and method (`fit` with
             `curve`, `best`, `low` and `high`), drawn where its `metric` is this one.
+        beside: Further axes, as `beside_of` gives them: cells that differ there are other lines.
 
     Returns:
         One drawing per student. All have the same scale, and a line joins the means over seeds.
     """
     drawn = [row for row in rows if row.delta(metric) is not None]
     students = list(dict.fromkeys(row.student for row in drawn))
+    fits = [one for one in rates if one.get("fit") and one["metric"] == metric]
     prefix = "delta_by_rate" if any(row.primary == metric for row in rows) else "other_by_rate"
     return [
-        _rate_figure(drawn, student, metric, rates, f"{prefix}_{file_name(student)}_{i}")
+        _rate_figure(drawn, student, metric, (fits, beside), f"{prefix}_{file_name(student)}_{i}")
         for i, student in enumerate(students)
     ]
 
 
+def beside_of(cells: Cells) -> list[str]:
+    """The axes in which cells of one student, teacher, method and rate differ, but for the seed."""
+    return [name for name in cells.varied if name not in KNOWN]
+
+
+def _key(row: Row, beside: Sequence[str]) -> tuple[str, ...]:
+    return (row.teacher, row.method, *(str(row.value(name)) for name in beside))
+
+
+def _fits(
+    rows: Sequence[Row], beside: Sequence[str], rates: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """Line -> its fit: by the runs that were fitted to; where these are not told, by its names."""
+    found = {}
+    for one in rates:
+        runs = (one.get("chosen") or {}).get("runs", ())
+        names = (one["student"], one["teacher"], one["method"])
+        for row in rows:
+            if row.run in runs if runs else (row.student, row.teacher, row.method) == names:
+                found[_key(row, beside)] = one["fit"]
+    return found
+
+
 def _rate_figure(
-    rows: Sequence[Row], student: str, metric: str, rates: Sequence[Mapping[str, Any]], name: str
+    rows: Sequence[Row],
+    student: str,
+    metric: str,
+    told: tuple[Sequence[Mapping[str, Any]], Sequence[str]],
+    name: str,
 ) -> Drawing:
-    series = sorted({(row.teacher, row.method) for row in rows})
-    fits = {
-        (one["teacher"], one["method"]): one["fit"]
-        for one in rates
-        if one.get("fit") and (one["student"], one["metric"]) == (student, metric)
-    }
+    """Of one student; `told` are the rates with a fit, and the further axes."""
+    rates, beside = told
+    series: dict[tuple[str, ...], list[Row]] = {key: [] for key in _keys(rows, beside)}
+    own = [row for row in rows if row.student == student]
+    for row in own:
+        series[_key(row, beside)].append(row)
+    fits = _fits(own, beside, rates)
     with drawing_style():
         figure = Figure(figsize=(3.9, 3.4), layout="constrained")
         axes: Any = figure.subplots()
         axes.axhline(0, color=QUIET, linewidth=1)
-        _series(axes, [row for row in rows if row.student == student], metric, series, fits)
+        _series(axes, metric, series, fits, beside)
         _frame(axes, rows, metric, rates)
         axes.set_title(f"{student}: {metric}", fontsize=9.5)
         if len(series) > 1 or fits:
@@ -70,23 +107,28 @@ def _rate_figure(
         return rendered(figure, name, f"Delta of {metric} by learning rate, student {student}.")
 
 
+def _keys(rows: Sequence[Row], beside: Sequence[str]) -> list[tuple[str, ...]]:
+    return sorted({_key(row, beside) for row in rows})
+
+
 def _series(
     axes: Any,
-    cells: Sequence[Row],
     metric: str,
-    series: Sequence[tuple[str, str]],
-    fits: Mapping[tuple[str, str], Mapping[str, Any]],
+    series: Mapping[tuple[str, ...], Sequence[Row]],
+    fits: Mapping[tuple[str, ...], Mapping[str, Any]],
+    beside: Sequence[str],
 ) -> None:
-    several = len({method for _, method in series}) > 1
-    peaks = [row.lr_peak for row in cells]
+    several = len({key[1] for key in series}) > 1
+    peaks = [row.lr_peak for own in series.values() for row in own]
     step = max(1.05, (max(peaks) / min(peaks)) ** 0.02)
-    for i, (teacher, method) in enumerate(series):
-        own = [row for row in cells if (row.teacher, row.method) == (teacher, method)]
+    for i, (key, own) in enumerate(series.items()):
         if not own:
             continue
         shift = step ** (i - (len(series) - 1) / 2)  # so that bars of two teachers do not overlap
-        _line(axes, own, metric, i, shift, f"{teacher}, {method}" if several else teacher)
-        if fit := fits.get((teacher, method)):
+        further = [f"{n.rpartition('.')[2]} {v}" for n, v in zip(beside, key[2:], strict=True)]
+        name = ", ".join([*key[: 1 + several], *further])
+        _line(axes, own, metric, i, shift, name)
+        if fit := fits.get(key):
             _fit(axes, fit, i)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.analysis.best_control import NOT_RECORDED
 from heed.analysis.cells import Cells
 from heed.analysis.deltas import peak_text, signed
-from heed.analysis.markup import Markup, join, line, table, tag, value
+from heed.analysis.markup import Markup, join, table, tag, value
 
 NOTE = (
     "The best of several rates looks better than it is on the prompts that it was chosen on. So "
-    "it is chosen on one half of the prompts (by their keys), and its delta is that of the other."
+    "it is chosen on one half of the prompts (by their keys), and its delta is that of the other. "
+    "Both halves come from the same trained seeds, so that a lucky seed is in both of them."
 )
 
 
@@ -19,16 +22,13 @@ def rates_table(rates: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     """A line per student, teacher and method; nothing where none had several rates to try."""
     if not any(len(one["peaks"]) > 1 for one in rates):
         return join()
-    columns = ["student", "teacher", "method", "chosen rate", "delta where it was chosen"]
-    columns += [
-        "delta on the other half [interval]",
-        "best of the fitted curve",
-        "beware",
-        "metric",
-    ]
+    within = any(one.get("context") for one in rates)
+    columns = ["student", "teacher", "method", *(["within"] if within else []), "chosen rate"]
+    columns += ["delta where it was chosen", "delta on the other half [interval]"]
+    columns += ["seeds", "best of the fitted curve", "beware", "metric"]
     file = tag("a", "rates.csv", href="rates.csv")
     title = tag("h3", "The best rate, chosen on one half of the prompts")
-    shown = table(columns, [_line(one, cells) for one in rates], id="rates")
+    shown = table(columns, [_line(one, cells, within) for one in rates], id="rates")
     return join(title, tag("p", NOTE, " ", file), shown)
 
 
@@ -36,18 +36,34 @@ def edge_warnings(rates: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence for each best rate that lies on the edge of those that were tried."""
     found = []
     for one in rates:
-        if edge := one.get("edge"):
+        context = [one["context"]] if one.get("context") else []
+        name = ", ".join([one["student"], one["teacher"], one["method"], *context])
+        for subject, edge in _edges(one).items():
             further = "lower" if edge == "lowest" else "higher"
-            found.append(
-                f"{one['student']}, {one['teacher']}, {one['method']}: the best rate is the "
-                f"{edge} that was tried, so a {further} one may be better still."
-            )
+            told = f"{subject} the {edge} that was tried, so a {further} one may be better still."
+            found.append(f"{name}: {told}")
     return found
 
 
-def _line(one: Mapping[str, Any], cells: Cells) -> Markup:
+def _edges(one: Mapping[str, Any]) -> dict[str, str]:
+    """What is at an edge of the rates that were tried -> which edge."""
+    fit = one.get("fit") or {}
+    found = {"the best rate is": one.get("edge"), "the curve's best may be": fit.get("edge")}
+    return {subject: edge for subject, edge in found.items() if edge}
+
+
+def _line(one: Mapping[str, Any], cells: Cells, within: bool) -> Markup:
     which = [one["student"], one["teacher"], one["method"]]
-    return line([*which, *_choice(one, cells), _best(one.get("fit")), _beware(one), one["metric"]])
+    context = [one.get("context", "")] if within else []
+    choice = [*_choice(one, cells), value(one.get("seeds", NOT_RECORDED))]
+    rest = [_best(one), _beware(one), one["metric"]]
+    return cells.several([*which, *context, *choice, *rest], _runs(one, cells))
+
+
+def _runs(one: Mapping[str, Any], cells: Cells) -> list[str]:
+    """The cells of these rates."""
+    which = [one[name] for name in ("student", "teacher", "method")]
+    return [row.run for row in cells.rows if [row.student, row.teacher, row.method] == which]
 
 
 def _choice(one: Mapping[str, Any], cells: Cells) -> list[Any]:
@@ -65,21 +81,32 @@ def _choice(one: Mapping[str, Any], cells: Cells) -> list[Any]:
     return [name, where, after]
 
 
-def _best(fit: Mapping[str, Any] | None) -> Any:
+def _best(one: Mapping[str, Any]) -> Any:
+    fit, peaks = one.get("fit"), one["peaks"]
     if not fit or fit.get("best") is None:
         return "not known"
     shown: list[Any] = [peak_text(fit["best"])]
     if fit.get("low") is not None and fit.get("high") is not None:
-        shown.append(tag("small", f"[{peak_text(fit['low'])}, {peak_text(fit['high'])}]"))
+        low = f"{peak_text(fit['low'])}{' or lower' if _at(fit['low'], peaks[0]) else ''}"
+        high = f"{peak_text(fit['high'])}{' or higher' if _at(fit['high'], peaks[-1]) else ''}"
+        shown.append(tag("small", f"[{low}, {high}]"))
     if fit.get("outside") is not None:
         text = f"{fit['outside']:.0%} of resamples: at or beyond an edge"
         shown.append(tag("small", text))
     return value(join(*shown), fit["best"])
 
 
+def _at(rate: float, end: float) -> bool:
+    """Whether a rate is the last that was tried, where an interval is cut."""
+    return math.isclose(rate, end, rel_tol=1e-9)
+
+
 def _beware(one: Mapping[str, Any]) -> Markup:
-    edge = tag("div", f"⚑ the {one['edge']} that was tried") if one.get("edge") else ""
-    return join(edge, tag("div", one["reason"]) if one.get("reason") else "")
+    edges = [
+        tag("div", f"⚑ {subject} the {edge} that was tried")
+        for subject, edge in _edges(one).items()
+    ]
+    return join(*edges, tag("div", one["reason"]) if one.get("reason") else "")
 
 
 def rates_csv(rates: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
@@ -87,6 +114,7 @@ def rates_csv(rates: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     head = ["student", "teacher", "method", "metric", "lr", "lr_peak", "mean_delta", "chosen"]
     head += ["chosen_delta", "chosen_items", "reported_delta", "reported_low", "reported_high"]
     head += ["reported_items", "edge", "fit_best", "fit_low", "fit_high", "outside", "reason"]
+    head += ["seeds", "context", "fit_edge"]
     lines: list[list[Any]] = [list(head)]
     for one in rates:
         which = [one[name] for name in ("student", "teacher", "method", "metric")]
@@ -94,11 +122,12 @@ def rates_csv(rates: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         reported = one.get("reported") or {}
         ends = [fit.get(name, "") for name in ("best", "low", "high", "outside")]
         for peak, name, mean in zip(one["peaks"], one["names"], one["means"], strict=True):
-            here = peak == chosen.get("peak")
+            here = (peak, name) == (chosen.get("peak"), chosen.get("name"))
             numbers = [chosen.get(k, "") if here else "" for k in ("delta", "items")]
             numbers += [
                 reported.get(k, "") if here else "" for k in ("delta", "low", "high", "items")
             ]
             told = [one.get("edge") or "", *ends, one.get("reason") or ""]
+            told += [one.get("seeds", ""), one.get("context", ""), fit.get("edge") or ""]
             lines.append([*which, name, peak, mean, int(here), *numbers, *told])
     return lines

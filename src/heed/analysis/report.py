@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +23,16 @@ from heed.analysis.loss_figures import loss_drawings, losses_csv, losses_section
 from heed.analysis.markup import Markup, join, spaced, table, tag
 from heed.analysis.outside import missing_table, other_code_box, published_table
 from heed.analysis.page import page
-from heed.analysis.rate_figures import rate_figures, rate_note
+from heed.analysis.rate_figures import beside_of, rate_figures, rate_note
 from heed.analysis.rate_tables import edge_warnings, rates_csv, rates_table
 from heed.analysis.script import filter_bar, script
 from heed.analysis.tables import beside_table, cells_table, flags_list, seeds_table
 from heed.analysis.teaching_figures import teaching_drawings
 from heed.analysis.teaching_page import teaching_csv, teaching_section
 from heed.core.files import write_bytes, write_text
+
+BESIDE = ("contrasts", "rates", "types", "losses", "teaching")
+"""Files of numbers that are beside the page where there is something in them."""
 
 
 class Drawings(NamedTuple):
@@ -93,11 +96,23 @@ def write_report(
         write_bytes(directory / "figures" / f"{drawing.name}.png", drawing.png)
         write_text(directory / "figures" / f"{drawing.name}.svg", drawing.svg)
     write_text(directory / "table.csv", to_csv(rows))
-    for name, lines in _numbers(cells, study).items():
+    numbers = _numbers(cells, study)
+    for name, lines in numbers.items():
         write_text(directory / f"{name}.csv", _csv(lines))
     path = directory / "report.html"
     write_text(path, study_page(study, cells, drawings, results, failed))
+    _remove_old(directory, drawings, numbers)
     return path
+
+
+def _remove_old(directory: Path, drawings: Drawings, numbers: Collection[str]) -> None:
+    """Remove files of an earlier report that this one, which is written, does not hold."""
+    drawn = {drawing.name for drawing in drawings.every()}
+    old = [directory / f"{name}.csv" for name in BESIDE if name not in numbers]
+    figures = (directory / "figures").glob("*")
+    old += [f for f in figures if f.suffix in (".png", ".svg") and f.stem not in drawn]
+    for file in old:
+        file.unlink(missing_ok=True)  # the page no longer names it
 
 
 def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -112,7 +127,8 @@ def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _drawings(cells: Cells, study: Mapping[str, Any]) -> Drawings:
     rows = cells.rows
     shown = [m for m in (*metrics_of(rows)[:1], forgetting_of(rows)) if m]
-    rates = {metric: rate_figures(rows, metric, study.get("rates", ())) for metric in shown}
+    told, beside = study.get("rates", ()), beside_of(cells)
+    rates = {metric: rate_figures(rows, metric, told, beside) for metric in shown}
     return Drawings(
         rates,
         forest(cells) if rows else None,
@@ -124,14 +140,14 @@ def _drawings(cells: Cells, study: Mapping[str, Any]) -> Drawings:
 
 def _numbers(cells: Cells, study: Mapping[str, Any]) -> dict[str, list[list[Any]]]:
     """Name of a file -> its head and lines; only of what is known."""
-    found = {
-        "contrasts": contrasts_csv(study.get("contrasts", ())),
-        "rates": rates_csv(study.get("rates", ())),
-        "types": types_csv(cells, study.get("types") or {}),
-        "losses": losses_csv(cells, study.get("losses", ())),
-        "teaching": teaching_csv(study.get("teaching")),
-    }
-    return {name: lines for name, lines in found.items() if len(lines) > 1}
+    found = (
+        contrasts_csv(study.get("contrasts", ())),
+        rates_csv(study.get("rates", ())),
+        types_csv(cells, study.get("types") or {}),
+        losses_csv(cells, study.get("losses", ())),
+        teaching_csv(study.get("teaching")),
+    )
+    return {name: lines for name, lines in zip(BESIDE, found, strict=True) if len(lines) > 1}
 
 
 def _csv(lines: Sequence[Sequence[Any]]) -> str:
@@ -157,7 +173,7 @@ def study_page(
         stopping_line(study, rows),
         scale_box(study.get("scale")),
         other_code_box(rows),
-        flags_list(rows),
+        flags_list(cells),
         _caveats(cells),
         _left_out(study.get("left_out", ())),
         filter_bar(cells),
@@ -171,7 +187,7 @@ def study_page(
         losses_section(study.get("losses", ()), drawings.losses),
         form_table(cells),
         beside_table(cells),
-        published_table(study.get("published", ()), rows),
+        published_table(study.get("published", ()), cells),
         missing_table(failed),
         cost_table(cells, results),
         how_to_read(rows),

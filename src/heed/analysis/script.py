@@ -22,7 +22,7 @@ SCRIPT = r"""
     return made;
   };
   const own = [...document.querySelectorAll("tr[data-cell]")];
-  const byText = [...document.querySelectorAll(":is(#contrasts, #rates, #seeds) tbody tr")];
+  const several = [...document.querySelectorAll(":is(#contrasts, #rates, #seeds) tbody tr")];
   const main = [...document.querySelectorAll("#cells tbody tr")];
   const texts = new Map(main.map(row => [row.dataset.cell, row.textContent.toLowerCase()]));
 
@@ -48,7 +48,7 @@ SCRIPT = r"""
     rows.sort((one, two) => compare(one[0], two[0], sign) || one[1] - two[1]);
     body.append(...rows.map(row => row[2]));
   };
-  for (const table of new Set([...own, ...byText].map(row => row.closest("table")))) {
+  for (const table of new Set([...own, ...several].map(row => row.closest("table")))) {
     for (const head of table.tHead.rows[0].cells) {
       const button = make("button", "", { type: "button", class: "sort" });
       button.append(...head.childNodes);
@@ -86,7 +86,10 @@ SCRIPT = r"""
       if (fits && texts.get(String(i)).includes(words)) kept.add(String(i));
     });
     for (const row of own) row.hidden = !kept.has(row.dataset.cell);
-    for (const row of byText) row.hidden = !row.textContent.toLowerCase().includes(words);
+    for (const row of several) {  /* of several cells: shown as long as one of them is */
+      const of = row.dataset.cells;
+      row.hidden = of !== undefined && !of.split(" ").some(i => kept.has(i));
+    }
     count.textContent = `${kept.size} of ${cells.length} cells shown`;
     const state = new URLSearchParams();
     if (words) state.set("find", search.value);

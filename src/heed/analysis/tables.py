@@ -21,7 +21,7 @@ from heed.analysis.confounds import OTHER_CODE
 from heed.analysis.deltas import Row, adjusted_of, forgetting_of, shared, signed
 from heed.analysis.markup import Markup, breakable, join, spaced, table, tag, value
 from heed.analysis.script import pair_box
-from heed.analysis.words import bar, label, pill
+from heed.analysis.words import bar, pill
 from heed.core.manifest import code_state, same_code
 
 
@@ -114,15 +114,16 @@ def _flags(row: Row, now: str) -> Markup:
     return tag("td", *spaced([tag("div", kind) for kind in (*kinds, *other)]), class_="flags")
 
 
-def flags_list(rows: Sequence[Row]) -> Markup:
+def flags_list(cells: Cells) -> Markup:
     """How many cells carry a flag, and each flag in full; nothing where there are none."""
+    rows = cells.rows
     flagged = [row for row in rows if row.flags]
     if not flagged:
         return join()
     kinds = Counter(kind for row in flagged for kind in {f["kind"] for f in row.flags or ()})
     said = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
     lines = [
-        tag("li", tag("strong", f"{label(row)}: "), flag["text"])
+        tag("li", tag("strong", f"{cells.label(row)}: "), flag["text"])
         for row in flagged
         for flag in row.flags or ()
     ]
@@ -185,16 +186,7 @@ def seeds_table(found: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     """A line per group of cells that differ in their seed alone."""
     if not found:
         return join()
-    lines = [
-        [
-            one["cell"],
-            cells.runs(", ".join(map(str, one["seeds"])), one.get("runs", ())),
-            one["metric"],
-            *([one["reason"], "not known"] if "reason" in one else _over_seeds(one)),
-            _seeds_over_control(one),
-        ]
-        for one in found
-    ]
+    lines = [_seeds_line(one, cells) for one in found]
     note = (
         "What to expect of another student trained alike: an interval over training seeds and "
         "items together, by Student's t. Two or three seeds tell little of their own spread: the "
@@ -204,6 +196,19 @@ def seeds_table(found: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     columns = ["cell", "seeds", "metric", "mean delta (interval)", "verdict"]
     columns.append("mean after - best control")
     return join(tag("h2", "Over seeds"), tag("p", note), table(columns, lines, id="seeds"))
+
+
+def _seeds_line(one: Mapping[str, Any], cells: Cells) -> Markup:
+    ids = one.get("runs", ())
+    known = next((row for row in cells.rows if row.run in ids), None)
+    entries = [
+        cells.label(known, without=("seed",)) if known else one["cell"],
+        cells.runs(", ".join(map(str, one["seeds"])), ids),
+        one["metric"],
+        *([one["reason"], "not known"] if "reason" in one else _over_seeds(one)),
+        _seeds_over_control(one),
+    ]
+    return cells.several(entries, ids)
 
 
 def _over_seeds(one: Mapping[str, Any]) -> list[Markup]:

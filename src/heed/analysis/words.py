@@ -1,4 +1,4 @@
-"""A cell, a rate, a delta and a verdict as they are written on every page."""
+"""A rate, a delta and a verdict as they are written on every page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from heed.analysis.deltas import Row, peak_text, signed
 from heed.analysis.markup import Markup, tag
 from heed.analysis.panel import SYMBOLS
 from heed.core.types import Delta, Verdict
-
-
-def label(row: Row) -> str:
-    """A cell in a few words."""
-    return f"{row.student}, {row.teacher}, {row.method}, {row.lr}, seed {row.seed}"
 
 
 def rate(row: Row) -> str:

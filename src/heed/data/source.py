@@ -155,7 +155,8 @@ class Hub(Source):
                     f"the copy in {odd.parent} is of another commit; without a network the one "
                     f"that was fetched last is taken"
                 )
-            table = table.select_columns(kept_columns(table.column_names, wanted))
+            kept = kept_columns(table.column_names, wanted)
+            table = table.select_columns(kept or table.column_names[:1])  # of none it has no rows
             for number, value in enumerate(table, start=1):
                 yield Row(f"row {number}", value)
         except (OSError, ValueError, MemoryError, datasets.exceptions.DatasetsError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from heed.core.component import component, nearest
@@ -52,15 +52,14 @@ class Subset(Source):
             number += 1
             if number - 1 in chosen:
                 yield row
-        if chosen and max(chosen) >= number:
-            raise DataError(
-                f"{self.place} names row {max(chosen)} (counted from 0), and {self.source.place} "
-                f"has {number} rows: the list was made for another table, and would choose rows at "
-                f"random. Give teacher.source.source the table that it was made for."
-            )
+        self._refuse_shorter(chosen, number)
 
     def events(self) -> Mapping[str, int]:
-        """How many rows the list leaves out."""
+        """How many rows the list leaves out.
+
+        Raises:
+            DataError: as `rows`, also where not all of them were read.
+        """
         bad = 0
 
         def count(_: Exception) -> None:
@@ -68,12 +67,27 @@ class Subset(Source):
             bad += 1
 
         whole = sum(1 for _ in self.source.rows([], count)) + bad
-        left_out = {f"not in {self.subset}, left out": whole - len(self._numbers())}
+        numbers = self._numbers()
+        self._refuse_shorter(numbers, whole)
+        left_out = {f"not in {self.subset}, left out": whole - len(numbers)}
         return {**self.source.events(), **left_out}
 
     def digest(self) -> str:
         """Digest of the table and of the numbers."""
         return short_hash([self.source.digest(), sorted(self._numbers())])
+
+    def _refuse_shorter(self, chosen: Collection[int], rows: int) -> None:
+        """Refuse a table without some of the rows.
+
+        Raises:
+            DataError: the list was made for another one.
+        """
+        if max(chosen) >= rows:
+            raise DataError(
+                f"{self.place} names row {max(chosen)} (counted from 0), and {self.source.place} "
+                f"has {rows} rows: the list was made for another table, and would choose rows at "
+                f"random. Give teacher.source.source the table that it was made for."
+            )
 
     def _numbers(self) -> list[int]:
         """The list.

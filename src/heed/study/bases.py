@@ -20,10 +20,10 @@ from heed.models.student import Student
 from heed.study.crew import call
 from heed.study.fit_job import Pretrain
 from heed.study.memory import memory_lines, training_memory
-from heed.study.mirror import another, failed_ending, mirrored_pretraining
+from heed.study.mirror import another, failed_ending, made_ending, mirrored_pretraining
 from heed.study.runs import run_lock
 from heed.study.scores import SAY, ModelSubject, say_waiting
-from heed.tracking.tracker import Ending, LocalOnly
+from heed.tracking.tracker import LocalOnly
 from heed.training.run import Run, base_run
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _pretrain(run: Run, around: Surroundings, directory: Path) -> None:
         with training_memory(run.student, run.recipe, alone.trainer):
             loaded, watched = run.student.fresh(), replace(alone, tracker=mirror)
             record = fit(run.recipe, loaded, watched, directory)
-        ending = Ending({"ended": "done"})
+        ending = made_ending()
     except BaseException as error:
         ending = failed_ending("failed", without_secrets(f"{type(error).__name__}: {error}"))
         raise

@@ -25,6 +25,10 @@ OF_THE_STUDENT = ("template", "stops", "prompts")
 """What of a scoring belongs to the student that is scored: it may differ between students."""
 
 
+IN_METHOD = ("noise", "weights")
+"""Config groups that write their settings into the method."""
+
+
 def called(axis: str) -> str:
     """What tables call an axis of a study.
 
@@ -122,7 +126,8 @@ def facts_beside(results: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> l
         axes: The studied ones.
     """
     rows = [row_of(result) for result in results]
-    names = varying_settings(rows, [called(axis) for axis in axes])
+    studied = [*map(called, axes), *(f"method.{axis}" for axis in axes if axis in IN_METHOD), SEED]
+    names = varying_settings(rows, studied)
     found = [{name: str(row.settings.get(name, "not set")) for name in names} for row in rows]
     groups = code_groups(rows)
     if len(groups) > 1:

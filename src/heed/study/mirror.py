@@ -10,15 +10,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from heed.core.console import progress_console
+from heed.core.errors import HeedError
 from heed.core.files import read_json, read_jsonl
 from heed.core.identity import deciding
+from heed.core.locks import HeldError, lock
 from heed.study.cell import Cell
 from heed.study.ledger import Key
+from heed.study.runs import run_lock
 from heed.tracking.tracker import Ending, Mirrored, Rows, Tracker
 from heed.training.run import Run
 
@@ -145,11 +149,21 @@ def done_ending(result: Mapping[str, Any], root: Path) -> Ending:
     run = root / result["directory"]
     metrics = [delta["metric"] for delta in result["deltas"]]
     scores = root / result["before"], run / "scores" / result["suite_name"]
-    return Ending(
-        summary | cost | {"ended": "done", "flags": flags, "code": result.get("code")},
+    return made_ending(
+        summary | cost | {"flags": flags, "code": result.get("code")},
         tables=lambda: item_tables(metrics, *scores),
         model=run / "model",
     )
+
+
+def made_ending(summary: Mapping[str, Any] | None = None, **more: Any) -> Ending:
+    """How something has ended that is done; the reason of an earlier failure goes.
+
+    Args:
+        summary: Further numbers and texts.
+        more: Of the ending.
+    """
+    return Ending({**(summary or {}), "ended": "done", "reason": ""}, **more)
 
 
 def failed_ending(event: str, reason: str) -> Ending:
@@ -248,15 +262,65 @@ def another(tracker: Tracker) -> Tracker:
     return replace(tracker)  # type: ignore[type-var]
 
 
-def send_base(tracker: Tracker, cell: Cell, scores: Path) -> bool:
-    """Send the scores of a cell's student before tuning; whether all has arrived.
+@dataclass(frozen=True)
+class Parcel:
+    """What is sent as one run.
+
+    Attributes:
+        run: Who is mirrored.
+        ending: Makes what is told of its end.
+        tracker: A mirror of the same settings as the one that does it.
+    """
+
+    run: Mirrored
+    ending: Callable[[], Ending]
+    tracker: Tracker
+
+
+REFUSED = "the mirror did not take it, see above."
+
+
+def delivered(parcel: Parcel) -> str | None:
+    """Send one run, unless somebody is at it; why it has not arrived.
+
+    Args:
+        parcel: The run; files of it that are not whole are told of, and stop nothing.
+    """
+    mirror, run = another(parcel.tracker), parcel.run
+    own = run.kind in ("tuned", "pretraining")
+    path = run_lock(run.directory) if own else run.root / "locks" / f"mirror-{run.id}"
+    try:
+        ending = parcel.ending()
+        with lock(path, wait=False):
+            mirror.start(run)
+            mirror.finish(ending)
+    except HeldError:
+        return "another process is at it, and sends it itself."
+    except (HeedError, OSError, ValueError, KeyError, TypeError) as error:
+        return f"its files are not whole ({type(error).__name__}: {error})."
+    return None if mirror.arrived() else REFUSED
+
+
+def base_parcel(tracker: Tracker, cell: Cell, scores: Path) -> Parcel:
+    """The scores of a cell's student before tuning, to be sent.
+
+    Args:
+        tracker: The mirror.
+        cell: Which.
+        scores: Their directory.
+    """
+    return Parcel(mirrored_base(cell, scores), lambda: base_ending(scores), tracker)
+
+
+def send_base(tracker: Tracker, cell: Cell, scores: Path) -> None:
+    """Send the scores of a cell's student before tuning; what does not arrive is said.
 
     Args:
         tracker: One of the same settings does it.
         cell: Which.
         scores: Their directory.
     """
-    mirror = another(tracker)
-    mirror.start(mirrored_base(cell, scores))
-    mirror.finish(base_ending(scores))
-    return mirror.arrived()
+    parcel = base_parcel(tracker, cell, scores)
+    if (why := delivered(parcel)) not in (None, REFUSED):  # a mirror has told of a refusal
+        said = f"base {parcel.run.name} is not sent: {why}"
+        progress_console().print(said, markup=False, soft_wrap=True)

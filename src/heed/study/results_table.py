@@ -11,7 +11,7 @@ from rich.text import Text
 
 from heed.analysis.best_control import NOT_RECORDED, best_control, lacking, reached_lines
 from heed.analysis.confounds import OTHER_CODE, other_code_line
-from heed.analysis.deltas import AXES, Row, holm_line, row_of, signed
+from heed.analysis.deltas import AXES, Row, beside_line, holm_line, row_of, signed
 from heed.core.manifest import code_state, same_code
 
 NUMBERS = ("before\nafter", "delta", "after - best\ncontrol", "verdict\nflags")
@@ -33,7 +33,12 @@ def result_table(results: Sequence[Mapping[str, Any]]) -> Table:
     table.title, table.title_justify = "results on the primary metric", "left"
     for name in (*names, *NUMBERS):
         table.add_column(name, no_wrap=name in NUMBERS, overflow="fold")
-    lines = [holm_line(rows), *reached_lines(row.beside for row in rows), other_code_line(rows)]
+    lines = [
+        holm_line(rows),
+        beside_line(rows),
+        *reached_lines(row.beside for row in rows),
+        other_code_line(rows),
+    ]
     table.caption = Text("\n".join(filter(None, lines)))
     table.caption_justify = "left"
     for row in rows:

@@ -85,12 +85,14 @@ def _run(cell: Cell) -> None:
     path = result_file(directory, cell.suite.name)
     with lock(run_lock(directory), say_waiting):
         try:
-            result = _recorded(cell, path)
-            if result is None:
+            recorded = _recorded(cell, path)
+            if recorded is None:
                 result = _mirrored(cell, directory)
                 write_text(path.parent / PLACE, verdict_page(result))
                 write_results(directory, result)
                 write_json(path, result)
+            else:
+                result = recorded
         except BaseException as error:
             follows = world() > 1 and has_lost_others(error)  # who began us knows why
             if not (follows or (path.is_file() and _entered(cell))):
@@ -99,6 +101,9 @@ def _run(cell: Cell) -> None:
                 record(cell.root, event, cell.names | {"reason": reason})
             raise
         _keep(cell, result, path.parent / PLACE)
+    if recorded is None and cell.logger.afar and cell.logger.alone:
+        # after all is kept; a sweep sends the bases of all cells, each once
+        send_base(cell.logger, cell, cell.root / result["before"])
     if lacking := not_kept(directory, cell.callbacks):
         SAY.print(lacking, markup=False, soft_wrap=True)
     show_result(result, directory)
@@ -141,8 +146,6 @@ def _mirrored(cell: Cell, directory: Path) -> dict[str, Any]:
         raise
     finally:
         cell.logger.finish(ending)
-    if cell.logger.afar and cell.logger.alone:  # a sweep sends the bases of all cells, each once
-        send_base(cell.logger, cell, cell.root / result["before"])
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -33,7 +33,10 @@ def at_scale(sweep: Sweep, conf: Path) -> Sweep:
     known = set(option_names(conf, "lr"))  # of another name the plan tells
     peaks = {name: read_option(conf, "lr", name).get("peak") for name in names if name in known}
     found = {name: float(p) for name, p in peaks.items() if isinstance(p, int | float)}
-    return replace(sweep, study=scaled(sweep.study, sweep.scale, found))
+    made = scaled(sweep.study, sweep.scale, found)
+    if left := [*_unmultiplied(made, known - set(found), peaks)]:
+        raise ConfigError(left)
+    return replace(sweep, study=made)
 
 
 def scaled(study: Study, scale: Scale, peaks: Mapping[str, float]) -> Study:
@@ -77,10 +80,11 @@ def scaled(study: Study, scale: Scale, peaks: Mapping[str, float]) -> Study:
     changed: dict[str, Any] = made | {
         "name": f"{study.name}-{scale.name}",
         "implied": here.implied(study, peaks),
+        "own_families": here.families(study),
         "published": tuple(here.published(one, sets) for one in study.published),
         "scale": about,
     }
-    return replace(study, **changed)
+    return _beside_as_many(study, replace(study, **changed))
 
 
 def scale_lines(study: Study) -> list[str]:
@@ -177,18 +181,38 @@ class _StandIns:
         both = {name: rates.get(name, {}) | own.get(name, {}) for name in {**rates, **own}}
         return {**found, "lr": both}
 
+    def families(self, study: Study) -> dict[str, tuple[str, ...]]:
+        """The own families of students, of those that one stands for together."""
+        found: dict[str, dict[str, None]] = {}
+        for student, own in study.own_families.items():
+            found.setdefault(self.named("model", student), {}).update(dict.fromkeys(own))
+        return {student: tuple(own) for student, own in found.items()}
+
     def merged(self, study: Study) -> Iterable[Mistake]:
         """Values of an axis for which one value stands, so that cells would be the same."""
         for key, values in study.axes.items():
-            stand: dict[str, list[str]] = {}
-            for value in values:
-                found = self.used.get((key, said(value)), value)
-                stand.setdefault(said(found), []).append(said(value))
-            for here, several in stand.items():
-                if len(several) > 1:
-                    why = f"scale {self.scale.name} has {here} for all of them."
-                    action = f"Give each its own in options.{key}, or leave some out of the study."
-                    yield Mistake(key, ", ".join(several), why, action)
+            steps = [{key: value} for value in values]
+            for here, several in self._same(steps).items():
+                texts = ", ".join(said(step[key]) for step in several)
+                yield self._merged(key, texts, here, f"options.{key}")
+        for number, block in enumerate(study.zipped):
+            steps = [dict(zip(block, s, strict=True)) for s in zip(*block.values(), strict=True)]
+            for here, several in self._same(steps).items():
+                texts = "; ".join(_line(step) for step in several)
+                yield self._merged(f"zipped[{number}]", texts, here, "options")
+
+    def _same(self, steps: Iterable[Keyed]) -> dict[str, list[Keyed]]:
+        """What stands for several steps of an axis -> these."""
+        stand: dict[str, list[Keyed]] = {}
+        for step in steps:
+            here = {k: self.used.get((k, said(v)), v) for k, v in step.items()}
+            stand.setdefault(_line(here), []).append(step)
+        return {here: several for here, several in stand.items() if len(several) > 1}
+
+    def _merged(self, where: str, texts: str, here: str, options: str) -> Mistake:
+        why = f"scale {self.scale.name} has {here} for all of them."
+        action = f"Give each its own in {options}, or leave some out of the study."
+        return Mistake(where, texts, why, action)
 
     def published(self, one: Published, sets: Mapping[str, Value]) -> Published:
         """A published value, beside the cells that stand for those it is about."""
@@ -200,7 +224,8 @@ class _StandIns:
             if said(here) != said(value):
                 notes.append(f"Said of {key} {said(value)}, for which {said(here)} stands here.")
         noted = {"note": " ".join(notes)} if notes else {}
-        return cast(Published, {**one, "where": where, **noted})
+        told = {"said_of": one["where"]} if where != one["where"] else {}
+        return cast(Published, {**one, "where": where, **told, **noted})
 
 
 def _unrated(study: Study, scale: Scale) -> list[Mistake]:
@@ -209,6 +234,60 @@ def _unrated(study: Study, scale: Scale) -> list[Mistake]:
         return []
     why = f"scale {scale.name} multiplies the learning rates of a study, and {study.name} has none."
     return [Mistake("lr", "nothing", why, "Name it in the study: fixed: {lr: reference}, say.")]
+
+
+def _unmultiplied(made: Study, odd: Collection[str], peaks: Mapping[str, Any]) -> Iterable[Mistake]:
+    """Cells of a scaled study whose rate no factor has reached; of a name unknown the plan tells.
+
+    Args:
+        made: The study at its scale.
+        odd: Known options of `conf/lr` without a peak that is a number.
+        peaks: What the file of an option has for its peak.
+    """
+    cells = [cell for cell in _cells(made) if RATE not in cell]
+    for name in dict.fromkeys(cell.get("lr", "") for cell in cells):
+        if name in odd:
+            why = f"conf/lr/{name}.yaml has no plain number for its peak ({peaks.get(name)})."
+            action = "Write a number there, or give lr.peak beside it in the study."
+            yield Mistake("lr", name, f"{why} No factor reaches it.", action)
+        elif not name:
+            why = "a cell of the study has no learning rate of its own, and no factor reaches it."
+            yield Mistake(
+                "lr", "nothing", why, "Name it in the study: fixed: {lr: reference}, say."
+            )
+
+
+def _beside_as_many(study: Study, made: Study) -> Study:
+    """A study at a scale, whose published values stand beside as many cells as at full size.
+
+    Raises:
+        ConfigError: one stands beside more, because two values have one stand-in.
+    """
+    found = []
+    for number, (one, here) in enumerate(zip(study.published, made.published, strict=True)):
+        before, after = _beside(study, one), _beside(made, here)
+        if 0 < before < after:
+            why = f"it is about {before} cells, and at this scale {after} would stand beside it."
+            action = "Name further keys in its where, so that it holds for its own cells alone."
+            found.append(Mistake(f"published[{number}]", _line(one["where"]), why, action))
+    if found:
+        raise ConfigError(found)
+    return made
+
+
+def _beside(study: Study, one: Published) -> int:
+    """How many cells a published value is about."""
+    where = {"model" if k == "student" else k: typed(v) for k, v in one["where"].items()}
+    return sum(where.items() <= cell.items() for cell in _cells(study))
+
+
+def _cells(study: Study) -> list[dict[str, str]]:
+    """Every cell by its keys, values as they are typed."""
+    return [{k: v for k, _, v in (text.partition("=") for text in x)} for x in study.lines()]
+
+
+def _line(step: Mapping[str, Value]) -> str:
+    return ", ".join(f"{key}={said(value)}" for key, value in step.items())
 
 
 def _hidden(study: Study, scale: Scale) -> list[Mistake]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from heed.core.console import progress_console
-from heed.core.errors import HeedError
-from heed.core.locks import HeldError, lock
 from heed.study.ledger import Key
 from heed.study.mirror import (
-    another,
+    REFUSED,
+    Parcel,
     axis_tags,
-    base_ending,
+    base_parcel,
+    delivered,
     done_ending,
     failed_ending,
-    mirrored_base,
+    made_ending,
     mirrored_cell,
     mirrored_pretraining,
 )
 from heed.study.outcome import Outcomes
 from heed.study.plan import PlannedCell
-from heed.study.runs import run_lock
 from heed.study.study import Study
 from heed.tracking.tracker import Ending, Mirrored, Rows, Tracker
 from heed.training.run import base_run
@@ -36,27 +34,19 @@ COLUMNS = (*NAMES, "ended", "metric", *NUMBERS, "flags", "reason")
 """Of the table of cells."""
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """What is sent as one run.
-
-    Attributes:
-        run: Who is mirrored.
-        ending: Makes what is told of its end.
-        tracker: The mirror.
-    """
-
-    run: Mirrored
-    ending: Callable[[], Ending]
-    tracker: Tracker
-
-
 def send_study(
-    study: Study, cells: Sequence[PlannedCell], found: Outcomes, page: Path, *, everything: bool
+    study: Study,
+    cells: Sequence[PlannedCell],
+    found: Outcomes,
+    page: Path,
+    *,
+    everything: bool,
+    earlier: Collection[Key] = (),
 ) -> list[str]:
     """Send a study's bases, failed cells, table and page.
 
-    Finished cells have sent themselves, unless their mirror was off or out of reach.
+    Finished cells have sent themselves when they were made, unless their mirror was off or out of
+    reach then.
 
     Args:
         study: Which.
@@ -65,6 +55,7 @@ def send_study(
         page: Of the study, with its figures beside it.
         everything: Whether finished cells and the makings of bases are sent as well: sending is
             what was asked for then.
+        earlier: Cells that were done before this command.
 
     Returns:
         A line for each run that has not arrived, where sending was asked for; elsewhere it is told
@@ -78,8 +69,17 @@ def send_study(
         parcels = [*_pretrainings(cells, tracker), *parcels, *_done(study, cells, found.done)]
     parcels += [*_failed(study, cells, found.failed), _report(study, cells, found, page)]
     lines = send(parcels)
-    sent = f"{len(parcels) - len(lines)} of {len(parcels)} runs of study {study.name} are mirrored."
-    SAY.print(f"{sent} {tracker.where(root)}", markup=False, soft_wrap=True)
+    arrived = len(parcels) - len(lines)
+    what = "runs" if everything else "bases, failed cells and the report"
+    said = [f"{arrived} of {len(parcels)} {what} of study {study.name} are mirrored."]
+    said += [tracker.where(root)] if arrived else []
+    old = sum((result["run"], result["suite"]) in earlier for result in found.done)
+    if old and not everything:
+        said.append(
+            f"Not sent by it: {old} cells that were done before, by this study or another; "
+            f"sync=true sends them."
+        )
+    SAY.print(" ".join(filter(None, said)), markup=False, soft_wrap=True)
     return lines if everything else []
 
 
@@ -96,7 +96,7 @@ def send(parcels: Sequence[Parcel]) -> list[str]:
     """
     lines = []
     for number, parcel in enumerate(parcels):
-        why = _sent(parcel)
+        why = delivered(parcel)
         if why is not None:
             lines.append(f"{parcel.run.kind} {parcel.run.name} is not sent: {why}")
         if why == REFUSED and number == 0:
@@ -107,42 +107,17 @@ def send(parcels: Sequence[Parcel]) -> list[str]:
     return lines
 
 
-REFUSED = "the mirror did not take it, see above."
-
-
-def _sent(parcel: Parcel) -> str | None:
-    """Send one run, unless somebody is at it; why it has not arrived."""
-    mirror, run = another(parcel.tracker), parcel.run
-    try:
-        ending = parcel.ending()
-        with lock(_lock_of(run), wait=False):
-            mirror.start(run)
-            mirror.finish(ending)
-    except HeldError:
-        return "another process is at it, and sends it itself."
-    except (HeedError, OSError, ValueError, KeyError, TypeError) as error:
-        return f"its files are not whole ({type(error).__name__}: {error})."
-    return None if mirror.arrived() else REFUSED
-
-
-def _lock_of(run: Mirrored) -> Path:
-    if run.kind in ("tuned", "pretraining"):
-        return run_lock(run.directory)
-    return run.root / "locks" / f"mirror-{run.id}"
-
-
 def _pretrainings(cells: Sequence[PlannedCell], tracker: Tracker) -> Iterator[Parcel]:
     runs = {run.id: (run, one.cell.root) for one in cells if (run := base_run(one.cell.model))}
     for run, root in runs.values():
         if (root / "runs" / run.directory / "DONE").is_file():
             made = mirrored_pretraining(run, root, live=False)
-            yield Parcel(made, lambda: Ending({"ended": "done"}), tracker)
+            yield Parcel(made, made_ending, tracker)
 
 
 def _bases(cells: Sequence[PlannedCell], tracker: Tracker) -> Iterator[Parcel]:
     for scores, one in {one.baseline: one for one in cells if one.ready}.items():
-        made = mirrored_base(one.cell, scores)
-        yield Parcel(made, lambda scores=scores: base_ending(scores), tracker)  # type: ignore[misc]
+        yield base_parcel(tracker, one.cell, scores)
 
 
 def _done(

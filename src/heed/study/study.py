@@ -46,6 +46,9 @@ class Published(TypedDict):
     delta: NotRequired[float]
     note: NotRequired[str]
 
+    said_of: NotRequired[dict[str, str | int | float | bool | None]]
+    """`where` in the source's words; `heed.study.scaling` writes it, and puts stand-ins there."""
+
 
 class Scaled(TypedDict):
     """At which scale a study is run; written by `heed.study.scaling`."""

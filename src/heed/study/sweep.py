@@ -44,13 +44,15 @@ def run_sweep(sweep: Sweep, typed: Sequence[str], conf: Path, launch: Launch) ->
     _show_plan(sweep, study, cells)
     if sweep.plan_only or sweep.status:
         return
+    earlier = {key for key, entry in latest(sweep.root).items() if entry["event"] == "done"}
     failed = _run_missing(sweep, cells, conf, launch)
     found = outcomes(cells, sweep.root)
     page = report(study, cells, found, sweep.root)
     console.print(result_table(found.done))
     console.print(f"The page: {page}", soft_wrap=True, markup=False)
     if not sweep.report_only:
-        failed += send_study(study, cells, found, page, everything=sweep.sync)
+        sync = sweep.sync
+        failed += send_study(study, cells, found, page, everything=sync, earlier=earlier)
     runs = not (sweep.report_only or sweep.sync)
     asked = len(cells) if runs else len(found.done) + len(found.failed)
     _raise_failed(asked, found, failed, "retry=failed runs them again.")
@@ -100,11 +102,13 @@ def _how(sweep: Sweep, study: Study, launch: Launch) -> Apart:
 
 
 def _need_mirror(sweep: Sweep) -> None:
-    """Refuse to send anything to a server that does not answer.
+    """Refuse to send anything where nothing can be sent, or to a server that does not answer.
 
     Raises:
-        RunError: it does not.
+        RunError: it is so.
     """
+    if why := sweep.logger.why_not():
+        raise RunError(f"Nothing was sent: {why}")
     if not sweep.logger.reachable():
         raise RunError(
             "the mirror's server does not answer, so nothing was sent; the local files are whole. "

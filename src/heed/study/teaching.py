@@ -154,7 +154,7 @@ def _made(
         "outcome": groups[0].cell.suite.primary + (", less is better" if sign < 0 else ""),
         "formula": f"beta {asked.beta:g}, loss per {asked.per} {reads}, rewards below zero: "
         f"{asked.negative}",
-        "reward": asked.reward.name,
+        "reward": next(iter(asked.rewards)),
         "instructions": counts["kept"],
         "items": len(groups[0].by_teacher[names[0]][0].keys),
         "level": bootstrap["level"],

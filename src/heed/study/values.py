@@ -12,7 +12,7 @@ Keyed = dict[str, Value]
 
 PLAIN = re.compile(r"[A-Za-z0-9_./@%-][A-Za-z0-9_./@%+-]*")
 OTHER = re.compile(
-    r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d+)(e[+-]?\d[\d_]*)?|true|false|null|[+-]?inf|nan", re.I
+    r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d[\d_]*)?|true|false|null|[+-]?inf|nan", re.I
 )
 """What Hydra reads as a text without quotes, and what of that it reads as something else."""
 

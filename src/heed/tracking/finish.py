@@ -59,5 +59,6 @@ def abandon(run: Any) -> None:
     process = getattr(getattr(connection, "_proc", None), "_process", None)
     if process is not None:
         process.kill()
+        process.wait()
     with suppress(Exception, SystemExit):  # it is dead, and would have us end as it did
         wandb.teardown()

@@ -1,4 +1,4 @@
-"""Whether a server answers, asked within a few seconds: an outage must not cost a run more."""
+"""Whether W&B can be reached: a key, and a server that answers within a few seconds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
+
+from heed.core.errors import RunError
+from heed.core.secrets import without_secrets
 
 SECONDS = 2.0
 """Longest time that a server is waited for."""
@@ -59,3 +62,30 @@ def _answer(url: str) -> str | None:
         reason = getattr(error, "reason", error)
         # the library has certificates of its own, and says itself what is wrong with one
         return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+
+
+def has_key() -> bool:
+    """Whether the library finds a key; the server is not asked.
+
+    Raises:
+        RunError: the library cannot read its key or its settings.
+    """
+    try:
+        import wandb
+        from wandb.sdk.lib import wbauth
+
+        settings = wandb.setup().settings
+        host = wbauth.HostUrl(settings.base_url, app_url=settings.app_url)
+        # `wandb.login` would ask the server, and waits for one that is away
+        return bool(
+            wbauth.authenticate_session(
+                host=host, source="heed", prompt=False, update_session=False
+            )
+        )
+    except Exception as error:  # of the library or of what it is built on: any kind
+        kind, said = type(error).__name__, " ".join(without_secrets(str(error)).split())
+        raise RunError(
+            f"W&B cannot be used as it is set up here ({kind}: {said}) Look at the variables "
+            f"WANDB_API_KEY, WANDB_BASE_URL and WANDB_MODE and at W&B's own settings, or take "
+            f"logger.mode=offline."
+        ) from error

@@ -105,6 +105,10 @@ class Tracker(ABC):
         """
         return self
 
+    def why_not(self) -> str | None:
+        """Why nothing can be sent at all, whatever server answers; None: it can."""
+        return None
+
     def reachable(self) -> bool:
         """Whether what is sent now would arrive; one that keeps all here says so too."""
         return True

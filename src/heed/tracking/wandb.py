@@ -17,7 +17,7 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.identity import short_hash
 from heed.tracking.finish import GONE, abandon, finish_online
-from heed.tracking.server import why_silent
+from heed.tracking.server import has_key, why_silent
 from heed.tracking.tracker import OWN, Ending, Mirror, Mirrored, Rows, numbers, whole_rows
 
 FOLDER = "wandb"
@@ -95,16 +95,28 @@ class Wandb(Mirror):
         mode = "offline" if offline else self.mode
         return replace(self, study=study, tags=(*self.tags, *tags), mode=mode)
 
+    def why_not(self) -> str | None:
+        """What is wrong with the settings, of the environment too; None: something can be sent."""
+        try:
+            self._plan()
+        except RunError as error:
+            return str(error)
+        return None
+
     def reachable(self) -> bool:
-        """Whether there is nothing to reach, or the server answers; said if it does not."""
+        """Whether there is nothing to reach, or the server answers."""
         try:
             return self._plan()[0] == "offline" or self._silence() is None
         except RunError:
-            return True  # there is no key: each run says so
+            return True  # there is no key, or an odd one: each run says so
 
     def where(self, root: Path) -> str:
-        """Where runs are found that were sent just now."""
-        if self._mode()[0] == "offline":
+        """Where runs are found that were sent just now; nothing where none can be sent."""
+        try:
+            mode, _ = self._mode()
+        except RunError:
+            return ""
+        if mode == "offline":
             return f"Written below {root / FOLDER}. To send them: {sync_line(root)}"
         return f"In the W&B project {'/'.join(filter(None, (self.entity, self.project)))}."
 
@@ -121,7 +133,7 @@ class Wandb(Mirror):
             entity=self.entity,
             group=self.group or run.group or self.study,
             job_type=run.kind,
-            tags=[*dict.fromkeys(map(tag, (*run.tags, *self.tags)))],
+            tags=None if mode == "online" else self._tags(run),  # there, those of before are kept
             mode=mode,
             name=run.name,
             id=run.id,
@@ -131,19 +143,35 @@ class Wandb(Mirror):
             dir=str(run.root),
             settings=self._settings(run),
         )
-        self._open.update(online=mode == "online", root=run.root)
-        there = int(self._open["run"].starting_step)  # steps that W&B has already
-        self._open.update(next=there, media=there if run.kind == "report" else 0)
+        made = self._open["run"]
+        if mode == "online":
+            made.tags = tuple(dict.fromkeys((*(made.tags or ()), *self._tags(run))))
+        self._open.update(online=mode == "online", root=run.root, held={})
+        there = int(made.starting_step)  # steps that W&B has already
+        self._open.update(next=there, media=there)
         self._tell(run, why)
         self._fill(run)
 
+    def _tags(self, run: Mirrored) -> list[str]:
+        """The words that a run is found by; a run that two studies share has those of both."""
+        own = (f"study:{self.study}",) if self.study else ()
+        return [*dict.fromkeys(map(tag, (*run.tags, *self.tags, *own)))]
+
     def send(self, row: Mapping[str, Any]) -> None:
-        """Send one row of metrics, unless its step is there already."""
-        run, step = self._open["run"], int(row["step"])
+        """Take one row of metrics, unless its step is there already; a step is sent whole."""
+        step = int(row["step"])
         self._open["media"] = max(self._open["media"], step + 1)
         if step >= self._open["next"]:
+            if step > self._open["next"]:
+                self._send_held(self._open["run"])
             self._open["next"] = step
-            run.log({"step": step, **numbers(row)}, step=step)
+            self._open["held"] |= {"step": step, **numbers(row)}
+
+    def _send_held(self, run: Any) -> None:
+        """Send the rows of the step that was under way."""
+        held, self._open["held"] = self._open["held"], {}
+        if held:
+            run.log(held, step=held["step"], commit=True)
 
     def end(self, ending: Ending) -> None:
         """Send the result and end the run, as failed if it failed."""
@@ -161,23 +189,39 @@ class Wandb(Mirror):
                 run.finish(exit_code=code)
 
     def _send_result(self, run: Any, ending: Ending) -> None:
-        """Send summary, tables, pictures, and the model if that was asked for."""
+        """Send summary, tables, pictures, and the model if that was asked for.
+
+        Of a run that may go on, the last step is held back: the rest of it could not be added.
+        """
+        goes_on = ending.failed and self._open["online"]
+        if goes_on:
+            held = self._open["held"].items()
+            run.summary.update({key: value for key, value in held if key != "step"})
+        else:
+            self._send_held(run)
         run.summary.update({k: value for k, value in ending.summary.items() if value is not None})
         _stay_below(self._open["root"], run.id)
+        if not goes_on:
+            self._send_media(run, ending)
+        if self.artifact and ending.model is not None:
+            self._send_model(run, ending.model)
+
+    def _send_media(self, run: Any, ending: Ending) -> None:
+        """Send tables and pictures, unless these very tables are there."""
         tables = ending.tables()
+        own = short_hash([[name, repr(t.columns), repr(t.rows)] for name, t in tables.items()])
+        if not (ending.pages or run.summary.get("tables") != own):
+            return
+        run.summary.update({"tables": own})
         for name, table in tables.items():
             left = max(0, len(table.rows) - self.table_rows)
             run.summary.update({f"rows/{name}": len(table.rows) - left, f"left_out/{name}": left})
             if left:
                 said = f"W&B: {name} has {left} rows more than logger.table_rows={self.table_rows}."
                 SAY.print(said, markup=False, soft_wrap=True)
-        # one step after the last row, so that they are there once however often a run is sent
-        if self._open["media"] >= self._open["next"]:
-            media = {name: self._table(table) for name, table in tables.items()}
-            if media := media | self._media(ending):
-                run.log(media, step=self._open["media"])
-        if self.artifact and ending.model is not None:
-            self._send_model(run, ending.model)
+        media = {name: self._table(table) for name, table in tables.items()} | self._media(ending)
+        if media:  # one step after the last row
+            run.log(media, step=max(self._open["media"], self._open["next"]))
 
     def _mode(self) -> tuple[Literal["online", "offline"], str]:
         """How runs are sent now, and why so: offline, too, where the server is out of reach."""
@@ -189,21 +233,20 @@ class Wandb(Mirror):
         """How runs are to be sent, and why, where nobody chose that.
 
         Raises:
-            RunError: online was asked for, and there is no key.
+            RunError: nothing can be sent: W&B is switched off, its settings cannot be read, or
+                online was asked for, and there is no key.
         """
-        import wandb
-        from wandb.sdk.lib import wbauth
-
         if self.mode == "offline":
             return "offline", ""
-        if self.mode is None and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
-            return "offline", f"WANDB_MODE={os.environ['WANDB_MODE']}"
-        settings = wandb.setup().settings
-        host = wbauth.HostUrl(settings.base_url, app_url=settings.app_url)
-        # `wandb.login` would ask the server, and waits for one that is away
-        if wbauth.authenticate_session(
-            host=host, source="heed", prompt=False, update_session=False
-        ):
+        told = os.environ.get("WANDB_MODE", "")
+        if told == "disabled":
+            raise RunError(
+                "WANDB_MODE=disabled, so nothing is sent to W&B. Take the variable away, or "
+                "logger=none."
+            )
+        if self.mode is None and told in ("offline", "dryrun"):
+            return "offline", f"WANDB_MODE={told}"
+        if has_key():
             return "online", ""
         if self.mode is None:
             return "offline", "no key of W&B is known here: wandb login, or WANDB_API_KEY"
