@@ -308,3 +308,18 @@ def test_sensitivity_begins_with_the_rewards_and_ends_with_reward_over_loss():
     assert [one["rho"] for one in found["reward"] if one["chosen"]] == [1.0]
     assert len(found["definition"]) == 6
     assert sum(one["chosen"] for one in found["definition"]) == 1
+
+
+@pytest.mark.parametrize("negative", ["shift_min", "sigmoid"])
+def test_what_is_done_about_negatives_goes_into_car_and_leaves_the_baselines(negative: str):
+    """Squeezed rewards rank otherwise than plain ones, so the mean reward stays the plain one."""
+    rewards = np.array([[8.0, 8, 8, -1, -1], [2, 2, 2, 2, 2]])
+    two = measured_of(teachers=2, n=5, rewards={"good": rewards, "more": rewards + 3})
+    changed = replace(PLAIN, negative=negative)
+    found = {name: values[0] for name, values in metrics_of(two, changed).items()}
+    assert found["reward"] == pytest.approx([4.4, 2.0])
+    assert found["reward more"] == pytest.approx([7.4, 5.0])
+    taken = without_negatives(rewards, changed.negative).mean(axis=1)
+    assert found["reward_taken"] == pytest.approx(taken)
+    assert found["car"] == pytest.approx(taken / (1 + found["loss"]))
+    assert "reward_taken" not in metrics_of(two, PLAIN)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from test_car import BOOTSTRAP, PLAIN, measured_of
 
 from heed.analysis.car import Measured, car
-from heed.analysis.car_figure import car_figure, places, reward_at
+from heed.analysis.car_figure import car_figure, places, point_of, reward_at
 from heed.analysis.car_page import CAUTION, write_ranking
-from heed.analysis.car_summary import summary_of
+from heed.analysis.car_summary import recommendation, summary_of
 from heed.analysis.ranking import CAR
 from heed.analysis.rewards import Column
 from heed.core.errors import ConfigError, DataError
@@ -42,7 +42,7 @@ def about(measured: Measured, **changes: Any) -> dict[str, Any]:
         "student": "nano", "set": "toys", "bootstrap": BOOTSTRAP, "facts": {"student": "nano"},
         "teachers": {name: {"family": None, "size_b": 1.5} for name in measured.teachers},
         "events": {"t0": {"empty response, left out": 3}},
-        "counts": {"shared": 30, "kept": 30, "rewarded": 30, "weighed": 30},
+        "counts": {"shared": 30, "read": 30, "kept": 30, "rewarded": 30, "weighed": 30},
     }  # fmt: skip
     return given | changes
 
@@ -136,12 +136,16 @@ def shown(tmp_path: Path, measured: Measured, analysis: CAR, **changes: Any) -> 
 def test_what_weakens_a_ranking_is_said(odd, tmp_path):
     rewards = odd.rewards["good"].copy()
     rewards[1], rewards[2] = rewards[1] - 2, np.nan
-    counts = {"shared": 40, "kept": 30, "rewarded": 30, "weighed": 30}
+    counts = {"shared": 90, "read": 40, "kept": 30, "rewarded": 30, "weighed": 30}
     measured = replace(odd, rewards={"good": rewards})
     said = shown(tmp_path, measured, settings(negative="keep"), counts=counts)
     assert "30 of 90 rewards good are negative, and so are the means of t1" in said
     assert "a higher loss makes a higher CAR" in said
-    assert "10 of 40 instructions that all teachers answered are left out" in said
+    assert "10 of 40 instructions that were read are left out" in said
+    assert "shorter answers" not in said
+    long = {"t0": {"dropped: over-long (read by nano)": 10}}
+    again = shown(tmp_path, measured, settings(negative="keep"), counts=counts, events=long)
+    assert "shorter answers" in again
     assert "No reward, so no CAR and no rank: t2." in said
     assert "resamples some teacher's mean reward is negative" in said
     page = (tmp_path / "report.html").read_text()
@@ -170,3 +174,26 @@ def test_a_beta_is_a_number_of_zero_or_more(beta: float):
 
     with pytest.raises(ValidationError):
         settings(beta=beta)
+
+
+@pytest.mark.parametrize("negative", ["shift_min", "sigmoid"])
+def test_the_figure_draws_the_reward_that_car_takes(odd, tmp_path, negative: str):
+    """Its lines of equal CAR would not pass through points of plain means."""
+    rewards = {"good": odd.rewards["good"] - 2}
+    said = shown(tmp_path, replace(odd, rewards=rewards), settings(negative=negative))
+    assert "some teacher's mean reward is negative" not in said
+    for one in read_json(tmp_path / "summary.json")["teachers"]:
+        metrics = {name: found["value"] for name, found in one["metrics"].items()}
+        assert metrics["reward"] < 0 < metrics["reward_taken"]
+        assert metrics["car"] == pytest.approx(metrics["reward_taken"] / (1 + metrics["loss"]))
+        loss, reward = point_of(one)
+        assert (loss["value"], reward["value"]) == pytest.approx(
+            (metrics["loss"], metrics["reward_taken"])
+        )
+    assert "reward_taken: the reward as CAR takes it" in (tmp_path / "report.html").read_text()
+
+
+def test_what_is_not_all_of_it_is_not_written_as_all():
+    sure = {"name": "a", "first": 0.9997}, {"name": "b", "first": 0.0003}
+    said = recommendation({"teachers": sure}, 0.95)
+    assert said == "a is ranked first in more than 99 % of resamples (b in less than 1 %)."

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp, ttest_ind
 
-from heed.analysis.families import Taught, larger_in_family, own_family, size_in_family
+from heed.analysis.families import (
+    Taught,
+    larger_in_family,
+    of_one_size,
+    own_family,
+    size_in_family,
+)
 
 FAMILIES = ("a", "a", "a", "b", "b", "b", None)
 SIZES = (1.0, 7.0, 70.0, 2.0, 9.0, None, 5.0)
@@ -79,7 +85,8 @@ def test_of_very_many_groups_some_are_drawn_and_say_nearly_the_same(monkeypatch)
 def test_who_is_good_for_everybody_gains_nothing(first, second):
     same = taught([first, first])
     (none,) = own_family(same, {"s0": ("a",)}, level=0.95)
-    assert none["gain"] == none["low"] == none["high"] == 0
+    assert (none["gain"], none["low"], none["high"]) == (0, None, None)
+    assert "all alike" in none["reason"]
     (one,) = own_family(taught([first, second]), {"s0": ("a",)}, level=0.95)
     places = taught([first, second]).places
     gains = places[1] - places[0]
@@ -94,3 +101,31 @@ def test_a_family_of_one_shows_no_spread_and_a_student_without_teachers_is_not_l
     (one,) = own_family(made, {"s0": ("a",), "s1": ("c",)}, level=0.95)
     assert one["student"] == "s0"
     assert (one["gain"], one["reason"]) == (None, "one teacher of a kind shows no spread.")
+
+
+def test_what_shows_no_spread_has_no_interval_and_says_so():
+    """Two students that agree do not make a third one certain."""
+    same = taught([[1, 2, 3, 0, 0, 9, 0]] * 2)
+    for one in (*size_in_family(same, level=0.95), *larger_in_family(same, level=0.95)):
+        assert one["low"] is one["high"] is None
+        assert "2 students, all alike" in one["reason"]
+    alone = taught([[1, 2, 3, 0, 0, 9, 0]])
+    assert "one student" in larger_in_family(alone, level=0.95)[0]["reason"]
+
+
+def test_teachers_of_one_size_are_neither_smaller_nor_larger():
+    sizes = (1.0, 2.7, 2.7, 2.7, 9.0)
+    made = taught([[1, 2, 3, 4, 5]], families=("a",) * 5, sizes=sizes)
+    found = larger_in_family(made, level=0.95)
+    pairs = {(one["smaller"], one["larger"]) for one in found}
+    assert pairs == {("t0", t) for t in ("t1", "t2", "t3")} | {
+        (t, "t4") for t in ("t1", "t2", "t3")
+    }
+    assert of_one_size(made) == [("t1", "t2", "t3")]
+    turned = taught([[5, 4, 3, 2, 1]], families=("a",) * 5, sizes=sizes[::-1])
+    again = {
+        (one["smaller"], one["larger"]): one["difference"]
+        for one in larger_in_family(turned, level=0.95)
+    }
+    assert sorted(again.values()) == sorted(one["difference"] for one in found)
+    assert of_one_size(taught(RANDOM.normal(size=(1, 7)))) == []

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from heed.analysis import response_loss
 from heed.analysis.response_loss import OVER_LONG, Reader, ResponseLoss, alone, response_losses
 from heed.core.errors import DataError
 from heed.core.types import Example, Message
@@ -90,6 +91,30 @@ def test_what_cannot_be_read_says_why_and_keeps_its_place(loaded):
     assert [one.nats for one in found][1:4] == [0.0] * 3
     first, last = response_losses(loaded, TEN[:2], **READ)
     assert [found[0].nats, found[-1].nats] == pytest.approx([first.nats, last.nats], rel=1e-5)
+
+
+def test_beyond_its_context_a_student_reads_nothing_whatever_the_limit(loaded, monkeypatch):
+    monkeypatch.setattr(Loaded, "context", 60)
+    rows = [said("a", "red " * 90), TEN[0]]
+    for limit in (None, 4096):
+        found = response_losses(loaded, rows, **READ, max_tokens=limit)
+        assert [one.left_out for one in found] == [OVER_LONG, ""]
+    monkeypatch.setattr(Loaded, "context", None)
+    assert response_losses(loaded, rows, **READ)[0].left_out == ""
+
+
+def test_losses_of_other_code_are_used_and_that_is_said(reader, monkeypatch, capsys):
+    reader.losses("toy", "digest", TEN[:3], conditioned=True)
+    capsys.readouterr()
+    again = replace(reader, load=never, _loaded=[])
+    again.losses("toy", "digest", TEN[:3], conditioned=True)
+    assert "other code" not in capsys.readouterr().err
+    monkeypatch.setattr(response_loss, "code_state", lambda: "later source 0000")
+    again.losses("toy", "digest", TEN[:3], conditioned=True)
+    assert "other code" in capsys.readouterr().err
+    reader.losses("toy", "digest", TEN[:4], conditioned=True)
+    again.losses("toy", "digest", TEN[:4], conditioned=True)
+    assert "other code" in capsys.readouterr().err  # three of the four still are
 
 
 def test_alone_the_same_responses_are_too_long(loaded):

@@ -15,8 +15,10 @@ from heed.analysis.rewards import (
     CUT,
     KEPT,
     NO_COLUMN,
+    NO_REWARD,
     NOT_JUDGED,
     SHORT_TYPE,
+    SPECIAL,
     TOO_LONG,
     Column,
     Preference,
@@ -65,6 +67,7 @@ def save_model(path: Path, pad: str | None = "<p>", labels: int = 1, **more: Any
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<x>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token=pad)
+    tokenizer.add_special_tokens({"additional_special_tokens": more.pop("special", [])})
     tokenizer.chat_template = more.pop("chat", CHAT)
     tokenizer.save_pretrained(path)
     config = transformers.LlamaConfig(
@@ -197,6 +200,25 @@ def test_a_conversation_that_its_template_refuses_is_named(tmp_path):
         model(path).of(ten(), around(tmp_path))
 
 
+@pytest.mark.parametrize("template", [None, "named"])
+def test_a_text_that_says_a_special_token_has_no_reward_also_from_the_disk(tmp_path, template):
+    """Its template would read it as the end of a turn, so others' words would be scored."""
+    named = Template(
+        name="t", begin="", system="{content} ", system_in_user=False, default_system=None,
+        user="<u> {content} <e> ", assistant="<a> ", end_of_turn="<e>", between="",
+        special_tokens=(),
+    )  # fmt: skip
+    path = save_model(tmp_path / "m", special=["<u>", "<e>"])
+    rows = [*ten()[:2], example("say", "no <e> <u> very red"), example("say <e>", "no")]
+    for _ in range(2):
+        there = around(tmp_path)
+        found = model(path, template=named if template else None).of(rows, there)
+        assert [score is None for score in found] == [False, False, True, True]
+        assert there.events[SPECIAL] == 2
+        assert not there.events[TOO_LONG]
+        assert not there.events[CUT]
+
+
 def test_a_model_without_a_head_is_refused_instead_of_scoring_at_random(tmp_path):
     path = save_model(tmp_path / "m")
     base = transformers.AutoModelForSequenceClassification.from_pretrained(path).model
@@ -248,12 +270,16 @@ def test_a_column_is_the_row_s_own_score_or_a_further_one(tmp_path):
     assert further.of(rows, around(tmp_path)) == [0.5, 0.5, None]
 
 
-def test_a_teacher_of_which_no_row_has_the_score_is_named(tmp_path):
+def test_a_teacher_of_which_no_row_has_the_score_is_told_with_the_scores_that_there_are(tmp_path):
     rows = [*scored(2, rewards={"armorm": 0.5}), example("x", "y", "poor", rewards={"b": 1.0})]
-    with pytest.raises(DataError, match="poor") as caught:
-        Column(name="c", key="armrm").of(rows, around(tmp_path))
-    assert "'armorm'" in str(caught.value)
-    assert "t," not in str(caught.value)
+    there = around(tmp_path)
+    assert Column(name="c", key="armorm").of(rows, there) == [0.5, 0.5, None]
+    ((what, times),) = there.events.items()
+    assert what.startswith("poor: no score in layout.rewards.armorm (rows have b.")
+    assert what.endswith(NO_REWARD)
+    assert times == 1
+    Column(name="c", key="armrm").of(rows[:2], there)
+    assert any("'armorm'" in what for what in there.events)
 
 
 def judged(folder: Path) -> Preference:

@@ -104,8 +104,8 @@ def test_a_pick_is_the_first_of_a_metric_and_costs_what_the_best_gives_more(foun
         for metric, pick in student["picks"].items():
             values = column(student, metric)
             place = values.index(min(values) if metric in LOW_FIRST else max(values))
-            assert pick["teacher"] == student["teachers"][place]["teacher"]
-            assert pick["delta"] == deltas[pick["teacher"]]
+            assert pick["teachers"] == [student["teachers"][place]["teacher"]]
+            assert pick["delta"] == deltas[pick["teachers"][0]]
             assert pick["lost"] == pytest.approx(max(deltas.values()) - pick["delta"])
 
 
@@ -195,3 +195,62 @@ def test_the_order_of_the_teachers_decides_no_number():
     for metric, rho in sides[0]["mean"].items():
         assert rho["value"] == pytest.approx(sides[1]["mean"][metric]["value"])
     assert sides[0]["students"][0]["picks"] == sides[1]["students"][0]["picks"]
+
+
+def test_teachers_that_tie_for_the_first_place_are_all_the_pick_of_a_metric():
+    """Else the order in which they were listed would choose."""
+    one = two_students()[0]
+    one.measured.rewards["judge"][:] = np.linspace(0.1, 0.5, TEACHERS)[:, None]
+    one.measured.rewards["judge"][[2, 5, 7]] = 0.75
+    (student,) = teaching_numbers([one], FORMULA, BETAS, BOOTSTRAP)["students"]
+    pick, deltas = student["picks"]["reward"], one.deltas.values
+    assert pick["teachers"] == ["teacher 2", "teacher 5", "teacher 7"]
+    assert pick["delta"] == pytest.approx(deltas[[2, 5, 7]].mean())
+    assert pick["lost"] == pytest.approx(deltas.max() - deltas[[2, 5, 7]].mean())
+
+
+def below_zero():
+    """Two students whose first teacher has a negative mean reward."""
+    found = two_students()
+    for one in found:
+        one.measured.rewards["judge"][0] -= 3
+    return found
+
+
+def test_negative_means_are_refused_or_told_as_was_chosen():
+    with pytest.raises(DataError, match=r"mean of teacher 0 is negative.*shift_min"):
+        teaching_numbers(below_zero(), FORMULA, BETAS, BOOTSTRAP)
+    kept = teaching_numbers(below_zero(), replace(FORMULA, negative="keep"), BETAS, BOOTSTRAP)
+    assert len(kept["negative"]) == 1
+    assert "40 of 400 rewards judge are negative" in kept["negative"][0]
+    assert "the means of teacher 0" in kept["negative"][0]
+    assert teaching_numbers(two_students(), FORMULA, BETAS, BOOTSTRAP)["negative"] == []
+
+
+def test_the_reward_that_car_takes_stands_beside_the_plain_mean():
+    squeezed = replace(FORMULA, negative="sigmoid")
+    found = teaching_numbers(below_zero(), squeezed, BETAS, BOOTSTRAP)
+    for one in found["students"]:
+        plain, taken = column(one, "reward"), column(one, "reward_taken")
+        assert plain[0] < 0 < taken[0]
+        loss = column(one, "loss")
+        assert column(one, "car") == pytest.approx(np.array(taken) / (1 + np.array(loss)))
+    assert {d["two"] for d in found["differences"]} >= {"reward", "reward_taken"}
+
+
+def test_two_settings_of_one_student_leave_none_to_choose_beta_on():
+    one, two = two_students()
+    same = [replace(one, model="nano"), replace(two, model="nano")]
+    assert (
+        "leaves none to choose on"
+        in teaching_numbers(same, FORMULA, BETAS, BOOTSTRAP)["beta"]["reason"]
+    )
+    other = replace(two, student="micro", model="micro")
+    found = teaching_numbers([*same, other], FORMULA, BETAS, BOOTSTRAP)["beta"]
+    alone = found["rhos"]["micro"]
+    best = found["grid"][alone.index(max(alone))]
+    assert [one["beta"] for one in found["left_out"]][:2] == [best, best]
+
+
+def test_a_reference_models_metrics_are_set_against_car_too(found):
+    assert {d["two"] for d in found["differences"]} >= {"ifd_reference", "ppl_reference"}

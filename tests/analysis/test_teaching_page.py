@@ -22,11 +22,18 @@ ABOUT = {
     "outcome": "play/follow",
     "formula": "beta 1",
     "reward": "judge",
-    "instructions": 40,
+    "counts": {
+        "nano": {"shared": 90, "read": 50, "kept": 40, "rewarded": 21, "weighed": 19},
+        "micro": {"shared": 90, "read": 50, "kept": 38, "rewarded": 20, "weighed": 18},
+    },
+    "choices": ["mean rewards of first_half"],
     "items": 520,
     "level": 0.95,
     "about": {"teacher 0": {"family": "A <b>", "size_b": 7.0}},
-    "events": {"nano": {"teacher 1": {"cut": 2}}, "micro": {"teacher 1": {"cut": 1}}},
+    "events": {
+        "nano": {"teacher 1": {"cut": 2, "empty": 4}, "teacher 2": {"cut": 1, "empty": 1}},
+        "micro": {"teacher 1": {"cut": 1, "empty": 4}, "teacher 2": {"cut": 1, "empty": 1}},
+    },
     "notes": ["Not finished: <i>x</i>."],
 }
 
@@ -110,6 +117,7 @@ def test_text_is_escaped_and_events_are_added_up(both):
     assert "&lt;i&gt;x&lt;/i&gt;" in markup
     assert "A &lt;b&gt;" in markup
     assert "cut: 3 in all." in text_of(markup)
+    assert "empty: 5 in all." in text_of(markup)  # what all students have alike is told once
 
 
 def test_what_has_no_order_or_no_reward_is_said():
@@ -182,3 +190,25 @@ def test_one_student_shows_no_interval_over_students():
 @pytest.mark.parametrize(("beta", "said"), [(0.0, "0"), (0.3, "0.3"), ("inf", "∞ (reward / loss)")])
 def test_a_beta_is_written_as_it_is_typed(beta, said: str):
     assert beta_text(beta) == said
+
+
+def test_instructions_are_told_of_each_student_and_of_each_half(both):
+    shown = text_of(teaching_section(both))
+    assert "nano: 90 instructions that all teachers answered" in shown
+    assert "50 of them read, 40 kept, 21 of these in mean rewards, 19 in losses" in shown
+    assert "micro: 90" in shown
+    assert "38 kept, 20 of these in mean rewards, 18 in losses" in shown
+    assert "mean rewards of first_half" in shown
+
+
+def test_tied_picks_are_all_named(both):
+    one, *others = both["students"]
+    tied = {"teachers": ["t <1>", "t 2"], "delta": 0.25, "lost": 0.125}
+    picks = {name: tied for name in one["picks"]}
+    shown = text_of(teaching_section(both | {"students": [one | {"picks": picks}, *others]}))
+    assert "2 tied: t &lt;1&gt;, t 2 +0.250 on average, 0.125 below the best" in shown
+
+
+def test_what_is_done_about_negative_rewards_is_said(both):
+    shown = teaching_section(both | {"negative": ["3 of 9 rewards <i>j</i> are negative."]})
+    assert "3 of 9 rewards &lt;i&gt;j" in shown

@@ -12,7 +12,16 @@ from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, DataError
 from heed.core.resample import first_half
 from heed.core.types import Example, Message
-from heed.data.align import EMPTY, MISSING, NOT_SHARED, OVER_LIMIT, REPEATED, UNREAD, align
+from heed.data.align import (
+    EMPTY,
+    MISSING,
+    NOT_SHARED,
+    OVER_LIMIT,
+    REPEATED,
+    SEVERAL_TURNS,
+    UNREAD,
+    align,
+)
 from heed.data.teacher import Teacher, id_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -127,6 +136,21 @@ def test_plain_text_answers_no_instruction():
 
     with pytest.raises(DataError, match="plain text"):
         align({"a": Said("a", COMMON), "books": Text("books", [])}, limit=None)
+
+
+def test_a_conversation_of_several_answers_answers_no_one_instruction():
+    """Its first turn is that of others, and its last response is to something else."""
+
+    class Talks(Said):
+        def rows(self, on_bad=None):
+            more = (Message("user", f"Now {self.name}"), Message("assistant", "done"))
+            for example in super().rows(on_bad):
+                turns = (*example.messages, *(more if example.messages[1].content == "x" else ()))
+                yield Example("id", turns, self.name)
+
+    found = align({name: Talks(name, [*COMMON, (4, "v")]) for name in "ab"}, limit=None)
+    assert set(found.ids) == {id_number(number) for number in (2, 3, 4)}
+    assert found.events == {name: {SEVERAL_TURNS: 1} for name in "ab"}
 
 
 def teacher_set(*overrides: str):

@@ -8,6 +8,7 @@ import pytest
 from stand_in import StandIn, reply
 
 from heed.core.errors import ConfigError, RunError
+from heed.core.files import append_jsonl
 from heed.core.identity import canonical
 from heed.evaluation import chat_api
 from heed.evaluation.chat_api import NoReplyError, RefusedError
@@ -115,3 +116,44 @@ def test_a_reply_cut_by_the_endpoint_says_so(server: StandIn, tmp_path: Path):
     server.script = [(200, cut)]
     made = endpoint(server.url)
     assert made.api.ask(made.request("Hi", 1, None), tmp_path)["finish"] == "length"
+
+
+def test_half_a_character_is_replaced_and_told(server: StandIn, tmp_path: Path):
+    """A server that cuts at a token may cut an emoji in two; no file can hold the half."""
+    server.script = [(200, reply("half \ud83d and \U0001f600"))]
+    made = endpoint(server.url)
+    found = made.api.ask(made.request("Hi", 1, None), tmp_path)
+    assert found["content"] == "half \ufffd and \U0001f600"
+    assert found["halves"] == 1
+    append_jsonl(tmp_path / "kept.jsonl", found)
+    server.script = [(200, reply("whole"))]
+    assert made.api.ask(made.request("Hi", 1, None), tmp_path)["halves"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"extra_body": {"api_key": "x"}},
+        {"access_token": "x"},
+        {"a": [{"b": {"clientSecret": "x"}}]},
+        {"x-api-key": "x"},
+        {"headers": {"Authorization": "x"}},
+        {"password": "x"},
+        {"note": f"with {KEY} in it"},
+        {"note": [{"deep": KEY}]},
+        {KEY: 1},
+    ],
+)
+def test_a_secret_among_the_arguments_is_a_mistake_at_any_depth(monkeypatch, arguments):
+    """What is given there stands in the files that a generation leaves."""
+    monkeypatch.setenv("THE_KEY", KEY)
+    with pytest.raises(ConfigError) as caught:
+        endpoint(arguments=arguments)
+    assert [mistake.where for mistake in caught.value.mistakes] == ["arguments"]
+    assert KEY not in str(caught.value)
+
+
+def test_arguments_that_only_sound_like_a_secret_are_let_through(monkeypatch):
+    monkeypatch.setenv("THE_KEY", "")
+    fine = {"top_k": 5, "min_tokens": 1, "stop_token_ids": [2], "skip_special_tokens": True}
+    assert endpoint(arguments={**fine, "extra": {"stop": ["key"]}}).arguments["top_k"] == 5

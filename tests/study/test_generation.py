@@ -1,11 +1,12 @@
 """A generation gives a row for each instruction, goes on after a kill, and takes the best."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import ROOT, evaluation
 
-from heed.analysis.rewards import Column, Reward, RewardAround
+from heed.analysis.rewards import Column, Preference, Reward, RewardAround
 from heed.core.component import component
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, DataError, RunError
 from heed.core.files import read_json, read_jsonl
 from heed.core.types import Answer, Example
 from heed.data.align import align
+from heed.evaluation.chat_api import KEPT_IN, RefusedError
 from heed.models.sampling import Sampling
-from heed.study.answering import NO_ROOM, REFUSED, Answering, EndpointAnswering
+from heed.study.answering import (
+    ENDED,
+    FILTERED,
+    FIRST,
+    HALVES,
+    NO_ROOM,
+    REFUSED,
+    SPECIAL,
+    Answering,
+    EndpointAnswering,
+)
+from heed.study.drawn import KEPT
 from heed.study.evaluation import run_evaluation
 from heed.study.generation import (
     AGAIN,
     AT_CAP,
     EMPTY,
+    EMPTY_DRAW,
     FAILED,
-    KEPT,
+    FAILED_DRAW,
+    FEWER,
     UNSCORED,
     Generation,
     Job,
     generate,
-    read_instructions,
 )  # fmt: skip
+from heed.study.instructions import read_instructions
 
 DRAWN = Sampling(temperature=0.8, top_p=1.0, seed=0)
 
@@ -75,12 +90,17 @@ class Says(Answering):
             self.asked.append((asked[place], number))
             text = self.table[asked[place]][number]
             stop = "cap" if (text or "").endswith("...") else "stop"
+            events["said"] += text is not None
             yield place, Answer(text, 2, None if text is None else stop)
+
+    def told(self, answers: int) -> dict[str, int]:
+        return {"told": answers}
 
 
 def way(**more: Any) -> Generation:
     given = {
-        "name": "w", "column": "instruction", "max_new_tokens": 5, "sampling": None, "answers": 1,
+        "name": "w", "column": "instruction", "input": None, "max_new_tokens": 5,
+        "sampling": None, "answers": 1,
         "pick": "only", "reward": None,
     }  # fmt: skip
     return Generation(**{**given, **more})
@@ -154,9 +174,70 @@ def test_a_generation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(tmp
     left = Says(table)
     rows, events = made(tmp_path / "cut", best(), left, list(table))
     assert rows == whole
+    assert (events["said"], events["told"]) == (9, 9)  # whoever of the two processes was told
     assert len(left.asked) == 9 - killed
     assert events[KEPT] == killed
-    assert not list((tmp_path / "cut/out/teachers").glob("*.answers.jsonl"))
+
+
+def test_another_choice_of_the_same_draws_asks_nobody(tmp_path):
+    """So that the best and the worst are of the same answers, and are paid once."""
+    table = {"a": ["x", "xx", "xxx"], "b": ["y", "yyy", "yy"]}
+    first, _ = made(tmp_path, best(), Says(table), list(table))
+    silent = Says(table, dies_after=0)
+    last, events = made(tmp_path, best("worst"), silent, list(table))
+    assert [row["completion"] for row in first] == ["xxx", "yyy"]
+    assert [row["completion"] for row in last] == ["x", "y"]
+    assert (events[KEPT], events["told"]) == (6, 6)
+    (only,), _ = made(tmp_path, way(sampling=DRAWN), Says({"a": ["x"]}), ["a"])
+    assert only["completion"] == "x"
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, replace(best(), max_new_tokens=6), silent, list(table))
+
+
+def test_what_failed_alone_is_asked_again_where_the_rows_are_removed(tmp_path):
+    made(tmp_path, way(), Says({"a": ["x"], "b": [None]}), ["a", "b"])
+    (done,) = (tmp_path / "out/teachers").glob("*/")
+    shutil.rmtree(done)
+    again = Says({"a": ["x"], "b": [None]})
+    made(tmp_path, way(), again, ["a", "b"])
+    assert again.asked == [("b", 0)]
+
+
+def test_draws_that_cannot_be_chosen_are_counted(tmp_path):
+    table: dict[str, list[str | None]] = {
+        "a": ["abc", "", "", None], "b": ["", "", "", "z"], "c": ["1", "2", "3", "4"],
+    }  # fmt: skip
+    _, events = made(tmp_path, best(answers=4), Says(table), list(table))
+    assert (events[EMPTY_DRAW], events[FAILED_DRAW], events[FEWER]) == (5, 1, 2)
+    _, events = made(tmp_path, way(), Says(table), list(table))
+    assert not {EMPTY_DRAW, FAILED_DRAW, FEWER} & set(events)
+
+
+def test_further_input_is_part_of_what_is_asked(tmp_path):
+    rows = [{"instruction": "Translate.", "input": text} for text in ("Good day", "", None)]
+    path = tmp_path / "asked.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_instructions(str(path), "instruction", "input")
+    assert found == ["Translate.\n\nGood day", "Translate.", "Translate."]
+    with pytest.raises(DataError, match=r"line 1: the column 'input' is not empty.*generation.inp"):
+        read_instructions(str(path), "instruction")
+    path.write_text(json.dumps({"instruction": "Hi", "input": "", "system": "Be brief."}) + "\n")
+    with pytest.raises(DataError, match="'system' is not empty"):
+        read_instructions(str(path), "instruction")
+    path.write_text(json.dumps({"input": "Hi"}) + "\n")
+    assert read_instructions(str(path), "input") == ["Hi"]
+    path.write_text(json.dumps({"instruction": "Hi", "inputs": "x"}) + "\n")
+    with pytest.raises(DataError, match=r"generation.input=<column>"):
+        read_instructions(str(path), "instruction", "input")
+
+
+def test_further_input_is_the_same_in_a_table_of_columns(tmp_path):
+    path = tmp_path / "asked.csv"
+    path.write_text("instruction,input,output\nTranslate.,Good day,x\nSing.,,y\n")
+    found = read_instructions(str(path), "instruction", "input")
+    assert found == ["Translate.\n\nGood day", "Sing."]
+    with pytest.raises(DataError, match="'input' is not empty"):
+        read_instructions(str(path), "instruction")
 
 
 def test_failures_are_tried_again_after_an_interruption(tmp_path):
@@ -203,6 +284,8 @@ def test_a_teacher_who_says_nothing_is_none(tmp_path):
         ({"reward": Length()}, {"reward"}),
         ({"pick": "worst", "answers": 2, "sampling": DRAWN,
           "reward": Column(name="c", key=None)}, {"reward"}),
+        ({"pick": "best", "answers": 2, "sampling": DRAWN, "reward": Preference(
+            name="j", path="", scale="0 to 1", instructions="", outputs="")}, {"reward"}),
     ],
 )  # fmt: skip
 def test_ways_that_contradict_themselves_are_mistakes(wrong, where):
@@ -279,13 +362,16 @@ class Refusing:
     """An API that refuses one instruction and answers the others."""
 
     def ask(self, request: dict[str, Any], kept: Path) -> dict[str, Any]:
-        from heed.evaluation.chat_api import RefusedError
-
         (message,) = request["messages"]
         if message["content"] == "no":
             raise RefusedError("status 400")
-        end = "length" if message["content"] == "long" else "stop"
-        return {"content": "yes", "read": 3, "written": 1, "served": "m-1", "finish": end}
+        end = {"long": "length", "cut": "content_filter", "tool": "tool_calls", "null": None}
+        finish = end.get(message["content"], "stop")
+        halves = int(message["content"] == "half")
+        return {
+            "content": "yes", "read": 3, "written": 1, "served": "m-1", "finish": finish,
+            "halves": halves,
+        }  # fmt: skip
 
 
 def test_an_endpoint_s_refusal_is_a_row_and_its_cost_is_told(tmp_path, monkeypatch):
@@ -298,15 +384,72 @@ def test_an_endpoint_s_refusal_is_a_row_and_its_cost_is_told(tmp_path, monkeypat
     assert [row["completion"] for row in rows] == ["yes", "", "yes"]
     assert [row["stop"] for row in rows] == ["stop", None, "cap"]
     assert events == {
-        REFUSED: 1, FAILED: 1, AT_CAP: 1, "served by m-1": 2,
+        REFUSED: 1, FAILED: 1, f"{FIRST} status 400": 1, AT_CAP: 1, "served by m-1": 2,
         "tokens read, as charged": 6, "tokens written, as charged": 2,
     }  # fmt: skip
+
+
+def test_an_endpoint_that_refuses_all_is_asked_five_times_and_quoted(tmp_path, monkeypatch):
+    made_of = command(
+        "generate=a.jsonl", *GREEDY, "endpoint=openai", "endpoint.model=m-0125",
+        f"outputs={tmp_path}", "generation.max_new_tokens=9",
+    )  # fmt: skip
+    assert made_of.endpoint.name == "m-0125"
+    who, asked = EndpointAnswering(made_of.endpoint, tmp_path), []
+
+    class No(Refusing):
+        def ask(self, request, kept):
+            asked.append(request)
+            said = "no reply: use max_completion_tokens"
+            raise RefusedError(f"{said}. {KEPT_IN} here: go on.")
+
+    monkeypatch.setattr(type(made_of.endpoint), "api", property(lambda _: No()))
+    texts = [str(i) for i in range(50)]
+    with pytest.raises(RunError, match=r"first 5.*use max_completion_tokens") as caught:
+        made(tmp_path, made_of.generation, who, texts)
+    assert "go on" not in str(caught.value)
+    assert len(asked) == 5
+
+
+def test_a_few_that_are_refused_again_end_nothing(tmp_path, monkeypatch):
+    made_of = command(
+        "generate=a.jsonl", *GREEDY, "endpoint=openai", "endpoint.model=m", f"outputs={tmp_path}"
+    )
+    who = EndpointAnswering(made_of.endpoint, tmp_path)
+
+    class Some(Refusing):
+        def ask(self, request, kept):
+            if int(request["messages"][0]["content"]) > 1:
+                raise RefusedError("status 400")
+            return super().ask(request, kept)
+
+    monkeypatch.setattr(type(made_of.endpoint), "api", property(lambda _: Some()))
+    texts = [str(i) for i in range(12)]
+    for _ in range(2):  # the second time only those are asked that were refused
+        _, events = made(tmp_path, made_of.generation, who, texts)
+        assert (events[FAILED], events["served by m-1"], events[REFUSED]) == (10, 2, 10)
+        (done,) = (tmp_path / "out/teachers").glob("*/")
+        shutil.rmtree(done)
+
+
+def test_how_a_reply_ended_is_told_and_a_filtered_one_is_none(tmp_path, monkeypatch):
+    made_of = command(
+        "generate=a.jsonl", *GREEDY, "endpoint=openai", "endpoint.model=m", f"outputs={tmp_path}"
+    )
+    who = EndpointAnswering(made_of.endpoint, tmp_path)
+    monkeypatch.setattr(type(made_of.endpoint), "api", property(lambda _: Refusing()))
+    rows, events = made(tmp_path, made_of.generation, who, ["hi", "cut", "tool", "null", "half"])
+    assert [row["completion"] for row in rows] == ["yes", "", "yes", "yes", "yes"]
+    assert [row["missing"] for row in rows] == [None, FAILED, None, None, None]
+    told = {what: n for what, n in events.items() if "tokens" not in what and "served" not in what}
+    assert told == {FILTERED: 1, FAILED: 1, f"{ENDED} tool_calls": 1, f"{ENDED} None": 1, HALVES: 1}
 
 
 @pytest.mark.slow
 def test_a_student_s_responses_are_a_teacher_to_train_on_and_to_compare(tmp_path, capsys):
     asked = [f"Tell me the color of {name}." for name in ("Ada", "Ivan", "Dora")]
     asked += ["Say " + "red " * 130]  # more than the student's context
+    asked += ["What does <end> mean?"]
     path = file_of(tmp_path, asked)
     student = [
         "model=nano", "model.architecture.hidden=16", "model.architecture.ffn=16",
@@ -320,8 +463,10 @@ def test_a_student_s_responses_are_a_teacher_to_train_on_and_to_compare(tmp_path
     for name, words in ways.items():
         run_evaluation(evaluation(tmp_path / "out", *student, *words))
         said = capsys.readouterr().out
-        assert "4 responses of nano, untuned" in said
+        assert "5 responses of nano, untuned" in said
         assert f"1 x {NO_ROOM}" in said
+        assert f"1 x {SPECIAL}" in said
+        assert "remove this folder" in said
         (line,) = [text for text in said.splitlines() if text.lstrip().startswith("python train")]
         settings = line.split()[2:]
         teachers[name] = compose_component(ROOT / "conf", "train", settings).teacher
@@ -331,4 +476,4 @@ def test_a_student_s_responses_are_a_teacher_to_train_on_and_to_compare(tmp_path
     texts = {name: [e.messages[1].content for e in found.examples[name]] for name in teachers}
     assert texts["greedy"] != texts["drawn"]
     run_evaluation(evaluation(tmp_path / "out", *student, *ways["greedy"]))
-    assert "4 responses" in capsys.readouterr().out
+    assert "5 responses" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Teachers are weighed on the same instructions, whatever cannot be read is said, and kept once."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,16 +17,18 @@ from tiny import ROOT, STUDENT, evaluation
 import heed.study.rank_teachers as rank_module
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import response_losses
-from heed.analysis.rewards import Reward
+from heed.analysis.rewards import Column, Reward
 from heed.core.component import component
 from heed.core.errors import ConfigError, DataError, RunError
 from heed.core.files import read_json, write_json
 from heed.core.identity import Incidental
 from heed.data.align import TeacherSet, align
-from heed.data.teacher import Teacher
+from heed.data.layout import Columns
+from heed.data.source import LocalFile
+from heed.data.teacher import Responses, Teacher
 from heed.models.student import Scratch
 from heed.study.rank_teachers import Asked, rank_teachers
-from heed.study.ranking import measure
+from heed.study.ranking import UNREWARDED, further_columns, measure
 
 AROUND: Any = SimpleNamespace(trainer=SimpleNamespace(device="cpu"))
 ASKED = [f"Name thing {i}." for i in range(12)]
@@ -46,6 +49,16 @@ class Reds(Reward):
         said = [example.messages[-1].content for example in examples]
         around.events["looked at"] += len(said)
         return [None if "blank" in text else text.count("red") - self.less for text in said]
+
+
+@component
+class Telling(Reds):
+    """The same, and it says why there is none."""
+
+    def of(self, examples, around):
+        found = super().of(examples, around)
+        around.events["blank, no reward"] += found.count(None)
+        return found
 
 
 def settings(**changes: Any) -> CAR:
@@ -81,7 +94,7 @@ def found_by(student: Scratch, teachers, tmp_path: Path) -> Callable[..., Any]:
 
 def test_a_response_that_is_too_long_takes_its_instruction_from_all_teachers(found_by):
     found = found_by(max_tokens=60)
-    assert found.counts == {"shared": 11, "kept": 10, "rewarded": 10, "weighed": 10}
+    assert found.counts == {"shared": 11, "read": 11, "kept": 10, "rewarded": 10, "weighed": 10}
     assert found.events["b"]["dropped: over-long (read by tiny)"] == 1
     assert not [what for what in found.events["a"] if "over-long" in what]
     assert found.measured.read["self"].given.shape == (3, 10)
@@ -134,7 +147,7 @@ def test_a_reference_reads_too_and_what_it_cannot_read_is_dropped_for_all(found_
 def test_a_missing_reward_leaves_the_instruction_out_of_all_means(found_by, teachers, teacher_of):
     said = [(asked, "blank" if i == 1 else "red") for i, asked in enumerate(ASKED)]
     found = found_by(teachers | {"d": teacher_of(said, "d")})
-    assert found.counts == {"shared": 11, "kept": 11, "rewarded": 10, "weighed": 11}
+    assert found.counts == {"shared": 11, "read": 11, "kept": 11, "rewarded": 10, "weighed": 11}
     assert found.events["d"]["reds: looked at"] == 11
 
 
@@ -151,6 +164,70 @@ def test_a_teacher_without_rewards_is_refused_or_left_out(found_by, teachers, te
         found_by(bare, unrewarded="leave_out")
 
 
+def test_instructions_that_a_lacking_reward_costs_are_counted_for_its_teacher(
+    found_by, teachers, teacher_of
+):
+    said = [(asked, "red" if i in (2, 5) else "blank") for i, asked in enumerate(ASKED)]
+    found = found_by(teachers | {"d": teacher_of(said, "d")})
+    assert found.counts["rewarded"] == 2
+    assert found.events["d"][f"reds: {UNREWARDED}"] == 9
+    assert not any(UNREWARDED in what for name in "abc" for what in found.events[name])
+
+
+def test_a_reward_that_tells_what_it_lacks_is_not_counted_twice(found_by, teachers, teacher_of):
+    said = [(asked, "red" if i in (2, 5) else "blank") for i, asked in enumerate(ASKED)]
+    found = found_by(teachers | {"d": teacher_of(said, "d")}, reward=Telling(name="reds"))
+    assert found.events["d"]["reds: blank, no reward"] == 9
+    assert not any(UNREWARDED in what for what in found.events["d"])
+
+
+def test_a_teacher_without_a_column_is_left_out_where_that_was_chosen(
+    found_by, teachers, teacher_of
+):
+    """The paper's own set: the zoo has rewards, GPT-4 has none."""
+    some = {
+        name: replace(one, examples=tuple(replace(e, reward=0.5) for e in one.examples))
+        for name, one in teachers.items()
+    }
+    bare = {name: teacher_of([(asked, "fine") for asked in ASKED], name) for name in "de"}
+    column = Column(name="judge", key=None)
+    with pytest.raises(DataError, match="no response of d, e has one"):
+        found_by(some | bare, reward=column)
+    found = found_by(some | bare, reward=column, unrewarded="leave_out")
+    rewards = found.measured.rewards["judge"]
+    assert np.isnan(rewards[3:]).all()
+    assert (rewards[:3] == 0.5).all()
+    assert found.counts["rewarded"] == 11
+    assert any("no CAR and no rank" in what for what in found.events["d"])
+    assert not any("in no mean reward" in what for what in found.events["d"])
+    with pytest.raises(DataError, match="no response of d, e has one"):
+        found_by(bare, reward=column, unrewarded="leave_out")
+
+
+def test_instructions_beyond_the_limit_are_shared_and_not_read(found_by):
+    found = found_by(limit=6)
+    assert (found.counts["shared"], found.counts["read"]) == (11, 6)
+
+
+def test_a_set_of_which_one_teacher_has_no_column_is_ranked_without_it(found_by, tmp_path: Path):
+    teachers = {"s": scored(tmp_path, mine="good"), "t": scored(tmp_path)}
+    mine = Column(name="c", key="mine")
+    with pytest.raises(DataError, match=r"no response of t has one.*no score in layout.rewards"):
+        found_by(teachers, reward=mine)
+    found = found_by(teachers, reward=mine, unrewarded="leave_out")
+    assert found.counts["rewarded"] == 12
+    assert np.isnan(found.measured.rewards["c"]).all(axis=1).tolist() == [False, True]
+
+
+def test_what_is_refused_for_its_rewards_is_refused_before_anything_is_read(
+    found_by, teachers, teacher_of, monkeypatch
+):
+    monkeypatch.setattr(Scratch, "fresh", never)
+    more = teachers | {"d": teacher_of([(asked, "blank") for asked in ASKED], "d")}
+    with pytest.raises(DataError, match="no response of d has one"):
+        found_by(more)
+
+
 def test_halves_share_no_instruction(found_by):
     found = found_by(rewarded="first_half", weighed="second_half")
     rewarded, weighed = found.measured.rewarded, found.measured.weighed
@@ -164,6 +241,39 @@ def asked(student: Scratch, teachers, tmp_path: Path) -> Asked:
     whom = TeacherSet(name="toys", teachers=teachers)
     bootstrap = {"level": 0.95, "resamples": 50, "seed": 0}
     return Asked(settings(), student, whom, bootstrap, lambda: AROUND, tmp_path)
+
+
+def scored(folder: Path, **columns: str) -> Responses:
+    """A teacher whose rows hold two scores; `columns` says which is called what."""
+    path = folder / "scored.jsonl"
+    rows = [{"p": text, "r": "a", "good": i, "bad": -i} for i, text in enumerate(ASKED)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    layout = Columns(
+        system=None, instruction="p", input=None, response="r", sparse=False, reward=None,
+        rewards=columns,
+    )  # fmt: skip
+    return Responses(name="s", source=LocalFile(path=str(path)), layout=layout)
+
+
+def test_a_score_of_another_column_is_another_ranking(asked: Asked, tmp_path: Path):
+    """Further scores are in no teacher's digest, because no training reads them."""
+    found = {}
+    for column in ("good", "bad"):
+        teachers = {"s": scored(tmp_path, mine=column), "t": replace(
+            scored(tmp_path, mine=column), name="t")}  # fmt: skip
+        whom = replace(asked.teachers, teachers=teachers)
+        column_of = settings(reward=Column(name="c", key="mine"), negative="keep")
+        found[column], _ = rank_teachers(replace(asked, teachers=whom, analysis=column_of))
+    assert found["good"] != found["bad"]
+
+
+def test_scores_that_no_reward_reads_decide_no_ranking(tmp_path: Path):
+    teachers = {"s": scored(tmp_path, mine="good", other="bad"), "t": scored(tmp_path)}
+    reads = settings(reward=Column(name="c", key="mine"))
+    assert further_columns(reads, teachers) == {"s": [{"mine": "good"}], "t": []}
+    assert further_columns(settings(), teachers) == {"s": [], "t": []}
+    own = settings(reward=Column(name="c", key=None))
+    assert further_columns(own, teachers) == {"s": [], "t": []}
 
 
 def never(*_: Any, **__: Any) -> Any:

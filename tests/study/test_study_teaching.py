@@ -21,7 +21,8 @@ from heed.study import teaching
 from heed.study.measured import Measured, MeasuredCell
 from heed.study.ranking import Found
 from heed.study.study import Study
-from heed.study.teaching import deltas, groups_of, shared_teachers, teaching_of
+from heed.study.teaching import deltas, teaching_of
+from heed.study.teaching_groups import groups_of, shared_teachers
 
 BOOTSTRAP = {"level": 0.95, "resamples": 50, "seed": 0}
 AXES = ("model", "teacher")
@@ -70,7 +71,8 @@ def made_measure(calls: list[str]):
             tuple(teachers), tuple("0123456789"), {"play": rewards},
             {SELF: Read(nats, nats + 1, tokens)}, every, every,
         )  # fmt: skip
-        return Found(numbers, {name: {"cut": 1} for name in teachers}, {"kept": 10})
+        counts = {"shared": 12, "read": 11, "kept": 10, "rewarded": 10, "weighed": 10}
+        return Found(numbers, {name: {"cut": 1} for name in teachers}, counts)
 
     return measure
 
@@ -81,8 +83,8 @@ def asked(study: Study, tmp_path: Path, monkeypatch):
     calls: list[str] = []
     monkeypatch.setattr(teaching, "measure", made_measure(calls))
 
-    def ask(cells: list[MeasuredCell], of: Study = study):
-        monkeypatch.setattr(teaching, "measured", lambda *_: Measured(tuple(cells), ()))
+    def ask(cells: list[MeasuredCell], of: Study = study, lost: tuple[str, ...] = ()):
+        monkeypatch.setattr(teaching, "measured", lambda *_: Measured(tuple(cells), lost))
         done = {c.planned.key: {"deltas": [c.change.delta]} for c in cells}
         return teaching_of(of, [c.planned for c in cells], done, tmp_path)
 
@@ -102,7 +104,10 @@ def test_all_is_found_where_it_was_put_and_read_only_once(asked, tmp_path: Path)
     assert made == pytest.approx([(2 + 3 * i) / ITEMS for i in range(5)])
     rhos = {name: rho["value"] for name, rho in found["mean"].items() if rho is not None}
     assert (rhos["reward"], rhos["loss"], rhos["car"]) == (1, -1, 1)
-    assert (found["items"], found["instructions"], found["reward"]) == (ITEMS, 10, "play")
+    assert (found["items"], found["reward"], found["notes"]) == (ITEMS, "play", [])
+    assert [one["kept"] for one in found["counts"].values()] == [10, 10]
+    assert list(found["counts"]) == ["nano", "micro"]
+    assert "rewarded all" in found["choices"]
     assert found["events"]["micro"]["b"] == {"cut": 1}
     assert asked.calls == ["nano", "micro"]
     assert asked.of(cells) == found
@@ -205,6 +210,79 @@ def test_families_of_the_study_are_those_of_its_teachers(asked, study: Study, tm
     assert asked.of(cells)["larger"] == []
 
 
+def test_only_seeds_that_all_teachers_have_are_averaged(asked, tmp_path: Path):
+    """Else the difference of two seeds would be told as one of two teachers."""
+    cells = matrix(tmp_path)
+    more = [cell(tmp_path, "nano", t, 20, seed=2) for t in TEACHERS[:-1]]
+    found = asked.of([*cells, *more])
+    nano, micro = found["students"]
+    assert [row["delta"] for row in nano["teachers"]] == [r["delta"] for r in micro["teachers"]]
+    assert found["notes"] == [
+        "nano: 4 cells of seeds that not every teacher has finished are left out (seeds 2); "
+        "deltas are means over seeds 1."
+    ]
+    whole = asked.of([*cells, *more, cell(tmp_path, "nano", "e", 20, seed=2)])
+    assert whole["notes"] == []
+    assert whole["students"][0]["teachers"][0]["delta"] == pytest.approx((2 + 14) / 2 / ITEMS)
+
+
+def test_teachers_without_a_seed_in_common_are_not_ranked(asked, tmp_path: Path):
+    cells = matrix(tmp_path, students=("nano",))[:-1]
+    found = asked.of([*cells, cell(tmp_path, "nano", "e", 20, seed=2)])
+    assert "no seed" in found["reason"]
+    assert not asked.calls
+
+
+def test_lost_cells_and_cells_of_other_code_are_said(asked, tmp_path: Path):
+    cells = matrix(tmp_path)
+    cells[0] = replace(cells[0], beside={"heed's code": "x"})
+    cells[1] = replace(cells[1], beside={"heed's code": "y"})
+    one, two = asked.of(cells, lost=("runs/abc: scores are lost",))["notes"]
+    assert one == "A finished cell is left out: runs/abc: scores are lost"
+    assert "nano: cells differ in heed's code" in two
+    few = asked.of(cells[:3], lost=("runs/abc: scores are lost",))["reason"]
+    assert "runs/abc: scores are lost" in few
+
+
+def test_settings_of_one_student_are_one_student_to_families(asked, study: Study, tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    line = ["teacher=file", f"teacher.source.path={tmp_path / 'rows.jsonl'}"]
+    file = compose_component(CONF, "train", line).teacher
+    cells = []
+    for place, one in enumerate(matrix(tmp_path)):
+        model = replace(one.planned.cell.model, name="nano")
+        known = replace(one.planned.cell, teacher=of_family(one, file), model=model)
+        lr = "gentle" if place < len(TEACHERS) else "harsh"
+        made = replace(one.planned, cell=known, overrides=(f"lr={lr}",))
+        cells.append(replace(one, planned=made, axes=(*AXES, "lr")))
+    fixed = {key: value for key, value in study.fixed.items() if key != "lr"}
+    wide = replace(study, axes={**study.axes, "lr": ("gentle", "harsh")}, fixed=fixed)
+    found = asked.of(cells, wide)
+    assert [one["students"] for one in found["larger"]] == [1, 1, 1]
+    assert [one["model"] for one in found["students"]] == ["nano", "nano"]
+    assert "leaves none to choose on" in found["beta"]["reason"]
+
+
+def test_families_that_nobody_has_and_teachers_of_one_size_are_said(
+    asked, study: Study, tmp_path: Path
+):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    line = ["teacher=file", f"teacher.source.path={tmp_path / 'rows.jsonl'}"]
+    file = compose_component(CONF, "train", line).teacher
+    cells = []
+    for one in matrix(tmp_path):
+        same = replace(of_family(one, file), size_b=2.5)
+        known = replace(one.planned.cell, teacher=same)
+        cells.append(replace(one, planned=replace(one.planned, cell=known)))
+    own = {"nano": ("F", "Ff"), "mirco": ("G",)}
+    found = asked.of(cells, replace(study, own_families=own))
+    assert found["larger"] == []
+    said = " ".join(found["notes"])
+    assert "family Ff of nano: no finished teacher has it" in said
+    assert "student mirco: no finished cell has it" in said
+    assert "and of one size, and not set against each other: a, b, c; d, e." in said
+
+
 def of_family(one: MeasuredCell, file: Teacher) -> Teacher:
     """The same teacher with a family and a size."""
     name = one.planned.cell.teacher.name
@@ -232,7 +310,8 @@ def test_real_students_and_teachers_are_read_and_ranked(study: Study, tmp_path: 
     done = {one.planned.key: {"deltas": [one.change.delta]} for one in cells}
     asked = replace(study, teaching=replace(study.teaching, limit=30))
     found = teaching_of(asked, [one.planned for one in cells], done, tmp_path)
-    assert found["instructions"] == 30
+    assert found["counts"]["nano"]["kept"] == 30
+    assert "limit 30" in found["choices"]
     rows = {row["teacher"]: row["metrics"] for row in found["students"][0]["teachers"]}
     assert rows["play_00_short_plain"]["reward"] == 1.0
     assert rows["play_60_short_plain"]["reward"] < 0.9

@@ -191,7 +191,13 @@ class LeftOut:
 
 
 def leave_one_out(
-    grids: Sequence[Floats], outcomes: Sequence[Floats], *, level: float, resamples: int, seed: int
+    grids: Sequence[Floats],
+    outcomes: Sequence[Floats],
+    owners: Sequence[str] | None = None,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
 ) -> LeftOut:
     """Choose a parameter for each student on the others, by their mean rho.
 
@@ -201,6 +207,7 @@ def leave_one_out(
     Args:
         grids: For each student f64[places, teachers], a metric at each place of the grid.
         outcomes: For each student f64[teachers]; the same teachers for all students.
+        owners: Entries of one owner are one student, and have no part in each other's choice.
         level: Share of resamples inside the interval.
         resamples: How many.
         seed: Of the drawing.
@@ -208,14 +215,10 @@ def leave_one_out(
     Raises:
         DataError: fewer than two students, or too few teachers.
     """
-    if len(grids) < 2:
-        raise DataError(
-            f"{len(grids)} student leaves none to choose on. Train two students or more on the "
-            f"same teachers."
-        )
+    own = _same_owner(owners if owners is not None else tuple(map(str, range(len(grids)))))
     teachers = outcomes[0].shape[-1]
     rhos = np.stack([spearman(grid, o) for grid, o in zip(grids, outcomes, strict=True)])
-    chosen, values = _chosen_on_others(rhos[None])
+    chosen, values = _chosen_on_others(rhos[None], own)
     if np.isnan(values).any() or np.isnan(rhos[:, 0]).any():
         raise DataError(
             "A metric or an outcome is the same for all teachers of a student, so nothing can be "
@@ -223,21 +226,34 @@ def leave_one_out(
         )
     drawn = resamples_of(teachers, "teachers", resamples=resamples, seed=seed).teachers
     table = _drawn_rhos(grids, outcomes, drawn)
-    _, again = _chosen_on_others(table)
+    again = _chosen_on_others(table, own)[1]
 
     def interval(value: np.float64, draws: Floats) -> Interval:
         found = _interval(float(value), draws, level, teachers)
         assert found is not None, "what has an order has one in most resamples"
         return found
 
-    by_student = zip(values[0], again.T, strict=True)
     gains = (values[0] - rhos[:, 0]).mean(), (again - table[..., 0]).mean(axis=1)
     return LeftOut(
         tuple(map(int, chosen[0])),
-        tuple(interval(value, draws) for value, draws in by_student),
+        tuple(interval(*pair) for pair in zip(values[0], again.T, strict=True)),
         interval(values[0].mean(), again.mean(axis=1)),
         interval(*gains),
     )
+
+
+def _same_owner(owners: Sequence[str]) -> Floats:
+    """f64[students, students]: 1 where two entries are one student.
+
+    Raises:
+        DataError: all are.
+    """
+    if (number := len(set(owners))) < 2:
+        raise DataError(
+            f"{number} student leaves none to choose on. Train two students or more on the same "
+            f"teachers."
+        )
+    return np.array([[one == other for other in owners] for one in owners], dtype=np.float64)
 
 
 def _drawn_rhos(
@@ -254,10 +270,13 @@ def _drawn_rhos(
 
 
 def _chosen_on_others(
-    rhos: Floats,
+    rhos: Floats, own: Floats
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.intp]], Floats]:
-    """Of f64[draws, students, places]: place that the other students choose, and the rho there."""
+    """Of f64[draws, students, places]: place that the other students choose, and the rho there.
+
+    `own` is f64[students, students]: 1 where two entries are one student.
+    """
     known = np.nan_to_num(rhos, nan=-2.0)  # no order is worse than any
-    others = known.sum(axis=1, keepdims=True) - known
+    others = known.sum(axis=1, keepdims=True) - own @ known
     chosen = others.round(12).argmax(axis=-1)
     return chosen, np.take_along_axis(rhos, chosen[..., None], axis=-1)[..., 0]

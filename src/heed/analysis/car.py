@@ -30,7 +30,9 @@ Per = Literal["token", "response", "response_mean"]
 """
 
 Negative = Literal["refuse", "keep", "shift_min", "sigmoid"]
-"""What is done about rewards that may be negative, before they are averaged.
+"""What is done about rewards that may be negative, before they are averaged for CAR.
+
+The mean reward as a baseline of its own stays that of the rewards as they are.
 
 - `refuse`: a teacher with a negative mean ends the command.
 - `keep`: nothing; of a teacher with a negative mean, a *higher* loss then makes a *higher* CAR.
@@ -41,6 +43,9 @@ Negative = Literal["refuse", "keep", "shift_min", "sigmoid"]
 
 Standardised rewards (z-scores) are not offered: half of them are negative by construction.
 """
+
+CHANGED = ("shift_min", "sigmoid")
+"""What makes other rewards of all, also of those that are not negative."""
 
 SELF, REFERENCE = "self", "reference"
 """Who reads: the student itself, or the small reference model."""
@@ -151,16 +156,19 @@ def metrics_of(
 
     Returns:
         Metric -> f64[B, T]: `car`, `reward`, `reward <name>` of each further one, `loss` (as CAR
-        takes it), `ifd_self`, `ppl_self`, `ifd_reference` and `ppl_reference` where there is a
+        takes it), `reward_taken` (its reward as CAR takes it, where that is another one than
+        `reward`), `ifd_self`, `ppl_self`, `ifd_reference` and `ppl_reference` where there is a
         reference, and `length`. Nan for a teacher whose responses have no reward.
     """
     weights = np.ones((1, len(measured.ids))) if weights is None else weights
     found: dict[str, Floats] = {}
     loss = losses(measured.read[SELF], formula.per, formula.conditioned, weights * measured.weighed)
-    rewards = mean_rewards(measured, formula.negative, weights)
-    main = rewards.pop(measured.reward)
-    found["car"] = car(main, loss, formula.beta)
-    found["reward"] = main
+    taken = mean_rewards(measured, formula.negative, weights)[measured.reward]
+    rewards = mean_rewards(measured, "keep", weights)
+    found["car"] = car(taken, loss, formula.beta)
+    found["reward"] = rewards.pop(measured.reward)
+    if formula.negative in CHANGED:
+        found["reward_taken"] = taken
     found |= {f"reward {name}": values for name, values in rewards.items()}
     found["loss"] = loss
     chosen = weights * measured.weighed

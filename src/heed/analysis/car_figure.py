@@ -73,8 +73,14 @@ def _drawn(
     return figure, _names(axes, canvas.get_renderer(), drawn)
 
 
+def point_of(one: Mapping[str, Any]) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Loss and reward of a teacher, each `value low high`: the reward as CAR takes it."""
+    metrics = one["metrics"]
+    return metrics["loss"], metrics.get("reward_taken", metrics["reward"])
+
+
 def _point(axes: Any, one: Mapping[str, Any], colour: str) -> None:
-    loss, reward = one["metrics"]["loss"], one["metrics"]["reward"]
+    loss, reward = point_of(one)
     x, y = loss["value"], reward["value"]
     axes.plot([loss["low"], loss["high"]], [y, y], color=colour, linewidth=1, alpha=0.45)
     axes.plot([x, x], [reward["low"], reward["high"]], color=colour, linewidth=1, alpha=0.45)
@@ -120,9 +126,8 @@ def _same_car(axes: Any, values: Sequence[float], beta: float) -> None:
 def _names(axes: Any, renderer: Any, drawn: Sequence[Mapping[str, Any]]) -> list[Bbox]:
     """Names beside their points, each where it covers the least of what is there already."""
     scale = axes.figure.dpi / 72
-    points = axes.transData.transform(
-        [(one["metrics"]["loss"]["value"], one["metrics"]["reward"]["value"]) for one in drawn]
-    )
+    values = [tuple(side["value"] for side in point_of(one)) for one in drawn]
+    points = axes.transData.transform(values)
     taken = [
         Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in points
     ]

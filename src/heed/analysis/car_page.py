@@ -10,11 +10,12 @@ from typing import Any
 
 from heed.analysis.car import Measured
 from heed.analysis.car_figure import car_figure
-from heed.analysis.car_summary import TOP, recommendation, summary_of
+from heed.analysis.car_summary import TOP, negative_lines, recommendation, summary_of
 from heed.analysis.figures import Drawing
 from heed.analysis.markup import Markup, join, table, tag, value
 from heed.analysis.page import page
 from heed.analysis.ranking import CAR
+from heed.analysis.response_loss import OVER_LONG
 from heed.core.component import plain
 from heed.core.files import write_bytes, write_json, write_text
 
@@ -28,6 +29,8 @@ HOW = (
     "r is a teacher's mean reward, L the loss of its responses on the untuned student, "
     "CAR = r / (1 + beta L). IFD of a response is its perplexity after the instruction over its "
     "perplexity alone; perplexity is taken after the instruction; both are means over responses. "
+    "reward_taken: the reward as CAR takes it, where negative ones have it changed; reward is the "
+    "plain mean. "
     "Length is in tokens of the student, the end of the turn included, as in every loss here. "
     "Alone means: behind what the template writes before an assistant's turn, and no instruction."
 )
@@ -91,19 +94,10 @@ def axis_labels(analysis: CAR) -> dict[str, str]:
 
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:
     """What makes the ranking tell less, or of something else, than it seems to."""
-    found = []
-    negative = summary["settings"]["negative"]
-    for name, below in summary["negative"].items():
-        text = f"{below['below']} of {below['of']} rewards {name} are negative"
-        if below["means"]:
-            text += f", and so are the means of {', '.join(below['means'])}"
-        done = {
-            "refuse": "no mean is, so CAR is taken as printed",
-            "keep": "kept: where a mean is negative, a higher loss makes a higher CAR",
-            "shift_min": "each is taken less the smallest of all",
-            "sigmoid": "the sigmoid of each is taken",
-        }[negative]
-        found.append(f"{text}; {done} (analysis.negative={negative}).")
+    below = {
+        name: (one["below"], one["of"], one["means"]) for name, one in summary["negative"].items()
+    }
+    found = negative_lines(below, summary["settings"]["negative"])
     if summary["negative_resamples"]:
         found.append(
             f"In {summary['negative_resamples']} of {summary['resamples']} resamples some "
@@ -115,11 +109,12 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
             f"with a reward, and are left out."
         )
     counts = summary["counts"]
-    if (lost := counts["shared"] - counts["kept"]) > 0:
+    if (lost := counts["read"] - counts["kept"]) > 0:
+        long = any(OVER_LONG in what for events in summary["events"].values() for what in events)
         found.append(
-            f"{lost} of {counts['shared']} instructions that all teachers answered are left out, "
-            f"because some response to them could not be read: see what was left out, below. The "
-            f"rest are instructions with shorter answers."
+            f"{lost} of {counts['read']} instructions that were read are left out, because some "
+            f"response to them could not be: see what was left out, below."
+            f"{' The rest are instructions with shorter answers.' if long else ''}"
         )
     bare = [one["name"] for one in summary["teachers"] if one["metrics"]["car"] is None]
     if bare:

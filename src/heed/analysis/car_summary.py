@@ -12,6 +12,7 @@ from heed.analysis.car import (
     SELF,
     Formula,
     Measured,
+    Negative,
     car,
     losses,
     mean_rewards,
@@ -59,6 +60,7 @@ def summary_of(
     whole = ~np.logical_or.reduce(np.isnan(drawn["car"][:, rewarded]), axis=1)
     drawn = {name: draws[whole] for name, draws in drawn.items()}
     found = _teachers(measured.teachers, values, drawn, float(bootstrap["level"]))
+    taken = drawn.get("reward_taken", drawn["reward"])
     one, two = (measured.teachers.index(teacher["name"]) for teacher in found[:2])
     ahead = drawn["car"][:, one] > drawn["car"][:, two]
     return {
@@ -69,7 +71,7 @@ def summary_of(
             name: {"below": below, "of": of, "means": list(teachers)}
             for name, (below, of, teachers) in negatives(measured).items()
         },
-        "negative_resamples": int((drawn["reward"] < 0).any(axis=1).sum()),
+        "negative_resamples": int((taken < 0).any(axis=1).sum()),
         "resamples": len(whole),
         "resamples_left_out": int((~whole).sum()),
     }
@@ -142,6 +144,29 @@ def refuse_negative(measured: Measured, formula: Formula) -> None:
                 f"analysis.negative=shift_min (rewards less the smallest of all), sigmoid (of each "
                 f"reward), or keep (the formula as printed)."
             )
+
+
+def negative_lines(
+    found: Mapping[str, tuple[int, int, Sequence[str]]], negative: Negative
+) -> list[str]:
+    """What is negative of each reward, and what was done about it, as sentences.
+
+    Args:
+        found: As `heed.analysis.car.negatives` gives it.
+        negative: What was chosen.
+    """
+    done = {
+        "refuse": "no mean is, so CAR is taken as printed",
+        "keep": "kept: where a mean is negative, a higher loss makes a higher CAR",
+        "shift_min": "for CAR each is taken less the smallest of all",
+        "sigmoid": "for CAR the sigmoid of each is taken, also of those that are not negative",
+    }[negative]
+    said = []
+    for name, (below, of, means) in found.items():
+        text = f"{below} of {of} rewards {name} are negative"
+        text += f", and so are the means of {', '.join(means)}" if means else ""
+        said.append(f"{text}; {done} (analysis.negative={negative}).")
+    return said
 
 
 def sensitivity(measured: Measured, formula: Formula, betas: Sequence[float]) -> dict[str, Any]:
@@ -253,4 +278,9 @@ def recommendation(summary: Mapping[str, Any], level: float) -> str:
 
 
 def _percent(share: float) -> str:
+    """A share in whole per cent; what is not all or nothing is not written so."""
+    if 0 < share < 0.01:
+        return "less than 1 %"
+    if 0.99 < share < 1:
+        return "more than 99 %"
     return f"{100 * share:.0f} %"

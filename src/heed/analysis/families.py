@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise, product
 from math import comb, sqrt
 from typing import Any
 
@@ -60,7 +60,7 @@ def own_family(
     Returns:
         For each student of a family: `student family teachers of best_rank mean_rank p gain low
         high`; the last three are None, with a `reason`, where there are too few teachers or no
-        other student.
+        other student, and the last two where all gains are alike.
     """
     found = []
     for row, student in enumerate(taught.students):
@@ -106,11 +106,14 @@ def _gain(places: Floats, row: int, inside: NDArray[np.bool_], level: float) -> 
     if min(map(len, sides)) < 2:
         return none | {"reason": "one teacher of a kind shows no spread."}
     value, half = _welch(sides[0], sides[1], level)
+    if half is None:
+        ends: dict[str, Any] = dict.fromkeys(("low", "high"))
+        return {"gain": value, **ends, "reason": "gains all alike: no interval"}
     return {"gain": value, "low": value - half, "high": value + half}
 
 
-def _welch(one: Floats, two: Floats, level: float) -> tuple[float, float]:
-    """Difference of two means, and half of its t interval with unequal spreads.
+def _welch(one: Floats, two: Floats, level: float) -> tuple[float, float | None]:
+    """Difference of two means, and half of its t interval with unequal spreads; None without any.
 
     Source: Welch 1947, https://doi.org/10.2307/2332510.
     """
@@ -118,8 +121,8 @@ def _welch(one: Floats, two: Floats, level: float) -> tuple[float, float]:
 
     parts = [side.var(ddof=1) / len(side) for side in (one, two)]
     value = float(one.mean() - two.mean())
-    if not sum(parts):
-        return value, 0.0
+    if sum(parts) <= 1e-24:
+        return value, None
     free = sum(parts) ** 2 / sum(
         part**2 / (len(side) - 1) for part, side in zip(parts, (one, two), strict=True)
     )
@@ -127,7 +130,9 @@ def _welch(one: Floats, two: Floats, level: float) -> tuple[float, float]:
 
 
 def larger_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
-    """Each teacher against the next larger one of its family.
+    """Each teacher against those of the next larger size in its family.
+
+    Teachers of one size are not set against each other: `of_one_size` names them.
 
     Args:
         taught: The outcomes.
@@ -136,11 +141,12 @@ def larger_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
 
     Returns:
         For each two neighbours in size: `family smaller larger students smaller_wins difference`
-        (larger minus smaller, mean over students), `low` and `high`, None with one student.
+        (larger minus smaller, mean over students), `low` and `high`; these are None, with a
+        `reason`, with one student or where all students are alike.
     """
     found = []
     for family, members in _by_size(taught):
-        for one, two in pairwise(members):
+        for one, two in _neighbours(taught, members):
             apart = taught.outcomes[:, two] - taught.outcomes[:, one]
             found.append(
                 {
@@ -156,6 +162,27 @@ def larger_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
     return found
 
 
+def _neighbours(taught: Taught, members: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Every teacher of a size with every teacher of the next larger one."""
+    for smaller, larger in pairwise(_sizes(taught, members)):
+        yield from product(smaller, larger)
+
+
+def _sizes(taught: Taught, members: Sequence[int]) -> list[list[int]]:
+    """Teachers in order of size, those of one size together."""
+    return [list(same) for _, same in groupby(members, key=lambda place: taught.sizes[place])]
+
+
+def of_one_size(taught: Taught) -> list[tuple[str, ...]]:
+    """Teachers of one family and size, which `larger_in_family` sets against no other of them."""
+    return [
+        tuple(taught.teachers[place] for place in same)
+        for _, members in _by_size(taught)
+        for same in _sizes(taught, members)
+        if len(same) > 1
+    ]
+
+
 def size_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
     """Spearman's rho of size and outcome within each family of three sizes or more.
 
@@ -164,8 +191,9 @@ def size_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
         level: Nominal coverage of the t interval over students.
 
     Returns:
-        `family teachers rhos` (one a student), `mean`, `low` and `high` (None with one student),
-        and last the same over all teachers whose size is known, with family None.
+        `family teachers rhos` (one a student), `mean`, `low` and `high` (None, with a `reason`,
+        with one student or where all rhos are alike), and last the same over all teachers whose
+        size is known, with family None.
     """
     groups: list[tuple[str | None, list[int]]] = [
         (family, members) for family, members in _by_size(taught) if len(members) > 2
@@ -185,21 +213,31 @@ def size_in_family(taught: Taught, *, level: float) -> list[dict[str, Any]]:
                 "teachers": len(members),
                 "rhos": [None if np.isnan(rho) else float(rho) for rho in rhos],
                 "mean": float(ordered.mean()),
-                **{
-                    end: None if at is None else min(1.0, max(-1.0, at))
-                    for end, at in _t_interval(ordered, level).items()
-                },
+                **_within_one(_t_interval(ordered, level)),
             }
         )
     return found
 
 
-def _t_interval(values: Floats, level: float) -> dict[str, float | None]:
-    """Student's t interval of a mean over students."""
+def _within_one(interval: dict[str, Any]) -> dict[str, Any]:
+    """The same where no rho lies beyond."""
+    if interval["low"] is None:
+        return interval
+    return {end: min(1.0, max(-1.0, at)) for end, at in interval.items()}
+
+
+def _t_interval(values: Floats, level: float) -> dict[str, Any]:
+    """Student's t interval of a mean over students; none, with a reason, without a spread.
+
+    Values that happen to be alike do not say that the next one will be.
+    """
     from scipy.stats import t
 
+    none: dict[str, Any] = {"low": None, "high": None}
     if len(values) < 2:
-        return {"low": None, "high": None}
+        return none | {"reason": "one student: no interval"}
+    if np.ptp(values) <= 1e-12:
+        return none | {"reason": f"{len(values)} students, all alike: no interval"}
     half = float(t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / sqrt(len(values)))
     return {"low": float(values.mean()) - half, "high": float(values.mean()) + half}
 

@@ -91,7 +91,7 @@ def _number(one: Mapping[str, Any], name: str) -> Markup:
     if one[name] is None:
         return tag("td", one.get("reason", "not known"))
     if one["low"] is None:
-        return value(f"{signed(one[name])} (one student: no interval)", one[name])
+        return value(f"{signed(one[name])} ({one['reason']})", one[name])
     return value(f"{signed(one[name])} [{signed(one['low'])}, {signed(one['high'])}]", one[name])
 
 

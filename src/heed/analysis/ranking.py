@@ -46,8 +46,9 @@ class CAR:
     """Whether L is of the response after its instruction, or of the response alone."""
 
     negative: Negative
-    """Of rewards below zero: `refuse` teachers whose mean is, `keep` them, `shift_min` (less the
-    smallest reward of all), or `sigmoid` (of each reward)."""
+    """Of rewards below zero, in CAR: `refuse` teachers whose mean is, `keep` them, `shift_min`
+    (less the smallest reward of all), or `sigmoid` (of each reward). The mean reward beside CAR is
+    plain."""
 
     unrewarded: Literal["refuse", "leave_out"]
     """A teacher of whose responses none has a reward ends the command, or has no CAR and no rank,
@@ -61,8 +62,8 @@ class CAR:
     """Instructions that losses, IFD, perplexity and length are of."""
 
     max_tokens: PositiveInt | None
-    """Longest example, prompt and template included, in tokens of the model that reads it; null:
-    its context."""
+    """Longest example, prompt and template included, in tokens of the model that reads it; never
+    more than its context. null: its context."""
 
     over_long: Literal["drop", "refuse"]
     """An instruction to which some teacher's response is longer is left out for all teachers and

@@ -24,6 +24,7 @@ from heed.core.console import progress_console
 from heed.core.errors import DataError
 from heed.core.files import read_json, write_json
 from heed.core.identity import canonical, short_hash, versions
+from heed.core.manifest import code_state, same_code
 from heed.core.types import Example, Message
 from heed.data.intake import EMPTY, conversation_digest, says_nothing
 from heed.data.treatment import Treatment
@@ -70,7 +71,8 @@ class Reader:
         load: Gives the student.
         root: Of the outputs.
         batch_tokens: Most tokens of a packed row: memory and speed.
-        max_tokens: Longest example, prompt and template included; None: the student's context.
+        max_tokens: Longest example, prompt and template included, if the student's context is not
+            shorter; None: the context.
         precision: Numbers of the reading, as `response_losses` takes it.
     """
 
@@ -102,7 +104,7 @@ class Reader:
         """
         place = self._place(digest, conditioned)
         keys = [conversation_digest(example.messages).hex() for example in examples]
-        known = _read(place)
+        known, codes = _read(place)
         new = {key: e for key, e in zip(keys, examples, strict=True) if key not in known}
         if new:
             kind = "given the instruction" if conditioned else "alone"
@@ -119,7 +121,10 @@ class Reader:
             )
             known |= dict(zip(new, made, strict=True))
             rows = {key: [loss.nats, loss.tokens, loss.left_out] for key, loss in known.items()}
-            write_json(place, {"teacher": teacher, "conditioned": conditioned, "losses": rows})
+            about = {"teacher": teacher, "conditioned": conditioned}
+            codes = sorted({*codes, code_state()})
+            write_json(place, about | {"code": codes, "losses": rows})
+        _say_other_code(place, codes)
         return [known[key] for key in keys]
 
     def _student(self) -> Loaded:
@@ -128,24 +133,35 @@ class Reader:
         return self._loaded[0]
 
     def _place(self, digest: str, conditioned: bool) -> Path:
+        longest = self.max_tokens and [self.max_tokens, "within the context"]
         decides = {
             "student": self.decides,
             "teacher": digest,
             "conditioned": conditioned,
-            "max_tokens": self.max_tokens,
+            "max_tokens": longest,
             "precision": self.precision,
             "versions": versions(),
         }
         return self.root / "cache" / "response_losses" / f"{short_hash(canonical(decides))}.json"
 
 
-def _read(place: Path) -> dict[str, ResponseLoss]:
-    """Losses on record by the digest of the conversation; none where there is no record."""
+def _say_other_code(place: Path, codes: Sequence[str]) -> None:
+    """Tell which other code of heed weighed what is used."""
+    now = code_state()
+    if others := [code for code in codes if not same_code(code, now)]:
+        said = f"  {place}: losses weighed by other code of heed are used ({', '.join(others)})."
+        progress_console().print(said, markup=False, soft_wrap=True)
+
+
+def _read(place: Path) -> tuple[dict[str, ResponseLoss], list[str]]:
+    """Losses on record by the digest of the conversation, and the code that weighed them."""
     if not place.is_file():
-        return {}
+        return {}, []
     try:
-        rows = read_json(place)["losses"].items()
-        return {key: ResponseLoss(float(n), int(t), str(why)) for key, (n, t, why) in rows}
+        record = read_json(place)
+        rows, codes = record["losses"].items(), record.get("code", ["not known"])
+        found = {key: ResponseLoss(float(n), int(t), str(why)) for key, (n, t, why) in rows}
+        return found, [str(code) for code in codes]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{place} does not hold whole losses ({type(error).__name__}: {error}), so they cannot "
@@ -170,7 +186,8 @@ def response_losses(
         conditioned: Whether the student reads the instruction before the response.
         batch_tokens: Most tokens of a packed row; memory and speed, not the value.
         max_tokens: Longest example, prompt and template included, also where the prompt is not
-            read, so that both ways weigh the same; None: the student's context.
+            read, so that both ways weigh the same. Never more than the student's context: beyond
+            it, its numbers mean nothing. None: the context.
         precision: `weights` reads in the type of the weights, `bf16-mixed` multiplies matrices in
             bfloat16, as a training of that precision does.
 
@@ -180,7 +197,8 @@ def response_losses(
     """
     found = [ResponseLoss(0.0, 0, EMPTY)] * len(examples)
     documents: list[tuple[int, Encoded]] = []
-    for place, encoded in _encoded(loaded, examples, max_tokens or loaded.context or NO_LIMIT):
+    limit = min(max_tokens or NO_LIMIT, loaded.context or NO_LIMIT)
+    for place, encoded in _encoded(loaded, examples, limit):
         if isinstance(encoded, str):
             found[place] = ResponseLoss(0.0, 0, encoded)
             continue

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import PositiveInt
 
 from heed.core.component import component, nearest
-from heed.core.errors import ConfigError, DataError, Mistake
+from heed.core.errors import ConfigError, Mistake
 from heed.core.files import append_jsonl, digest_file
 from heed.core.identity import Incidental, canonical, digest_model, short_hash, slug, versions
 from heed.core.types import ChatTemplate, Example
@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
 CUT = "conversation cut at the reward model's max_tokens"
 TOO_LONG = "conversation longer than the reward model's max_tokens, no reward"
+SPECIAL = "text that says a special token of the reward model's tokenizer, no reward"
 KEPT = "reward kept from before"
 NO_COLUMN = "no judgements of this teacher, no reward"
 NOT_JUDGED = "instruction or response that was not judged, no reward"
 SHORT_TYPE = "reward in bfloat16, whose last digits hang on the batch"
+
+
+NO_REWARD = "no reward"
+"""How every event ends that says why a response has none."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +78,16 @@ class Column(Reward):
     """Which of the further scores that the layout names in `rewards`; null: `layout.reward`."""
 
     def of(self, examples: Sequence[Example], around: RewardAround) -> list[float | None]:
-        """What the rows say.
-
-        Raises:
-            DataError: not one of a teacher's rows has such a score.
-        """
-        del around
+        """What the rows say; a teacher of which no row has such a score is told of."""
         scores = [e.reward if self.key is None else e.rewards.get(self.key) for e in examples]
         have = {e.teacher for e, score in zip(examples, scores, strict=True) if score is not None}
-        if lacking := sorted({e.teacher for e in examples} - have):
-            place = "layout.reward" if self.key is None else f"layout.rewards.{self.key}"
-            others = sorted({name for e in examples for name in e.rewards})
+        place = "layout.reward" if self.key is None else f"layout.rewards.{self.key}"
+        for teacher in sorted({e.teacher for e in examples} - have):
+            own = [e for e in examples if e.teacher == teacher]
+            others = sorted({name for e in own for name in e.rewards})
             hint = nearest(self.key or "", others)
-            known = f" Scores that rows have: {', '.join(others)}. {hint}" if others else ""
-            raise DataError(
-                f"reward {self.name}: no row of {', '.join(lacking)} has a score, so they cannot "
-                f"be ranked.{known.rstrip()} Name the column in {place} of the teacher, or choose "
-                f"another reward."
-            )
+            known = f" (rows have {', '.join(others)}. {hint})" if others else ""
+            around.events[f"{teacher}: no score in {place}{known}, {NO_REWARD}"] += len(own)
         return scores
 
 
@@ -160,13 +157,14 @@ class RewardModel(Reward):
                 append_jsonl(file, {"conversation": key, "score": score, "cut": cut})
         cuts = sum(kept[key][1] for key in keys)
         around.events[CUT if self.over_long == "cut" else TOO_LONG] += cuts
+        around.events[SPECIAL] += sum(kept[key] == (None, False) for key in keys)
         if self.dtype == "bfloat16":
             around.events[SHORT_TYPE] += len(keys)
         return [kept[key][0] for key in keys]
 
     def file(self, root: Path) -> Path:
         """Where scores are kept: named after all that decides them."""
-        about = short_hash([canonical(self), versions()])
+        about = short_hash([canonical(self), versions(), SPECIAL])
         return root / "rewards" / f"{slug(self.name)}--{about}.jsonl"
 
     def _load(self, device: str) -> RewardScorer:
@@ -179,9 +177,14 @@ class RewardModel(Reward):
         self, examples: Mapping[str, Example], scorer: RewardScorer
     ) -> Iterator[tuple[str, float | None, bool]]:
         """Key, score, and whether the conversation was too long."""
+        from heed.data.spelling import special_tokens
+
         rows: dict[str, list[int]] = {}
-        too_long = set()
+        too_long, special = set(), special_tokens(scorer.tokenizer)
         for key, example in examples.items():
+            if special and any(special.search(one.content) for one in example.messages):
+                yield key, None, False
+                continue
             ids = scorer.ids_of(self._text(example, scorer))
             if len(ids) > self.max_tokens:
                 too_long.add(key)

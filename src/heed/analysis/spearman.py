@@ -120,7 +120,7 @@ def fisher_interval(rho: float, teachers: int, level: float) -> Interval:
     Example:
         >>> found = fisher_interval(0.8888, 19, 0.95)
         >>> round(found.low, 2), round(found.high, 2)
-        (0.69, 0.96)
+        (0.68, 0.96)
     """
     if teachers < FEWEST or not -1 < rho < 1:
         raise DataError(

@@ -24,8 +24,10 @@ from heed.analysis.car import (
     losses,
     mean_rewards,
     metrics_of,
+    negatives,
     resampled,
 )
+from heed.analysis.car_summary import negative_lines, refuse_negative
 from heed.analysis.published_teachers import beside
 from heed.analysis.spearman import FEWEST, spearman
 from heed.core.errors import DataError
@@ -35,7 +37,10 @@ from heed.core.types import Interval
 LOW_FIRST = ("loss", "ppl_self", "ppl_reference")
 """Metrics of which less is taken for better where a teacher is picked, or two metrics compared."""
 
-AGAINST = ("reward", "loss", "ifd_self", "ppl_self", "length")
+AGAINST = (
+    "reward", "reward_taken", "loss", "ifd_self", "ifd_reference", "ppl_self", "ppl_reference",
+    "length",
+)  # fmt: skip
 """What CAR is set against."""
 
 
@@ -48,11 +53,19 @@ class Tried:
         measured: What was known of the teachers before.
         deltas: After minus before of each of these teachers, with draws over the suite's items;
             more is better.
+        model: The student's own name, where it was tuned on every teacher in several settings and
+            each of these has an entry; None: `student`.
     """
 
     student: str
     measured: Measured
     deltas: Sample
+    model: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The student's own name."""
+        return self.model or self.student
 
 
 def teaching_numbers(
@@ -71,38 +84,37 @@ def teaching_numbers(
     Args:
         students: All with the same teachers in the same order.
         formula: CAR's choices.
-        betas: Weights of the loss that are tried; 0, the reward alone, is put before them.
+        betas: Weights of the loss that are tried, beside 0, the reward alone.
         bootstrap: `level`, `resamples` and `seed`.
 
     Returns:
         `students` (each with `name`, `teachers` (with its delta and metrics), `rhos` (metric ->
         `teachers` and `instructions`, each `value low high` or None), `picks`), `mean` (metric ->
-        rho over students), `differences`, `beta`, `definitions`, `unranked` (metric -> reason) and
-        `published` (metric -> what the source has).
+        rho over students), `differences`, `beta`, `definitions`, `unranked` (metric -> reason),
+        `negative` (sentences) and `published` (metric -> what the source has).
 
     Raises:
-        DataError: too few teachers, or students with others.
+        DataError: too few teachers, students with others, or a refused negative mean reward.
     """
     _refuse(students)
     samples, unranked = _samples(students, formula, bootstrap)
+    pairs = list(zip(students, samples, strict=True))
     over = {
-        what: [
-            agreement(mine, one.deltas, what, **bootstrap)
-            for one, mine in zip(students, samples, strict=True)
-        ]
+        what: [agreement(mine, one.deltas, what, **bootstrap) for one, mine in pairs]
         for what in ("teachers", "instructions")
     }
     level = float(bootstrap["level"])
     return {
         "students": [
             _student(one, mine, over["teachers"][i], over["instructions"][i])
-            for i, (one, mine) in enumerate(zip(students, samples, strict=True))
+            for i, (one, mine) in enumerate(pairs)
         ],
         "mean": {name: _said(_mean(over["teachers"], name, level)) for name in samples[0]},
         "differences": list(_differences(students, over["teachers"], level)),
         "beta": _betas(students, formula, betas, bootstrap),
         "definitions": _definitions(students, formula),
         "unranked": unranked,
+        "negative": _negative(students, formula),
         "published": {name: found for name in samples[0] if (found := beside(name))},
     }
 
@@ -124,6 +136,19 @@ def _refuse(students: Sequence[Tried]) -> None:
             f"{len(names)} teachers are too few to say how well a metric ranks them. Tune on "
             f"{FEWEST} or more."
         )
+
+
+def _negative(students: Sequence[Tried], formula: Formula) -> list[str]:
+    """What is negative of the rewards; each line once, where students read the same responses.
+
+    Raises:
+        DataError: a mean is, and that is refused.
+    """
+    found: dict[str, None] = {}
+    for one in students:
+        refuse_negative(one.measured, formula)
+        found |= dict.fromkeys(negative_lines(negatives(one.measured), formula.negative))
+    return list(found)
 
 
 def _samples(
@@ -160,6 +185,7 @@ def _student(
         rows.append({"teacher": name, **delta, "metrics": values})
     return {
         "name": one.student,
+        "model": one.owner,
         "teachers": rows,
         "rhos": {
             name: {
@@ -182,10 +208,12 @@ def _bounds(deltas: Sample, level: float) -> tuple[Floats, Floats]:
 
 
 def _pick(name: str, sample: Sample, one: Tried) -> dict[str, Any]:
-    """The teacher that a metric would have chosen, and what the choice costs."""
-    place = int(np.argmax(-sample.values if name in LOW_FIRST else sample.values))
-    delta, best = float(one.deltas.values[place]), float(one.deltas.values.max())
-    return {"teacher": one.measured.teachers[place], "delta": delta, "lost": best - delta}
+    """The teachers that a metric puts first, and what such a choice costs on average over them."""
+    values = -sample.values if name in LOW_FIRST else sample.values
+    places = np.flatnonzero(np.isclose(values, values.max(), rtol=1e-12, atol=0))
+    delta, best = float(one.deltas.values[places].mean()), float(one.deltas.values.max())
+    first = [one.measured.teachers[place] for place in places]
+    return {"teachers": first, "delta": delta, "lost": best - delta}
 
 
 def _mean(found: Sequence[Agreement], name: str, level: float) -> Interval | None:
@@ -260,7 +288,7 @@ def _betas(
         rhos = spearman(table, outcome).tolist()
         found["rhos"][one.student] = [None if np.isnan(rho) else rho for rho in rhos]
     try:
-        made = leave_one_out(grids, outcomes, **bootstrap)
+        made = leave_one_out(grids, outcomes, [one.owner for one in students], **bootstrap)
     except DataError as error:
         return found | {"reason": str(error)}
     by_student = zip(students, made.chosen, made.rhos, strict=True)

@@ -16,6 +16,7 @@ from heed.analysis.teaching import LOW_FIRST
 WORDS = {
     "car": "CAR",
     "reward": "reward",
+    "reward_taken": "reward as CAR takes it",
     "loss": "loss",
     "ifd_self": "IFD, the student",
     "ifd_reference": "IFD, the reference model",
@@ -39,8 +40,10 @@ def teaching_section(
 
     Args:
         teaching: What `heed.analysis.teaching.teaching_numbers` returns, and `outcome` (the suite's
-            metric), `formula` and `reward` (in words), `instructions`, `items`, `level`, `about`
-            (teacher -> `family` and `size_b`), `events` (student -> teacher -> event -> count),
+            metric), `formula` and `reward` (in words), `counts` (student -> how many instructions
+            were `shared read kept rewarded weighed`), `choices` (of what was read, in words),
+            `items`, `level`, `about` (teacher -> `family` and `size_b`), `negative` (sentences),
+            `events` (student -> teacher -> event -> count),
             `notes` (sentences), `families`, `larger` and `sizes` (`heed.analysis.families`). Or
             `reason` alone: why there is none of it.
         drawings: The figures.
@@ -81,7 +84,9 @@ def _answer(teaching: Mapping[str, Any]) -> Iterator[Any]:
     students = teaching["students"]
     known = {name: rho for name, rho in teaching["mean"].items() if rho is not None}
     where = f"Over {len(students[0]['teachers'])} teachers"
-    where += f", on average over {len(students)} students" if len(students) > 1 else ""
+    owners = len({one["model"] for one in students})
+    several = f"{owners} students" if owners == len(students) else f"{len(students)} settings"
+    where += f", on average over {several}" if len(students) > 1 else ""
     if not known:
         yield f"{where}, no metric ranks the teachers: all deltas or all values are alike."
         return
@@ -101,20 +106,42 @@ def _answer(teaching: Mapping[str, Any]) -> Iterator[Any]:
 
 def _notes(teaching: Mapping[str, Any]) -> Markup:
     said = [f"{word(name)} is not ranked: {why}." for name, why in teaching["unranked"].items()]
-    events: dict[str, int] = {}
-    for by_teacher in teaching.get("events", {}).values():
-        for found in by_teacher.values():
-            for event, count in found.items():
-                events[event] = events.get(event, 0) + count
-    said += [f"{event}: {count} in all." for event, count in events.items()]
+    said += [f"{event}: {count} in all." for event, count in _events(teaching).items()]
     items = [
-        f"Measured: {teaching['outcome']}, on {teaching['items']} items. Metrics: over "
-        f"{teaching['instructions']} instructions that all teachers answered.",
+        f"Measured: {teaching['outcome']}, on {teaching['items']} items.",
+        *(_read_by(student, counts) for student, counts in teaching["counts"].items()),
         f"Reward: {teaching['reward']}. CAR: {teaching['formula']}.",
+        f"What was read: {'; '.join(teaching['choices'])}.",
+        *teaching["negative"],
         *teaching.get("notes", ()),
         *said,
     ]
     return tag("ul", *(tag("li", item) for item in items), class_="quiet")
+
+
+def _read_by(student: str, counts: Mapping[str, int]) -> str:
+    return (
+        f"Metrics of {student}: {counts['shared']:,} instructions that all teachers answered, "
+        f"{counts['read']:,} of them read, {counts['kept']:,} kept, {counts['rewarded']:,} of "
+        f"these in mean rewards, {counts['weighed']:,} in losses, IFD, perplexity and length."
+    )
+
+
+def _events(teaching: Mapping[str, Any]) -> dict[str, int]:
+    """Event -> how often over all teachers.
+
+    What happened to a teacher's responses is told by every student that reads them: it counts once.
+    """
+    by_teacher: dict[tuple[str, str], int] = {}
+    for teachers in teaching.get("events", {}).values():
+        for teacher, found in teachers.items():
+            for event, count in found.items():
+                known = by_teacher.get((event, teacher), 0)
+                by_teacher[event, teacher] = max(known, count)
+    events: dict[str, int] = {}
+    for (event, _), count in by_teacher.items():
+        events[event] = events.get(event, 0) + count
+    return events
 
 
 def _rhos(teaching: Mapping[str, Any]) -> Markup:
@@ -170,8 +197,11 @@ def _published(found: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _pick(found: Mapping[str, Any]) -> Markup:
-    cost = f"{signed(found['delta'])}, {found['lost']:.3f} below the best"
-    return tag("td", found["teacher"], tag("small", cost), data_value=f"{found['lost']:.6g}")
+    tied, names = len(found["teachers"]) > 1, ", ".join(found["teachers"])
+    mean = " on average" if tied else ""
+    cost = f"{signed(found['delta'])}{mean}, {found['lost']:.3f} below the best"
+    first = f"{len(found['teachers'])} tied: {names}" if tied else names
+    return tag("td", first, tag("small", cost), data_value=f"{found['lost']:.6g}")
 
 
 def _differences(teaching: Mapping[str, Any]) -> Markup:
@@ -223,8 +253,9 @@ def _beta(teaching: Mapping[str, Any]) -> Markup:
             f"{ends(beta['over_reward'])}.")
     )  # fmt: skip
     note = (
-        "Rho of CAR along beta; 0 is the reward alone. The best of a row looks better than it is, "
-        "so beta is chosen for each student by the mean rho of the others, in each draw anew:"
+        "Rho of CAR along beta; 0 is the reward alone, as CAR takes it. The best of a row looks "
+        "better than it is, so beta is chosen for each student by the mean rho of the others, in "
+        "each draw anew:"
     )
     return join(title, shown, tag("p", note), tag("ul", *said))
 

@@ -26,6 +26,7 @@ from heed.data.teacher import Teacher, id_of
 MISSING = "no response to an instruction that another teacher answered"
 EMPTY = "empty response, left out"
 REPEATED = "instruction answered before, the first response kept"
+SEVERAL_TURNS = "conversation of several responses, which answer no one instruction, left out"
 UNREAD = "row that cannot be read, left out"
 NOT_SHARED = "response to an instruction that not all teachers answered, left out"
 OVER_LIMIT = "response to a shared instruction beyond the limit, left out"
@@ -125,7 +126,9 @@ def _read(name: str, teacher: Teacher) -> _Read:
                 f"compared with others. Leave it out of the set of teachers."
             )
         key = id_of(example.messages)
-        if not example.messages[-1].content.strip():
+        if sum(message.role == "assistant" for message in example.messages) > 1:
+            events[SEVERAL_TURNS] += 1
+        elif not example.messages[-1].content.strip():
             events[EMPTY] += 1
             empty.add(key)
         elif key in found:

@@ -18,6 +18,9 @@ from heed.core.identity import short_hash
 LONGEST_WAIT = 60.0
 """Seconds between two attempts at most, whatever the endpoint asks for."""
 
+KEPT_IN = "Its replies so far are kept in"
+"""How the part of a message begins that says how to go on."""
+
 AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """HTTP statuses after which another attempt may do."""
 
@@ -32,6 +35,15 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 NOT_HERE = frozenset(("model", "messages", "stream", "api_key", "api-key", "key", "authorization"))
 """What is no further field of a request: it stands elsewhere, or is a key."""
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half a character, as a server leaves it that cuts an emoji in two: no file can hold it."""
+
+SECRET = frozenset(
+    ("key", "keys", "apikey", "secret", "secrets", "password", "passwd", "auth", "authorization",
+     "bearer", "credential", "credentials")
+)  # fmt: skip
+"""Words in the name of a field that holds a key; `token` at its end is another."""
 
 
 class NoReplyError(RunError):
@@ -56,8 +68,34 @@ def address_mistakes(
         found.append(Mistake("key_variable", "...", why, "Give a name such as OPENAI_API_KEY."))
     if taken := NOT_HERE & {name.lower() for name in arguments}:
         why = f"{', '.join(sorted(taken))} is not given here."
-        found.append(Mistake("arguments", ", ".join(arguments), why, "Leave it out."))
+        found.append(Mistake("arguments", f"{len(arguments)} of them", why, "Leave it out."))
+    elif _holds_secret(arguments, os.environ.get(key_variable or "", "").strip()):
+        why = "a key, a token or a password is among them, and they are written into files."
+        action = "Leave it out; the key stands in the variable that key_variable names."
+        found.append(Mistake("arguments", f"{len(arguments)} of them", why, action))
     return found
+
+
+def _holds_secret(value: Any, key: str) -> bool:
+    """Whether some name in it is that of a secret, or some text holds the key."""
+    if isinstance(value, Mapping):
+        names = any(_is_secret(str(name)) or _holds_secret(name, key) for name in value)
+        return names or any(_holds_secret(one, key) for one in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_secret(one, key) for one in value)
+    return bool(key) and isinstance(value, str) and key in value
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a field of this name holds a secret.
+
+    Example:
+        >>> [_is_secret(name) for name in ("x-api-key", "accessToken", "stop_token_ids", "top_k")]
+        [True, True, False, False]
+    """
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    lower = [word.lower() for word in words]
+    return bool(SECRET & set(lower)) or lower[-1:] == ["token"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +146,7 @@ class ChatApi:
         kind = RefusedError if status in REFUSED else NoReplyError
         raise kind(
             f"The {self.who} at {self.base_url} gave no reply ({attempt + 1} attempts): "
-            f"{found}. Its replies so far are kept in {kept}: put that right, and the same command "
+            f"{found}. {KEPT_IN} {kept}: put that right, and the same command "
             f"goes on."
         )
 
@@ -177,11 +215,13 @@ def _content(body: Mapping[str, Any]) -> dict[str, Any]:
     choice = body["choices"][0]
     content = choice["message"]["content"]
     usage = body.get("usage") or {}
+    text, halves = HALF.subn("\ufffd", content if isinstance(content, str) else "")
     return {
-        "content": content if isinstance(content, str) else "",
+        "content": text,
+        "halves": halves,
         "read": int(usage.get("prompt_tokens") or 0),
         "written": int(usage.get("completion_tokens") or 0),
-        "served": str(body.get("model") or "not told"),
+        "served": HALF.sub("\ufffd", str(body.get("model") or "not told")),
         "finish": choice.get("finish_reason"),
     }
 

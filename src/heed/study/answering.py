@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from heed.core.identity import canonical, versions
 from heed.core.types import Answer, Stop
-from heed.evaluation.chat_api import ChatApi, RefusedError
+from heed.evaluation.chat_api import KEPT_IN, ChatApi, RefusedError
 from heed.evaluation.chat_endpoint import ChatEndpoint
 from heed.evaluation.suite import Suite
 from heed.models.sampling import Sampling
@@ -22,11 +22,19 @@ if TYPE_CHECKING:
     from heed.models.student import Loaded
 
 NO_ROOM = "instruction that does not fit the model's context, no response"
-REFUSED = "instruction that the endpoint refused, no response"
+SPECIAL = "instruction that says a special token of the model's tokenizer, no response"
+REFUSED = "request that the endpoint refused, no response"
+FIRST = "what the endpoint said of the first refused request:"
+FILTERED = "reply cut by the endpoint's content filter, no response"
+ENDED = "reply that ended neither by itself nor by the cap, but by"
+HALVES = "reply with half a character, replaced"
 
 
 class Answering(ABC):
     """What answers instructions."""
+
+    patience: ClassVar[int | None] = None
+    """Failures before the first answer that end it all; None: any number is borne."""
 
     @property
     @abstractmethod
@@ -53,6 +61,14 @@ class Answering(ABC):
         Yields:
             The place of an instruction and its answer, in the order of finishing.
         """
+
+    def told(self, answers: int) -> Mapping[str, int]:
+        """What is to be known of answers, whichever process made them: name -> count.
+
+        Args:
+            answers: How many there are.
+        """
+        return {}
 
 
 @dataclass(frozen=True)
@@ -92,15 +108,21 @@ class ModelAnswering(Answering):
         self, asked: Sequence[str], most: int, sampling: Sampling | None, events: Counter[str]
     ) -> Iterator[tuple[int, Answer]]:
         """What its backend says; instructions without room for an answer are counted."""
+        from heed.data.spelling import special_tokens
         from heed.models.tokenizer import prompt_ids
 
         prompting, loaded = self.suite.prompting, self.loaded
         prompts = [prompting.prompt(loaded.template, text) for text in asked]
-        context = loaded.context
+        context, special = loaded.context, special_tokens(loaded.tokenizer)
         sizes = [len(prompt_ids(loaded.tokenizer, prompt)) + most for prompt in prompts]
-        fitting = [i for i, size in enumerate(sizes) if not context or size <= context]
-        for place in set(range(len(asked))) - set(fitting):
-            events[NO_ROOM] += 1
+        fitting = []
+        for place, (text, size) in enumerate(zip(asked, sizes, strict=True)):
+            says_special = special is not None and special.search(text)
+            if not says_special and (not context or size <= context):
+                fitting.append(place)
+                continue
+            first = sampling is None or sampling.number == 0  # of several draws it is told once
+            events[SPECIAL if says_special else NO_ROOM] += first
             yield place, Answer(None, 0, None)
         drawing = {} if sampling is None else {"sampling": sampling}
         said = self.suite.backend.answers(
@@ -113,7 +135,10 @@ class ModelAnswering(Answering):
         )
         for place, answer in said:
             yield fitting[place], prompting.response(answer, events)
-        events.update(self.suite.backend.told(loaded, len(fitting)))
+
+    def told(self, answers: int) -> Mapping[str, int]:
+        """What its backend says of all answers of this model."""
+        return self.suite.backend.told(self.loaded, answers)
 
 
 @dataclass(frozen=True)
@@ -124,6 +149,8 @@ class EndpointAnswering(Answering):
         endpoint: Which.
         kept: Where finished answers are kept, for messages.
     """
+
+    patience = 5
 
     endpoint: ChatEndpoint
     kept: Path
@@ -146,15 +173,31 @@ class EndpointAnswering(Answering):
         self, asked: Sequence[str], most: int, sampling: Sampling | None, events: Counter[str]
     ) -> Iterator[tuple[int, Answer]]:
         """What it replies; a request that it refuses is counted, any other failure ends it all."""
+        refused = False
         for place, text in enumerate(asked):
             try:
                 reply = self._api.ask(self.endpoint.request(text, most, sampling), self.kept)
-            except RefusedError:
+            except RefusedError as error:
+                if not refused:
+                    events[f"{FIRST} {str(error).partition(KEPT_IN)[0].strip()}"] += 1
+                refused = True
                 events[REFUSED] += 1
                 yield place, Answer(None, 0, None)
                 continue
             events[f"served by {reply['served']}"] += 1
             events["tokens read, as charged"] += reply["read"]
             events["tokens written, as charged"] += reply["written"]
-            stop: Stop = "cap" if reply["finish"] == "length" else "stop"
-            yield place, Answer(reply["content"], reply["written"], stop)
+            events[HALVES] += bool(reply["halves"])
+            yield place, _answer(reply, events)
+
+
+def _answer(reply: Mapping[str, Any], events: Counter[str]) -> Answer:
+    """A reply as an answer; how it ended is told, unless by itself or by the cap."""
+    finish = reply["finish"]
+    if finish == "content_filter":
+        events[FILTERED] += 1
+        return Answer(None, 0, None)
+    if finish not in ("stop", "length"):
+        events[f"{ENDED} {finish}"] += 1
+    stop: Stop = "cap" if finish == "length" else "stop"
+    return Answer(reply["content"], reply["written"], stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
-from heed.analysis.rewards import Column, Reward, RewardAround
+from heed.analysis.rewards import Column, Preference, Reward, RewardAround
 from heed.core.component import component
-from heed.core.console import Answered, result_console, visible
+from heed.core.console import result_console, visible
 from heed.core.errors import ConfigError, DataError, Mistake, RunError
 from heed.core.files import (
-    append_jsonl,
     digest_file,
     read_json,
     whole_directory,
@@ -27,14 +25,14 @@ from heed.core.identity import Incidental, canonical, short_hash, slug
 from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.core.types import Answer, Example, Message
-from heed.data.layout import text_of
-from heed.data.source import LocalFile
-from heed.data.tables import READERS, kind_of, need_file, raised
+from heed.data.tables import READERS, kind_of
 from heed.data.teacher import id_of
 from heed.models.sampling import Sampling
 from heed.study.answering import Answering, EndpointAnswering, ModelAnswering
+from heed.study.drawn import Draws, answers_of
+from heed.study.instructions import read_instructions
 from heed.study.runs import run_lock
-from heed.study.scores import SAY, ModelSubject, Subject, say_waiting
+from heed.study.scores import ModelSubject, Subject, say_waiting
 
 if TYPE_CHECKING:
     from heed.study.evaluation import Evaluation
@@ -51,7 +49,9 @@ EMPTY = "empty response"
 FAILED = "instruction without a response"
 AT_CAP = "response cut at max_new_tokens"
 AGAIN = "instruction that stands in the file before, answered once"
-KEPT = "answer kept from an interrupted generation"
+EMPTY_DRAW = "drawn answer that is empty, and cannot be chosen"
+FAILED_DRAW = "drawn answer that failed, and cannot be chosen"
+FEWER = "instruction with fewer answers to choose from than generation.answers"
 UNSCORED = "instruction of which no answer has a reward, the first taken"
 
 
@@ -64,6 +64,9 @@ class Generation:
 
     column: str
     """Column of the file that holds the instructions."""
+
+    input: str | None
+    """Column of further input to the instruction, joined to it by a blank line; null if none."""
 
     max_new_tokens: PositiveInt
     """Cap on the tokens of a response, its end included."""
@@ -94,39 +97,12 @@ class Generation:
             why = f"pick={self.pick} {'needs one' if several else 'has no use for one'}."
             action = "Choose reward@generation.reward=<name>." if several else "Give it null."
             found.append(Mistake("reward", "null" if several else "one", why, action))
-        if isinstance(self.reward, Column):
-            why = "no row holds the score of a response that is made now."
+        if isinstance(self.reward, Column | Preference):
+            why = "no row and no judge's record holds the score of a response that is made now."
             action = "Choose reward@generation.reward=model, or a programmatic one."
             found.append(Mistake("reward", self.reward.name, why, action))
         if found:
             raise ConfigError(found)
-
-
-def read_instructions(path: str, column: str) -> list[str]:
-    """The instructions of a file, in order; nothing heavy is imported.
-
-    Raises:
-        DataError: there is no such file or column, no row, or a row without an instruction.
-    """
-    need_file(path, "instructions for a teacher")
-    found = []
-    for row in LocalFile(path=path).rows([column], raised):
-        try:
-            text = text_of(row.value, column)
-        except DataError as error:
-            raise DataError(
-                f"{path}, {row.place}: {error} Every row holds one instruction for the teacher. "
-                f"Name the column: generation.column=<column>."
-            ) from error
-        if not text.strip():
-            raise DataError(
-                f"{path}, {row.place}: the instruction is empty, so there is nothing to answer. "
-                f"Remove the row."
-            )
-        found.append(text)
-    if not found:
-        raise DataError(f"{path} holds no instruction, so there is nothing to answer.")
-    return found
 
 
 @dataclass(frozen=True)
@@ -147,7 +123,16 @@ class Job:
 
     def directory(self) -> Path:
         """Where it is kept: named after all that decides the responses."""
-        about = [self.who.about, canonical(self.way), digest_file(self.path)]
+        return self._place([self.who.about, canonical(self.way), digest_file(self.path)])
+
+    def journal(self) -> Path:
+        """Where its answers are kept: whatever is chosen of them, they are drawn once."""
+        way = self.way
+        drawn = [way.column, way.input, way.max_new_tokens, canonical(way.sampling)]
+        place = self._place([self.who.about, drawn, digest_file(self.path)])
+        return place.with_name(f"{place.name}.answers.jsonl")
+
+    def _place(self, about: list[Any]) -> Path:
         return self.around.root / "teachers" / f"{slug(self.who.name)}--{short_hash(about)}"
 
 
@@ -170,7 +155,7 @@ def generate(job: Job, asked: Sequence[str]) -> Path:
     directory = job.directory()
     done = directory / RESPONSES
     if not done.is_file():
-        with lock(run_lock(directory), say_waiting):
+        with lock(run_lock(job.journal().with_suffix("")), say_waiting):
             if not done.is_file():
                 _make(job, asked, directory)
     return directory
@@ -180,8 +165,8 @@ def _make(job: Job, asked: Sequence[str], directory: Path) -> None:
     events: Counter[str] = Counter()
     once = list(dict.fromkeys(asked))
     events[AGAIN] = len(asked) - len(once)
-    journal = directory.with_name(f"{directory.name}.answers.jsonl")
-    said = _answers(job, once, journal, events)
+    draws = Draws(job.way.sampling, job.way.answers, job.way.max_new_tokens)
+    said = answers_of(job.who, draws, once, job.journal(), events)
     rows = dict(zip(once, _chosen(job, once, said, events), strict=True))
     events.update(job.around.events)
     if all(row["missing"] for row in rows.values()):
@@ -205,40 +190,6 @@ def _make(job: Job, asked: Sequence[str], directory: Path) -> None:
     with whole_directory(directory) as beside:
         write_jsonl(beside / RESPONSES, [rows[text] for text in asked])
         write_json(beside / "manifest.json", manifest() | about)
-    journal.unlink(missing_ok=True)
-
-
-def _answers(
-    job: Job, asked: Sequence[str], journal: Path, events: Counter[str]
-) -> dict[tuple[str, int], Answer]:
-    """Every answer by instruction and number, those that are kept first; failures are not kept."""
-    found = dict(_kept(journal))
-    events[KEPT] = len(found)
-    tell, way = Answered(SAY), job.way
-    for number in range(way.answers):
-        left = [text for text in asked if (text, number) not in found]
-        sampling = way.sampling.numbered(number) if way.sampling is not None else None
-        if not left:
-            continue
-        of = f"answer {number + 1} of {way.answers}" if way.answers > 1 else "answer"
-        for place, answer in job.who.answers(left, way.max_new_tokens, sampling, events):
-            found[left[place], number] = answer
-            if answer.text is not None:
-                row = {"asked": left[place], "number": number, **answer._asdict()}
-                append_jsonl(journal, row)
-            tell(of, sum(key[1] == number for key in found), len(asked))
-    return found
-
-
-def _kept(journal: Path) -> Iterator[tuple[tuple[str, int], Answer]]:
-    """What an interrupted generation left; a torn line is answered again."""
-    for line in journal.read_bytes().split(b"\n") if journal.is_file() else ():
-        try:
-            row = json.loads(line)
-            answer = Answer(row["text"], row["tokens"], row["stop"])
-            yield (row["asked"], row["number"]), answer
-        except (ValueError, KeyError, TypeError):  # empty, or torn
-            continue
 
 
 def _chosen(
@@ -249,6 +200,7 @@ def _chosen(
 ) -> Iterator[dict[str, Any]]:
     """The row of each instruction: one of its answers."""
     numbers = range(job.way.answers)
+    _count_draws(asked, said, job.way.answers, events)
     keys = [(text, n) for text in asked for n in numbers if (said[text, n].text or "").strip()]
     scores = dict(zip(keys, _rewards(job, keys, said), strict=True))
     if job.way.reward is not None and keys and all(s is None for s in scores.values()):
@@ -263,6 +215,24 @@ def _chosen(
         number = -max(scored)[1] if scored else (own[0][1] if own else 0)
         events[UNSCORED] += bool(own) and job.way.reward is not None and not scored
         yield _row(text, number, said[text, number], scores.get((text, number)))
+
+
+def _count_draws(
+    asked: Sequence[str],
+    said: Mapping[tuple[str, int], Answer],
+    answers: int,
+    events: Counter[str],
+) -> None:
+    """Count the answers that nothing can be chosen of, where something is chosen."""
+    if answers == 1:
+        return
+    for text in asked:
+        drawn = [said[text, number].text for number in range(answers)]
+        failed = drawn.count(None)
+        empty = sum(one is not None and not one.strip() for one in drawn)
+        events[FAILED_DRAW] += failed
+        events[EMPTY_DRAW] += empty
+        events[FEWER] += failed + empty > 0
 
 
 def _rewards(
@@ -330,7 +300,7 @@ def run_generation(command: Evaluation, subject: Callable[[], Subject]) -> None:
     path, way = command.generate, command.generation
     assert path is not None
     assert way is not None, "checked before"
-    asked = read_instructions(path, way.column)
+    asked = read_instructions(path, way.column, way.input)
     who: Answering
     if command.endpoint is not None:
         who = EndpointAnswering(command.endpoint, command.root / "teachers")
@@ -339,11 +309,15 @@ def run_generation(command: Evaluation, subject: Callable[[], Subject]) -> None:
         assert isinstance(model, ModelSubject), "a model or a run"
         who = ModelAnswering(model, command.suite)
     around = RewardAround(command.root, command.trainer.device)
-    directory = generate(Job(way, who, Path(path), around), asked)
+    job = Job(way, who, Path(path), around)
+    directory = generate(job, asked)
     console = result_console()
     about = read_json(directory / "manifest.json")
     said = [f"{about['rows']} responses of {about['teacher']} ({way.name})"]
     said += [f"  {times} x {what}" for what, times in about["events"].items()]
     said += [str(directory / RESPONSES), "Train on them:", f"  {TRAIN}{directory / RESPONSES}"]
+    if about["events"].get(FAILED):
+        said += ["To ask those without a response again, remove this folder and give the same",
+                 f"command; the others are kept in {job.journal()}", f"  {directory}"]  # fmt: skip
     for line in said:
         console.print(visible(line), soft_wrap=True, markup=False)

@@ -16,7 +16,7 @@ from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.data.align import TeacherSet
 from heed.models.student import Student
-from heed.study.ranking import Around, Found, identity, make, measure
+from heed.study.ranking import Around, Found, further_columns, identity, make, measure
 from heed.study.scores import SAY, say_other_code, say_waiting
 
 
@@ -76,6 +76,7 @@ def rank_teachers(asked: Asked) -> tuple[Path, list[str]]:
         "analysis": analysis,
         "models": [identity(student, root) for student in bases],
         "teachers": {one.name: one.digest() for one in asked.teachers.teachers.values()},
+        "columns": further_columns(analysis, asked.teachers.by_name),
         "bootstrap": asked.bootstrap,
         "versions": versions(),
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from heed.analysis.car import REFERENCE, SELF, Measured, Read
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import OVER_LONG, Reader, ResponseLoss
-from heed.analysis.rewards import Reward, RewardAround
+from heed.analysis.rewards import NO_REWARD, Column, Reward, RewardAround
+from heed.core.component import is_component
 from heed.core.errors import DataError
 from heed.core.resample import Floats
 from heed.core.types import Example
-from heed.data.align import Aligned, align
+from heed.data.align import OVER_LIMIT, Aligned, align
+from heed.data.layout import Columns
 from heed.data.teacher import Teacher
 from heed.models.student import Student
 from heed.study.bases import Untuned, make_base
@@ -26,6 +28,8 @@ from heed.training.run import base_run
 
 if TYPE_CHECKING:
     from heed.training.fit import Surroundings
+
+UNREWARDED = "response without a reward, its instruction in no mean reward"
 
 Around = Callable[[], "Surroundings"]
 """Gives devices and watchers when they are needed: their import takes seconds."""
@@ -38,7 +42,8 @@ class Found:
     Attributes:
         measured: The numbers of every response that is kept.
         events: Teacher -> what was left out, cut, lacked -> how often.
-        counts: `shared` instructions, those `kept`, `rewarded` and `weighed`.
+        counts: Instructions: `shared` by all teachers, of these `read` (a limit leaves out the
+            others), of these `kept`, and of these `rewarded` and `weighed`.
     """
 
     measured: Measured
@@ -69,15 +74,13 @@ def measure(
     aligned = align(teachers, limit=analysis.limit)
     events = {name: Counter(dict(aligned.events.get(name, {}))) for name in teachers}
     digests = {name: teacher.digest() for name, teacher in teachers.items()}
-    readers = {SELF: reader_of(analysis, student, around, root)}
-    if analysis.reference is not None:
-        readers[REFERENCE] = reader_of(analysis, analysis.reference, around, root)
+    rewards = _rewards(analysis, aligned, around, root, events)  # what may be refused comes first
+    each = [_rewarded(analysis, *one, list(teachers), events) for one in rewards.items()]
+    have = np.logical_and.reduce(each)
+    who_reads = {SELF: student, REFERENCE: analysis.reference}
+    readers = {k: reader_of(analysis, one, around, root) for k, one in who_reads.items() if one}
     every = {who: _weigh(reader, aligned, digests) for who, reader in readers.items()}
     kept = _kept(analysis, readers, every, events)
-    rewards = _rewards(analysis, aligned, around, root, events)
-    have = np.ones(len(aligned.ids), dtype=bool)
-    for name, values in rewards.items():
-        have &= _rewarded(analysis, name, values, list(teachers), events)
     first = aligned.in_first_half
     rewarded = have & (first if analysis.rewarded == "first_half" else True)
     weighed = ~first if analysis.weighed == "second_half" else np.ones_like(first)
@@ -90,7 +93,8 @@ def measure(
         weighed=weighed[kept],
     )
     counts = {
-        "shared": len(aligned.ids),
+        "shared": len(aligned.ids) + max(one.get(OVER_LIMIT, 0) for one in aligned.events.values()),
+        "read": len(aligned.ids),
         "kept": int(kept.sum()),
         "rewarded": int(measured.rewarded.sum()),
         "weighed": int(measured.weighed.sum()),
@@ -188,6 +192,36 @@ def _read(found: Losses, kept: NDArray[np.bool_]) -> Read:
     return Read(table(True, "nats"), table(False, "nats"), table(True, "tokens"))
 
 
+def further_columns(analysis: CAR, teachers: Mapping[str, Teacher]) -> dict[str, Any]:
+    """Teacher -> name and column of the further scores that the analysis reads of it.
+
+    They decide a ranking, and are in no teacher's digest, because no training reads them.
+
+    Args:
+        analysis: Its rewards may be columns.
+        teachers: Name -> teacher.
+    """
+    rewards = analysis.rewards.values()
+    keys = {one.key for one in rewards if isinstance(one, Column) and one.key is not None}
+    found = {}
+    for name, teacher in teachers.items():
+        columns = [{k: v for k, v in one.items() if k in keys} for one in _further(teacher)]
+        found[name] = [one for one in columns if one]
+    return found
+
+
+def _further(part: Any) -> Iterator[Mapping[str, str]]:
+    """The further scores of every layout in a component."""
+    if isinstance(part, Columns):
+        yield part.rewards
+    elif is_component(part):
+        for field in fields(part):
+            yield from _further(getattr(part, field.name))
+    elif isinstance(part, Mapping | list | tuple):
+        for one in part.values() if isinstance(part, Mapping) else part:
+            yield from _further(one)
+
+
 def _rewards(
     analysis: CAR,
     aligned: Aligned,
@@ -203,12 +237,19 @@ def _rewards(
         found = reward.of(examples, here)
         for what, times in here.events.items():
             events[teacher][f"{reward.name}: {what.removeprefix(f'{teacher}: ')}"] += times
+        told = sum(times for what, times in here.events.items() if what.endswith(NO_REWARD))
+        events[teacher][f"{reward.name}: {UNREWARDED}"] += found.count(None) - told
         return [np.nan if score is None else score for score in found]
 
     return {
         name: np.array([scores(reward, *one) for one in aligned.examples.items()], dtype=float)
         for name, reward in analysis.rewards.items()
     }
+
+
+def _told(name: str, events: Mapping[str, int]) -> str:
+    """What a reward told of a teacher."""
+    return ", ".join(what for what, n in events.items() if n and what.startswith(f"{name}: "))
 
 
 def _rewarded(
@@ -231,7 +272,7 @@ def _rewarded(
             f"reward {name}: no response of {', '.join(bare)} has one, so there is no CAR of "
             f"{'them' if len(bare) > 1 else 'it'}. Choose another reward, leave such teachers out "
             f"of the set, or give analysis.unrewarded=leave_out if some others have rewards: they "
-            f"are then shown without CAR and rank."
+            f"are then shown without CAR and rank. Of {bare[0]}: {_told(name, events[bare[0]])}."
         )
     for teacher in bare:
         events[teacher][f"{name}: no reward at all, so no CAR and no rank"] = 1

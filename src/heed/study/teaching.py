@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heed.analysis.agreement import Sample
-from heed.analysis.contrasts import SEED, said
-from heed.analysis.families import Taught, larger_in_family, own_family, size_in_family
+from heed.analysis.contrasts import SEED
+from heed.analysis.families import (
+    Taught,
+    larger_in_family,
+    of_one_size,
+    own_family,
+    size_in_family,
+)
+from heed.analysis.ranking import CAR
 from heed.analysis.spearman import FEWEST
 from heed.analysis.teaching import Tried, teaching_numbers
 from heed.core.errors import DataError, HeedError
@@ -20,42 +26,29 @@ from heed.core.identity import canonical, short_hash, versions
 from heed.core.locks import lock
 from heed.core.manifest import code_state
 from heed.core.resample import Floats, chunks
-from heed.data.teacher import Teacher
 from heed.study.cell import Cell
-from heed.study.measured import MeasuredCell, measured
+from heed.study.measured import measured
 from heed.study.plan import PlannedCell
-from heed.study.ranking import Found, measure
+from heed.study.ranking import Found, further_columns, measure
 from heed.study.scores import SAY, say_waiting
 from heed.study.study import Study
+from heed.study.teaching_groups import (
+    Group,
+    groups_of,
+    left_out,
+    pooled,
+    shared_teachers,
+    with_shared_seeds,
+)
 
-TEACHER, STUDENT = "teacher", "model"
-"""The axes that a study of teachers has; others are told apart in the name of a student."""
+CHOICES = (
+    "limit", "max_tokens", "over_long", "on_bad_row", "unrewarded", "rewarded", "weighed",
+    "precision",
+)  # fmt: skip
+"""What of `teaching` says which responses count, and how they are read."""
 
 Done = Mapping[tuple[str, str], Mapping[str, Any]]
 """(run id, suite hash) -> result of a finished cell."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The finished cells that differ in teacher and seed alone.
-
-    Attributes:
-        name: The student, and what else tells the group from others.
-        by_teacher: Teacher's name -> its cells, one a seed.
-    """
-
-    name: str
-    by_teacher: Mapping[str, Sequence[MeasuredCell]]
-
-    @property
-    def cell(self) -> Cell:
-        """One of them: student, suite and surroundings are those of all."""
-        return next(iter(self.by_teacher.values()))[0].planned.cell
-
-    def teachers(self, names: Sequence[str]) -> dict[str, Teacher]:
-        """The teachers themselves."""
-        found = {name: self.by_teacher[name][0].planned.cell.teacher for name in names}
-        return {name: one for name, one in found.items() if isinstance(one, Teacher)}
 
 
 def teaching_of(
@@ -76,18 +69,25 @@ def teaching_of(
     if study.teaching is None:
         return None
     axes = [axis for axis in study.varied if axis != SEED]
-    groups = groups_of(measured(cells, done, axes, root).cells, axes)
+    read = measured(cells, done, axes, root)
+    groups = groups_of(read.cells, axes)
     names = shared_teachers(groups)
+    notes = [f"A finished cell is left out: {line}" for line in read.left_out]
     if len(names) < FEWEST:
-        return {
-            "reason": f"{len(names)} teachers are finished for every student, and {FEWEST} are "
-            f"needed to rank them. The same command goes on with what is missing."
-        }
-    place = root / "studies" / study.name / "teaching" / f"{_key(study, groups, names, done)}.json"
+        few = (
+            f"{len(names)} teachers are finished for every student, and {FEWEST} are needed to "
+            f"rank them. The same command goes on with what is missing."
+        )
+        return {"reason": " ".join([few, *notes])}
+    notes += left_out(groups, names)
     try:
+        groups, dropped = with_shared_seeds(groups, names)
+        notes += [*dropped, *pooled(groups)]
+        key = _key(study, groups, notes, done)
+        place = root / "studies" / study.name / "teaching" / f"{key}.json"
         with lock(root / "locks" / f"teaching-{study.name}", say_waiting):
             if not place.is_file():
-                write_json(place, _made(study, groups, names, root))
+                write_json(place, _made(study, groups, notes, root))
             found: dict[str, Any] = read_json(place)
             return found
     except HeedError as error:  # the page of what was trained is whole without it, and says why
@@ -95,32 +95,9 @@ def teaching_of(
         return {"reason": f"What predicts the deltas cannot be said: {error}"}
 
 
-def groups_of(cells: Sequence[MeasuredCell], axes: Sequence[str]) -> list[Group]:
-    """Finished cells by all studied axes but teacher and seed.
-
-    Args:
-        cells: All on the same items in one order.
-        axes: The studied ones.
-    """
-    others = [axis for axis in axes if axis not in (TEACHER, STUDENT)]
-    found: dict[str, dict[str, list[MeasuredCell]]] = {}
-    for one in cells:
-        values = [one.change.place[axis] for axis in others]
-        parts = [one.planned.cell.model.name, *([said(others, values)] if others else [])]
-        teachers = found.setdefault(", ".join(parts), {})
-        teachers.setdefault(one.planned.cell.teacher.name, []).append(one)
-    return [Group(name, by_teacher) for name, by_teacher in found.items()]
-
-
-def shared_teachers(groups: Sequence[Group]) -> list[str]:
-    """Teachers that every group has finished, in the order of the first."""
-    if not groups:
-        return []
-    return [name for name in groups[0].by_teacher if all(name in g.by_teacher for g in groups)]
-
-
-def _key(study: Study, groups: Sequence[Group], names: Sequence[str], done: Done) -> str:
-    """A hash of all that decides the numbers."""
+def _key(study: Study, groups: Sequence[Group], notes: Sequence[str], done: Done) -> str:
+    """A hash of all that decides what is told."""
+    names = list(groups[0].by_teacher)
     results = {
         group.name: {
             name: [done[one.planned.key]["deltas"] for one in group.by_teacher[name]]
@@ -130,32 +107,35 @@ def _key(study: Study, groups: Sequence[Group], names: Sequence[str], done: Done
     }
     teachers = groups[0].teachers(names)
     about = {name: [one.digest(), one.family, one.size_b] for name, one in teachers.items()}
-    asked = canonical(study.teaching), study.own_families, groups[0].cell.suite.bootstrap()
-    return short_hash([asked, results, about, versions(), code_state()])
+    assert study.teaching is not None, "asked for where the study asks"
+    columns = further_columns(study.teaching, teachers)
+    asked = canonical(study.teaching), columns, study.own_families, groups[0].cell.suite.bootstrap()
+    return short_hash([asked, results, about, list(notes), versions(), code_state()])
 
 
 def _made(
-    study: Study, groups: Sequence[Group], names: Sequence[str], root: Path
+    study: Study, groups: Sequence[Group], notes: Sequence[str], root: Path
 ) -> dict[str, Any]:
     """All numbers, made now."""
     assert study.teaching is not None, "asked for where the study asks"
+    names = list(groups[0].by_teacher)
     found = [_measure(study, group, names, root) for group in groups]
     bootstrap = groups[0].cell.suite.bootstrap()
     sign = -1 if _less(groups[0].cell) else 1
     students = [
-        Tried(group.name, one.measured, deltas(group, names, bootstrap, sign))
+        Tried(group.name, one.measured, deltas(group, names, bootstrap, sign), group.model)
         for group, one in zip(groups, found, strict=True)
     ]
-    asked, left_out = study.teaching, _left_out(groups, names)
+    asked, taught = study.teaching, _taught(groups, students)
     reads = "after its instruction" if asked.conditioned else "without its instruction"
-    counts = found[0].counts
     return {
         **teaching_numbers(students, asked.formula, asked.grid, bootstrap),
         "outcome": groups[0].cell.suite.primary + (", less is better" if sign < 0 else ""),
         "formula": f"beta {asked.beta:g}, loss per {asked.per} {reads}, rewards below zero: "
         f"{asked.negative}",
         "reward": next(iter(asked.rewards)),
-        "instructions": counts["kept"],
+        "counts": {group.name: one.counts for group, one in zip(groups, found, strict=True)},
+        "choices": [f"{name} {_choice(asked, name)}" for name in CHOICES],
         "items": len(groups[0].by_teacher[names[0]][0].keys),
         "level": bootstrap["level"],
         "about": {
@@ -163,8 +143,8 @@ def _made(
             for name, one in groups[0].teachers(names).items()
         },
         "events": {group.name: one.events for group, one in zip(groups, found, strict=True)},
-        "notes": left_out,
-        **_families(study, groups, names, students, float(bootstrap["level"])),
+        "notes": [*notes, *_without(study, taught)],
+        **_families(study, taught, float(bootstrap["level"])),
     }
 
 
@@ -217,36 +197,51 @@ def _less(cell: Cell) -> bool:
     return metric in cell.suite.tasks[name].lower_is_better
 
 
-def _left_out(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
-    """Teachers that some student has not finished."""
-    found = {name for group in groups for name in group.by_teacher} - set(names)
-    if not found:
-        return []
-    return [f"Not finished for every student, and left out here: {', '.join(sorted(found))}."]
+def _choice(asked: CAR, name: str) -> str:
+    value = getattr(asked, name)
+    return "none" if value is None else str(value)
 
 
-def _families(
-    study: Study,
-    groups: Sequence[Group],
-    names: Sequence[str],
-    students: Sequence[Tried],
-    level: float,
-) -> dict[str, Any]:
-    """What families and sizes say, where teachers have some."""
-    teachers = groups[0].teachers(names).values()
-    taught = Taught(
-        tuple(group.name for group in groups),
-        tuple(names),
-        np.stack([one.deltas.values for one in students]),
+def _taught(groups: Sequence[Group], students: Sequence[Tried]) -> Taught:
+    """Outcomes of each student once, the mean over its groups where it has several."""
+    teachers = groups[0].teachers(list(groups[0].by_teacher)).values()
+    models = list(dict.fromkeys(one.owner for one in students))
+    outcomes = [
+        np.mean([one.deltas.values for one in students if one.owner == model], axis=0)
+        for model in models
+    ]
+    return Taught(
+        tuple(models),
+        tuple(groups[0].by_teacher),
+        np.stack(outcomes),
         tuple(one.family for one in teachers),
         tuple(one.size_b for one in teachers),
     )
-    models = {group.name: group.cell.model.name for group in groups}
-    own = {
-        name: study.own_families[model]
-        for name, model in models.items()
-        if model in study.own_families
-    }
+
+
+def _without(study: Study, taught: Taught) -> list[str]:
+    """What was asked of families, or could be, and is not told; each with why."""
+    said = []
+    for student, families in study.own_families.items():
+        if student not in taught.students:
+            said.append(f"own_families: student {student}: no finished cell has it.")
+            continue
+        said += [
+            f"own_families: family {family} of {student}: no finished teacher has it."
+            for family in families
+            if family not in taught.families
+        ]
+    if same := of_one_size(taught):
+        named = "; ".join(", ".join(names) for names in same)
+        said.append(
+            f"Teachers of one family and of one size, and not set against each other: {named}."
+        )
+    return said
+
+
+def _families(study: Study, taught: Taught, level: float) -> dict[str, Any]:
+    """What families and sizes say, where teachers have some."""
+    own = {name: study.own_families[name] for name in taught.students if name in study.own_families}
     return {
         "families": own_family(taught, own, level=level),
         "larger": larger_in_family(taught, level=level),

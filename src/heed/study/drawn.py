@@ -1,0 +1,109 @@
+"""Every answer of a teacher to its instructions, kept in a journal as it comes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from heed.core.console import Answered
+from heed.core.errors import RunError
+from heed.core.files import append_jsonl
+from heed.core.types import Answer
+from heed.models.sampling import Sampling
+from heed.study.answering import Answering
+from heed.study.scores import SAY
+
+KEPT = "answer kept from an interrupted or another generation"
+
+Answers = dict[tuple[str, int], Answer]
+"""(instruction, number of the draw) -> answer."""
+
+
+class Draws(NamedTuple):
+    """What is drawn.
+
+    Attributes:
+        sampling: How; None: the likeliest.
+        number: Answers to each instruction.
+        most: Cap on tokens of an answer.
+    """
+
+    sampling: Sampling | None
+    number: int
+    most: int
+
+
+def answers_of(
+    who: Answering, draws: Draws, asked: Sequence[str], journal: Path, events: Counter[str]
+) -> Answers:
+    """Every answer by instruction and number, those that are kept first; failures are not kept.
+
+    Args:
+        who: Answers.
+        draws: What is drawn.
+        asked: The instructions, each once.
+        journal: Where answers are kept, each with the events that came with it.
+        events: Told of all events, also those of answers that were kept.
+
+    Raises:
+        HeedError: nobody can be asked, or the first answers are all refused.
+    """
+    found: Answers = {}
+    wanted = set(asked)
+    for key, answer, told in kept_answers(journal):
+        if key[0] in wanted and key[1] < draws.number and key not in found:
+            found[key] = answer
+            events.update(told)
+    events[KEPT] = len(found)
+    tell = Answered(SAY)
+    for number in range(draws.number):
+        left = [text for text in asked if (text, number) not in found]
+        of = f"answer {number + 1} of {draws.number}" if draws.number > 1 else "answer"
+        sampling = draws.sampling.numbered(number) if draws.sampling is not None else None
+        done, said, here = len(asked) - len(left), bool(found), Counter[str]()
+        answers = who.answers(left, draws.most, sampling, here) if left else ()
+        for place, answer in answers:
+            key = left[place], number
+            found[key] = answer
+            said |= answer.text is not None
+            _keep(journal, key, answer, here)
+            events.update(here)
+            here.clear()
+            done += 1
+            tell(of, done, len(asked))
+            _refuse_all_refused(who, done, said, events)
+        events.update(here)
+    events.update(who.told(sum(answer.text is not None for answer in found.values())))
+    return found
+
+
+def _keep(journal: Path, key: tuple[str, int], answer: Answer, told: Mapping[str, int]) -> None:
+    if answer.text is not None:
+        row = {"asked": key[0], "number": key[1], **answer._asdict(), "events": dict(told)}
+        append_jsonl(journal, row)
+
+
+def _refuse_all_refused(who: Answering, done: int, said: bool, events: Mapping[str, int]) -> None:
+    if said or who.patience is None or done < who.patience:
+        return
+    told = "; ".join(what for what, times in events.items() if times)
+    raise RunError(
+        f"{who.name} refused each of the first {done} instructions, so the others are not asked: "
+        f"{told}. Put the request right: endpoint.cap, endpoint.arguments, endpoint.model, "
+        f"generation.max_new_tokens."
+    )
+
+
+def kept_answers(journal: Path) -> Iterator[tuple[tuple[str, int], Answer, dict[str, int]]]:
+    """What was answered before, with its events; a torn line is answered again."""
+    for line in journal.read_bytes().split(b"\n") if journal.is_file() else ():
+        try:
+            row: Any = json.loads(line)
+            answer = Answer(row["text"], row["tokens"], row["stop"])
+            told = {str(what): int(times) for what, times in row["events"].items()}
+            yield (row["asked"], row["number"]), answer, told
+        except (ValueError, KeyError, TypeError, AttributeError):  # empty, or torn
+            continue
