@@ -173,6 +173,16 @@ def test_a_contrast_without_pairs_names_what_it_cannot_be_told_from():
     assert contrasts_table([], BARE) == ""
 
 
+def test_contrasts_within_single_settings_unfold_below_the_whole_ones():
+    whole, part, other = made.contrasts()
+    text = contrasts_table([whole, part | {"part": True}, other], BARE)
+    shown, _, folded = text.partition("<details>")
+    assert (shown.count("<tr"), folded.count("<tr")) == (3, 2), "a head and its lines"
+    assert "The same within single settings: 1" in words(folded)
+    assert "no difference shown" in folded
+    assert "<details>" not in contrasts_table([whole, other], BARE)
+
+
 def test_why_nothing_is_contrasted_and_what_is_left_out_is_said(results, tmp_path):
     told = {"contrasts": [], "contrasts_reason": "other <items>", "left_out": ["run <x>: lost"]}
     said = words(made.write_outputs(tmp_path, results[:2], **told).read_text())
@@ -216,7 +226,7 @@ def test_a_mean_says_which_settings_it_leaves_out_and_how_many_contrasts_are_not
 def test_rates_are_chosen_on_one_half_and_reported_on_the_other():
     said = words(rates_table(made.rates(), BARE))
     assert "+0.120 260 prompts +0.090 [+0.050, +0.130] 260 prompts" in said
-    assert "4e-3 [3e-3, 6e-3] 12% of resamples" in said
+    assert "4e-3 [3e-3, 6e-3] 12.0% of resamples" in said
     assert said.count("two rates: no curve can be fitted") == 2
     (edge,) = edge_warnings(made.rates())
     assert "mini" in edge
@@ -264,10 +274,10 @@ def test_a_curve_whose_best_may_lie_outside_is_warned_of_and_its_interval_is_cut
     fit = made.rates()[1]["fit"] | {"high": 1e-2, "edge": "highest"}
     one = made.rates()[1] | {"fit": fit}
     (said,) = edge_warnings([one])
-    assert said.startswith("micro, clear, lora: the curve's best may be the highest that was tried")
+    assert said.startswith("micro, clear, lora: the top may be the highest that was tried")
     text = words(rates_table([one], BARE))
     assert "[3e-3, 1e-2 or higher]" in text
-    assert "⚑ the curve&#x27;s best may be the highest" in text
+    assert "⚑ the top may be the highest" in text
     head, line, *_ = rates_csv([one])
     assert line[head.index("fit_edge")] == "highest"
 
@@ -278,9 +288,9 @@ def test_figures_by_rate_have_one_scale_and_the_fit_where_there_is_one(results):
     without = {d.name: d for d in rate_figures(rows, made.PRIMARY)}
     assert list(with_fit) == [f"delta_by_rate_{s}_{i}" for i, s in enumerate(made.STUDENTS)]
     micro = "delta_by_rate_micro_1"
-    assert "fitted curve" in with_fit[micro].inline
-    assert "fitted curve" not in with_fit["delta_by_rate_nano_0"].inline
-    assert "fitted curve" not in without[micro].inline
+    assert "curve, best and neighbours" in with_fit[micro].inline
+    assert "curve, best and neighbours" not in with_fit["delta_by_rate_nano_0"].inline
+    assert "curve, best and neighbours" not in without[micro].inline
     ticks = [set(re.findall(r">(−?0\.\d+)<", d.inline)) for d in without.values()]
     assert ticks[0] == ticks[1] == ticks[2] != set()
     assert "seed 1 / 2 / 3" in rate_note(rows, made.PRIMARY)
@@ -298,7 +308,7 @@ def test_cells_that_differ_in_another_axis_are_lines_of_their_own_with_their_own
     (drawn,) = rate_figures(found.rows, made.PRIMARY, [one | {"chosen": chosen}], beside_of(found))
     for limit in (10, 20):
         assert drawn.inline.count(f">clear, limit {limit}<") == 1
-    assert drawn.inline.count("fitted curve") == 1
+    assert drawn.inline.count("curve, best and neighbours") == 1
     assert _fits(found.rows, ["data.limit"], [one | {"chosen": chosen}]) == {
         ("clear", "lora", "20"): one["fit"]
     }

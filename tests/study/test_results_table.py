@@ -173,3 +173,28 @@ def test_a_cell_that_other_code_made_is_marked_and_said(tmp_path):
     said = "1 of 2 cells were made by another state of heed's code than this one"
     assert said in words(text)
     assert "1 by c0de source 00000000" in words(text)
+
+
+def test_cells_are_told_apart_by_every_axis_of_the_study(tmp_path):
+    """Also by the peak of a rate of one name, and by keys that are no group."""
+    given = [("a", 0.01, 250), ("b", 0.01, 500), ("c", 0.04, 250)]
+    for run, peak, limit in given:
+        settings = {"data": {"limit": limit}, "lr": {"peak": peak}}
+        record(tmp_path, "done", result(run, lr_peak=peak, settings=settings))
+    cells = [SimpleNamespace(key=(run, "hash"), names={}) for run, *_ in given]
+    found = outcomes(cells, tmp_path).done
+
+    def heads_and_rows(keys):
+        console = Console(width=110)
+        with console.capture() as capture:
+            console.print(result_table(found, keys))
+        lines = capture.get().splitlines()
+        return " ".join(lines[1:3]), [line for line in lines if "+0.100" in line]
+
+    heads, rows = heads_and_rows(["model", "lr.peak", "data.limit", "noise"])
+    assert "lr.peak" in heads
+    assert "data.limit" in heads
+    assert [row.split()[1:3] for row in rows] == [["0.01", "250"], ["0.01", "500"], ["0.04", "250"]]
+    heads, rows = heads_and_rows(["model"])
+    assert "learning rate" in " ".join(heads.split())
+    assert [row.split()[1:3] for row in rows] == [["hot", "(1e-2)"]] * 2 + [["hot", "(4e-2)"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,17 @@ class Cells:
         if name in ("student", "teacher", "method", "lr"):
             return self.value(row, name)
         return f"{name.rpartition('.')[2]} {row.value(name)}"
+
+
+def table_axes(keys: Iterable[str]) -> list[str]:
+    """Config groups and keys in the words of a table: noise and weights are a part of the method.
+
+    Example:
+        >>> table_axes(["model", "noise", "method", "data.limit"])
+        ['student', 'method', 'data.limit']
+    """
+    named = {"model": "student", "noise": "method", "weights": "method"}
+    return list(dict.fromkeys(named.get(key, key) for key in keys))
 
 
 def cells_of(rows: Sequence[Row], axes: Sequence[str], directory: Path) -> Cells:

@@ -25,6 +25,8 @@ def contrasts_table(
 ) -> Markup:
     """A line for each two values of an axis; the ones that cannot be told apart say from what.
 
+    Contrasts within single settings, which are parts of these, unfold.
+
     Args:
         contrasts: As `heed.analysis.contrasts.contrasts` gives them, each with its `metric`.
         cells: Of the study.
@@ -35,10 +37,14 @@ def contrasts_table(
         return join(title, tag("p", reason)) if reason else join()
     columns = ["axis", "first", "second", "within", "second - first [interval]", "reads as"]
     columns += ["pairs of cells", "seeds", "metric"]
-    lines = [_line(one, cells) for one in contrasts]
+    whole = [_line(one, cells) for one in contrasts if not one.get("part")]
+    parts = [_line(one, cells) for one in contrasts if one.get("part")]
     file = tag("a", "contrasts.csv", href="contrasts.csv")
-    shown = table(columns, lines, id="contrasts")
-    return join(title, tag("p", NOTE, _not_shown(contrasts), " ", file), shown)
+    shown = [table(columns, whole, id="contrasts")] if whole else []
+    if parts:
+        said = tag("summary", f"The same within single settings: {len(parts)}")
+        shown.append(tag("details", said, table(columns, parts, id="contrasts-within")))
+    return join(title, tag("p", NOTE, _not_shown(contrasts), " ", file), *shown)
 
 
 def _not_shown(contrasts: Sequence[Mapping[str, Any]]) -> str:

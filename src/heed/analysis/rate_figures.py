@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from heed.analysis.cells import Cells
@@ -28,6 +30,9 @@ KNOWN = ("student", "teacher", "method", "lr", "lr.peak", "lr.name", "seed")
 
 TICKS = 5
 """Rates up to so many are named on the axis; of more, only some are, by their peaks."""
+
+SHORT = 26
+"""Letters up to which two entries of a legend stand side by side."""
 
 
 def rate_figures(
@@ -96,15 +101,39 @@ def _rate_figure(
         series[_key(row, beside)].append(row)
     fits = _fits(own, beside, rates)
     with drawing_style():
-        figure = Figure(figsize=(3.9, 3.4), layout="constrained")
+        figure = Figure(layout="constrained")
         axes: Any = figure.subplots()
         axes.axhline(0, color=QUIET, linewidth=1)
         _series(axes, metric, series, fits, beside)
         _frame(axes, rows, metric, rates)
         axes.set_title(f"{student}: {metric}", fontsize=9.5)
-        if len(series) > 1 or fits:
-            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        handles = axes.get_legend_handles_labels()[0] if len(series) > 1 or fits else []
+        lines = _legend(figure, [*handles, *(_proxies() if fits else ())])
+        figure.set_size_inches(3.9, 2.9 + 0.2 * lines)
         return rendered(figure, name, f"Delta of {metric} by learning rate, student {student}.")
+
+
+def _legend(figure: Any, handles: Sequence[Any]) -> int:
+    """What lines and bands are, below the figure: side by side where the words are short.
+
+    Returns:
+        How many lines that takes.
+    """
+    if not handles:
+        return 0
+    columns = 2 if max(len(str(h.get_label())) for h in handles) <= SHORT else 1
+    place = "outside lower center"
+    figure.legend(handles=handles, loc=place, ncols=columns, frameon=False, fontsize=9)
+    return -(-len(handles) // columns)
+
+
+def _proxies() -> list[Any]:
+    """What says of every fit, in no series' colour, what it is."""
+    return [
+        Line2D([], [], color=QUIET, linewidth=2.6, alpha=0.6, label="curve, best and neighbours"),
+        Patch(color=QUIET, alpha=0.25, linewidth=0, label="interval of its top"),
+        Line2D([], [], color=INK, linewidth=1, linestyle=":", label="its top"),
+    ]
 
 
 def _keys(rows: Sequence[Row], beside: Sequence[str]) -> list[tuple[str, ...]]:
@@ -154,15 +183,14 @@ def _line(axes: Any, cells: Sequence[Row], metric: str, i: int, shift: float, la
 
 
 def _fit(axes: Any, fit: Mapping[str, Any], i: int) -> None:
-    """A fitted curve, and where its best rate may lie."""
-    x, y = zip(*fit["curve"], strict=True)
+    """The curve between the rates around the best one, and where its top may lie."""
     colour = SERIES[i % len(SERIES)]
-    axes.plot(x, y, color=colour, linewidth=2.6, alpha=0.45, label="fitted curve")
+    if fit["curve"]:
+        axes.plot(*zip(*fit["curve"], strict=True), color=colour, linewidth=2.6, alpha=0.45)
     if fit.get("low") is not None and fit.get("high") is not None:
-        label = "interval of the best rate"
-        axes.axvspan(fit["low"], fit["high"], color=colour, alpha=0.12, linewidth=0, label=label)
+        axes.axvspan(fit["low"], fit["high"], color=colour, alpha=0.12, linewidth=0)
     if fit.get("best") is not None:
-        axes.axvline(fit["best"], color=INK, linewidth=1, linestyle=":", label="best of the curve")
+        axes.axvline(fit["best"], color=INK, linewidth=1, linestyle=":")
 
 
 def _frame(axes: Any, rows: Sequence[Row], metric: str, rates: Sequence[Mapping[str, Any]]) -> None:
@@ -185,7 +213,9 @@ def _rate_axis(axes: Any, rows: Sequence[Row]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     every = -(-len(peaks) // TICKS)
-    labels = [_tick(peak, names[peak], place, every) for place, peak in enumerate(peaks)]
+    one_name = len({name for told in names.values() for name in told}) == 1 < len(peaks)
+    told = {peak: [] if one_name else names[peak] for peak in peaks}
+    labels = [_tick(peak, told[peak], place, every) for place, peak in enumerate(peaks)]
     axes.set_xticks(peaks, labels, fontsize=9)
     axes.set_xlim(peaks[0] / 1.6, peaks[-1] * 1.6)
     axes.set_xlabel("peak learning rate (log scale)")
@@ -195,6 +225,8 @@ def _tick(peak: float, names: Sequence[str], place: int, every: int) -> str:
     """A rate and its names, every other one lower, so that neighbours do not run together."""
     if every > 1:
         return peak_text(peak) if place % every == 0 else ""
+    if not names:
+        return peak_text(peak)
     return f"{peak_text(peak)}\n{chr(10) * (place % 2)}{' / '.join(names)}"
 
 

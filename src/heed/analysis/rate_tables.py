@@ -14,7 +14,10 @@ from heed.analysis.markup import Markup, join, table, tag, value
 NOTE = (
     "The best of several rates looks better than it is on the prompts that it was chosen on. So "
     "it is chosen on one half of the prompts (by their keys), and its delta is that of the other. "
-    "Both halves come from the same trained seeds, so that a lucky seed is in both of them."
+    "Both halves come from the same trained seeds, so that a lucky seed is in both of them. The "
+    "top between the rates is that of the parabola (in the logarithm of the rate) through the best "
+    "one and its two neighbours; its interval is about items and seeds, and takes that shape as "
+    "given."
 )
 
 
@@ -25,7 +28,7 @@ def rates_table(rates: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     within = any(one.get("context") for one in rates)
     columns = ["student", "teacher", "method", *(["within"] if within else []), "chosen rate"]
     columns += ["delta where it was chosen", "delta on the other half [interval]"]
-    columns += ["seeds", "best of the fitted curve", "beware", "metric"]
+    columns += ["seeds", "top between the rates", "beware", "metric"]
     file = tag("a", "rates.csv", href="rates.csv")
     title = tag("h3", "The best rate, chosen on one half of the prompts")
     shown = table(columns, [_line(one, cells, within) for one in rates], id="rates")
@@ -48,7 +51,7 @@ def edge_warnings(rates: Sequence[Mapping[str, Any]]) -> list[str]:
 def _edges(one: Mapping[str, Any]) -> dict[str, str]:
     """What is at an edge of the rates that were tried -> which edge."""
     fit = one.get("fit") or {}
-    found = {"the best rate is": one.get("edge"), "the curve's best may be": fit.get("edge")}
+    found = {"the best rate is": one.get("edge"), "the top may be": fit.get("edge")}
     return {subject: edge for subject, edge in found.items() if edge}
 
 
@@ -91,7 +94,7 @@ def _best(one: Mapping[str, Any]) -> Any:
         high = f"{peak_text(fit['high'])}{' or higher' if _at(fit['high'], peaks[-1]) else ''}"
         shown.append(tag("small", f"[{low}, {high}]"))
     if fit.get("outside") is not None:
-        text = f"{fit['outside']:.0%} of resamples: at or beyond an edge"
+        text = f"{fit['outside']:.1%} of resamples: at an edge"
         shown.append(tag("small", text))
     return value(join(*shown), fit["best"])
 

@@ -14,12 +14,11 @@ from heed.core.resample import Floats, chunks, first_half
 from heed.core.stats import compare_paired, seeds_interval
 from heed.core.types import Interval
 
-FEWEST = 4
-"""Rates that a parabola in the logarithm of the rate is fitted to: it has three numbers of its own,
-and goes through any three points."""
+FEWEST = 3
+"""Rates that a top is looked for between: the best one and a neighbour on either side."""
 
 POINTS = 41
-"""Points of a fitted curve."""
+"""Points of the curve."""
 
 Half = np.ndarray[Any, np.dtype[np.bool_]]
 """Which of the items, bool[items]."""
@@ -47,9 +46,13 @@ def best_rate(
 
     The rate with the best mean delta over seeds on one half of the items is the chosen one; of two
     equal ones, the lower. What it is worth is said by the other half, which had no part in the
-    choice: the best of several looks better than it is where it was chosen. The curve is a parabola
-    in the logarithm of the rate, by least squares over the mean deltas of all items; its interval
-    comes from resampled items and seeds.
+    choice: the best of several looks better than it is where it was chosen.
+
+    The curve says where between the rates the top may lie: the parabola in the logarithm of the
+    rate through the mean deltas (of all items) of the best rate and its two neighbours. Rates
+    further off have no part in it, for responses are flat over some rates and fall off a cliff
+    after them: a parabola through all of them is pulled off its top by the cliff, and is sure of
+    it. The interval comes from resampled items and seeds, each with a best rate of its own.
 
     Args:
         tried: Rates of one student under one method and teacher.
@@ -60,8 +63,8 @@ def best_rate(
     Returns:
         `peaks`, `names`, `means` (mean delta over seeds on all items), `chosen`, `reported`,
         `edge` (the chosen rate is the lowest or highest tried, so that a better one may lie
-        beyond) and `fit`, whose own `edge` says so of the curve's best rate, and whose interval
-        ends at the rates tried; where one of these is not known, None, and `reason`.
+        beyond) and `fit`, whose own `edge` says so of the top, and whose interval ends at the
+        rates tried; where one of these is not known, None, and `reason`.
     """
     rates = sorted(tried, key=lambda one: one.peak)
     found: dict[str, Any] = {
@@ -123,36 +126,41 @@ def _reported(rate: Tried, half: Half, bootstrap: Mapping[str, Any]) -> Interval
 def _fitted(rates: Sequence[Tried], bootstrap: Mapping[str, Any], sign: int) -> dict[str, Any]:
     """`fit`, or the `reason` why there is none."""
     if len(rates) < FEWEST:
-        return {
-            "reason": f"a curve is fitted to {FEWEST} rates or more: through {len(rates)} it would "
-            f"pass whatever they are."
-        }
+        return {"reason": f"a top between the rates is looked for among {FEWEST} or more."}
     x = np.log10([rate.peak for rate in rates])
-    middle = float((x[0] + x[-1]) / 2)
-    inverse = np.linalg.pinv(np.vander(x - middle, 3))  # f64[3, rates]
     means = np.array([np.mean([c.delta for c in rate.changes]) for rate in rates])
-    grid = np.linspace(x[0], x[-1], POINTS)
-    curve = np.polyval(inverse @ means, grid - middle)
-    draws = _drawn(rates, bootstrap) @ inverse.T  # f64[resamples, 3]
-    bests, beyond = _tops(draws, (x - middle)[[0, -1]], sign)
-    best, _ = _tops((inverse @ means)[None], (x - middle)[[0, -1]], sign)
+    bests, at_end = _tops(x, sign * _drawn(rates, bootstrap))
     tail = (1 - float(bootstrap["level"])) / 2
     low, high = np.quantile(bests, [tail, 1 - tail])
-    at_edges = {
-        "lowest": float((bests <= x[0] - middle).mean()),
-        "highest": float((bests >= x[-1] - middle).mean()),
-    }
+    at_edges = {"lowest": float((at_end < 0).mean()), "highest": float((at_end > 0).mean())}
     edge = max(at_edges, key=lambda end: at_edges[end])
     return {
         "fit": {
-            "curve": [[float(10**a), float(b)] for a, b in zip(grid, curve, strict=True)],
-            "best": float(10 ** (best[0] + middle)),
-            "low": float(10 ** (low + middle)),
-            "high": float(10 ** (high + middle)),
-            "outside": float(beyond.mean()),
+            "curve": _curve(x, means, sign),
+            "best": float(10 ** _tops(x, sign * means[None])[0][0]),
+            "low": float(10**low),
+            "high": float(10**high),
+            "outside": float((at_end != 0).mean()),
             "edge": edge if at_edges[edge] > tail else None,
         }
     }
+
+
+def _curve(x: Floats, means: Floats, sign: int) -> list[list[float]]:
+    """Rates and deltas along the parabola, from neighbour to neighbour; none of a best at an end.
+
+    Args:
+        x: f64[rates], logarithms of the rates.
+        means: f64[rates].
+        sign: 1 if more is better, -1 if less is.
+    """
+    place = int(np.argmax(sign * means))
+    if place in (0, len(x) - 1):
+        return []
+    three = slice(place - 1, place + 2)
+    grid = np.linspace(x[place - 1], x[place + 1], POINTS)
+    curve = np.polyval(np.polyfit(x[three] - x[place], means[three], 2), grid - x[place])
+    return [[float(10**a), float(b)] for a, b in zip(grid, curve, strict=True)]
 
 
 def _drawn(rates: Sequence[Tried], bootstrap: Mapping[str, Any]) -> Floats:
@@ -182,18 +190,24 @@ def _drawn(rates: Sequence[Tried], bootstrap: Mapping[str, Any]) -> Floats:
     return np.concatenate(drawn)
 
 
-def _tops(parabolas: Floats, limits: Floats, sign: int) -> tuple[Floats, Half]:
-    """Where parabolas are best within limits, and whether that is at one of the limits.
+def _tops(x: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Where responses are highest: on the parabola through the best rate and its neighbours.
 
     Args:
-        parabolas: f64[n, 3], coefficients from the square down.
-        limits: The lowest and the highest rate.
-        sign: 1 if more is better, -1 if less is.
+        x: f64[rates], logarithms of the rates, rising.
+        values: f64[n, rates], each line a response in which more is better.
+
+    Returns:
+        f64[n], and f64[n]: -1 where the lowest rate is the best one, 1 where the highest is, else
+        0. A best rate at an end is its own top.
     """
-    square, slope = sign * parabolas[:, 0], sign * parabolas[:, 1]
-    low, high = limits
-    at_edges = np.where(square * (high**2 - low**2) + slope * (high - low) > 0, high, low)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        top = -slope / (2 * square)
-    inside = (square < 0) & (top > low) & (top < high)
-    return np.where(inside, top, at_edges), ~inside
+    last = len(x) - 1
+    best = values.argmax(axis=1)
+    at_end = np.where(best == 0, -1.0, np.where(best == last, 1.0, 0.0))
+    place, line = np.clip(best, 1, last - 1), np.arange(len(values))
+    before, here, after = (x[place + k] for k in (-1, 0, 1))
+    rise = (values[line, place] - values[line, place - 1]) / (here - before)
+    fall = (values[line, place] - values[line, place + 1]) / (after - here)
+    share = rise / np.where(at_end == 0, rise + fall, 1.0)
+    top = (before + here) / 2 + share * (after - before) / 2
+    return np.where(at_end == 0, top, x[best]), at_end

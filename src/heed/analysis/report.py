@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from heed.analysis.answer import answer, how_to_read, scale_box, stopping_line
 from heed.analysis.base_tables import all_metrics_table, bases_table, controls_of_bases
-from heed.analysis.cells import Cells, cells_of
+from heed.analysis.cells import Cells, cells_of, table_axes
 from heed.analysis.confounds import confounds_of
 from heed.analysis.contrast_tables import contrasts_csv, contrasts_table
 from heed.analysis.cost import commands_section, cost_table
@@ -116,11 +116,11 @@ def _remove_old(directory: Path, drawings: Drawings, numbers: Collection[str]) -
 
 
 def _axes(study: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The study's axes in the words of the table: noise and weights are a part of the method."""
-    named = {"model": "student", "noise": "method", "weights": "method"}
+    """The study's axes in the words of the table, with their values."""
     axes: dict[str, list[Any]] = {}
     for key, values in study["axes"].items():
-        axes.setdefault(named.get(key, key), []).extend(values)
+        (name,) = table_axes([key])
+        axes.setdefault(name, []).extend(values)
     return axes
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heed.analysis.analysis import Analysis
 from heed.core.console import visible
 from heed.core.errors import ConfigError, Mistake, RunError
-from heed.core.files import read_json, whole_directory, write_json
+from heed.core.files import whole_directory, write_json
 from heed.core.identity import canonical, digest_model, short_hash, versions
 from heed.core.locks import lock
 from heed.core.manifest import manifest
@@ -22,9 +22,10 @@ from heed.evaluation.suite import Suite
 from heed.study.bases import Untuned
 from heed.study.cell import Cell
 from heed.study.controls import with_controls
+from heed.study.recorded import recorded_lines
 from heed.study.run_cell import refuse_other_base, surroundings
 from heed.study.runs import TrainedRun, read_run, run_lock
-from heed.study.scores import SAY, Kept, kept_scores, say_other_code, say_waiting, scores_of
+from heed.study.scores import SAY, Kept, kept_scores, say_waiting, scores_of
 from heed.study.steps import KeptStep, kept_steps, last_step, recorded_steps
 from heed.study.subjects import Tuned
 
@@ -191,7 +192,7 @@ def analyse(analysis: Analysis, studied: StudiedRun) -> tuple[Path, list[str]]:
     directory = _place(analysis, decides, run)
     with lock(run_lock(run.directory), say_waiting):
         if (directory / "manifest.json").is_file():
-            return directory, _recorded(directory)
+            return directory, recorded_lines(directory, "analysis")
         SAY.print(f"Analysis {analysis.name} of {run.name} (run {run.id})", markup=False)
         with whole_directory(directory) as beside:
             said = analysis.make(studied, beside)
@@ -242,22 +243,3 @@ def analyse_cell(cell: Cell, analysis: Analysis) -> None:
     directory, said = analyse(analysis, studied)
     for line in (*said, str(directory / "report.html")):
         SAY.print(visible(line), soft_wrap=True, markup=False)
-
-
-def _recorded(directory: Path) -> list[str]:
-    """The lines of an analysis that was done before.
-
-    Raises:
-        RunError: they are damaged.
-    """
-    try:
-        found = read_json(directory / "manifest.json")
-        said, code = [str(line) for line in found["said"]], str(found["code"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{directory} does not hold a whole analysis ({type(error).__name__}: {error}). Remove "
-            f"the directory and run the command that made it again."
-        ) from error
-    SAY.print("Already done; this is the recorded analysis.")
-    say_other_code(directory, code)
-    return said

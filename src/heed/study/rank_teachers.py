@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from heed.analysis.ranking import CAR
-from heed.core.console import visible
-from heed.core.errors import Mistake, RunError
-from heed.core.files import read_json, whole_directory, write_json
+from heed.core.errors import Mistake
+from heed.core.files import whole_directory, write_json
 from heed.core.identity import canonical, short_hash, slug, versions
 from heed.core.locks import lock
 from heed.core.manifest import manifest
 from heed.data.align import TeacherSet
 from heed.models.student import Student
 from heed.study.ranking import Around, Found, further_columns, identity, make, measure
-from heed.study.scores import SAY, say_other_code, say_waiting
+from heed.study.recorded import recorded_lines
+from heed.study.scores import SAY, say_waiting
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def rank_teachers(asked: Asked) -> tuple[Path, list[str]]:
     directory = root / "rankings" / name
     with lock(root / "locks" / f"ranking-{name}", say_waiting):
         if (directory / "manifest.json").is_file():
-            return directory, _recorded(directory)
+            return directory, recorded_lines(directory, "ranking")
         SAY.print(f"Ranking {asked.teachers.name} for {asked.student.name}", markup=False)
         found = measure(analysis, asked.student, asked.teachers.by_name, asked.around, root)
         with whole_directory(directory) as beside:
@@ -124,22 +124,3 @@ def _facts(asked: Asked, found: Found) -> dict[str, str]:
         "bootstrap": str(dict(asked.bootstrap)),
         "versions": numbers,
     }
-
-
-def _recorded(directory: Path) -> list[str]:
-    """The lines of a ranking that was made before.
-
-    Raises:
-        RunError: they are damaged.
-    """
-    try:
-        found = read_json(directory / "manifest.json")
-        said, code = [str(line) for line in found["said"]], str(found["code"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{directory} does not hold a whole ranking ({type(error).__name__}: {error}). Remove "
-            f"the directory and run the command that made it again."
-        ) from error
-    SAY.print("Already done; this is the recorded ranking.")
-    say_other_code(directory, code)
-    return [visible(line) for line in said]

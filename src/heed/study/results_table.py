@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -10,15 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from heed.analysis.best_control import NOT_RECORDED, best_control, lacking, reached_lines
+from heed.analysis.cells import Cells, table_axes
 from heed.analysis.confounds import OTHER_CODE, other_code_line
-from heed.analysis.deltas import AXES, Row, beside_line, holm_line, row_of, signed
+from heed.analysis.deltas import Row, beside_line, holm_line, row_of, signed
 from heed.core.manifest import code_state, same_code
 
 NUMBERS = ("before\nafter", "delta", "after - best\ncontrol", "verdict\nflags")
 """Columns after the names that tell cells apart; names are folded where these need the width."""
 
 
-def result_table(results: Sequence[Mapping[str, Any]]) -> Table:
+def result_table(results: Sequence[Mapping[str, Any]], keys: Iterable[str] = ()) -> Table:
     """A line per finished cell with the verdict on the primary metric, and what it differs in.
 
     Below it, how many verdicts are left if their number is allowed for, what each control reaches,
@@ -26,12 +27,13 @@ def result_table(results: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         results: `result.json` of each, in the order in which they are shown.
+        keys: Config groups and keys in which they may differ by intent.
     """
     rows = [row_of(result) for result in results]
-    names = [n for n in AXES if n == "student" or len({str(row.value(n)) for row in rows}) > 1]
+    cells = Cells(tuple(rows), tuple(table_axes(keys)), {})
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.title, table.title_justify = "results on the primary metric", "left"
-    for name in (*names, *NUMBERS):
+    for name in (*cells.heads, *NUMBERS):
         table.add_column(name, no_wrap=name in NUMBERS, overflow="fold")
     lines = [
         holm_line(rows),
@@ -42,11 +44,11 @@ def result_table(results: Sequence[Mapping[str, Any]]) -> Table:
     table.caption = Text("\n".join(filter(None, lines)))
     table.caption_justify = "left"
     for row in rows:
-        table.add_row(*(Text(text) for text in _line(row, names)))
+        table.add_row(*(Text(text) for text in _line(row, cells)))
     return table
 
 
-def _line(row: Row, names: Sequence[str]) -> list[str]:
+def _line(row: Row, cells: Cells) -> list[str]:
     delta = row.decisive
     flags = (
         [f"flags {NOT_RECORDED}"] if row.flags is None else [f"⚑ {f['kind']}" for f in row.flags]
@@ -55,7 +57,7 @@ def _line(row: Row, names: Sequence[str]) -> list[str]:
         flags.append(OTHER_CODE)
     kinds = dict.fromkeys(flags)
     return [
-        *(str(row.value(name)) for name in names),
+        *(cells.value(row, name) for name in cells.names),
         f"{delta.before:.3f}\n{delta.after:.3f}",
         _two_lines(signed(delta.delta), delta.low, delta.high),
         _over_control(row),

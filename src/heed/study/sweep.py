@@ -47,8 +47,9 @@ def run_sweep(sweep: Sweep, typed: Sequence[str], conf: Path, launch: Launch) ->
     earlier = {key for key, entry in latest(sweep.root).items() if entry["event"] == "done"}
     failed = _run_missing(sweep, cells, conf, launch)
     found = outcomes(cells, sweep.root)
-    page = report(study, cells, found, sweep.root)
-    console.print(result_table(found.done))
+    page, lacking = report(study, cells, found, sweep.root)
+    failed += lacking
+    console.print(result_table(found.done, study.varied))
     console.print(f"The page: {page}", soft_wrap=True, markup=False)
     if not sweep.report_only:
         sync = sweep.sync
@@ -166,7 +167,7 @@ def run_lines(lines: Sequence[Sequence[str]], conf: Path, root: Path, launch: La
     console.print(plan_table("train.py -m", cells, latest(root)))
     Several(cells, root, launch, Apart(retry=True, halt=sign_of(root))).run()
     found = outcomes(cells, root)
-    console.print(result_table(found.done))
+    console.print(result_table(found.done, [key for cell in cells for key in cell.settings]))
     send_failed(cells, found)
     _raise_failed(len(cells), found, [], "The same command runs them again.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -17,14 +16,9 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.identity import short_hash
 from heed.tracking.finish import GONE, abandon, finish_online
+from heed.tracking.folders import FOLDER, forget, stay_below, sync_line
 from heed.tracking.server import has_key, why_silent
 from heed.tracking.tracker import OWN, Ending, Mirror, Mirrored, Rows, numbers, whole_rows
-
-FOLDER = "wandb"
-"""Where the library keeps its files, below the outputs."""
-
-DATA = "heed-data"
-"""Where files that are to be sent lie, below that."""
 
 TAG = 64
 """Characters that W&B allows a tag."""
@@ -127,7 +121,7 @@ class Wandb(Mirror):
         mode, why = self._mode()
         (run.root / FOLDER).mkdir(parents=True, exist_ok=True)  # or it takes another place
         if mode == "offline":
-            _forget_folders(run)
+            forget(run.root, run.id)
         self._open["run"] = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -200,7 +194,7 @@ class Wandb(Mirror):
         else:
             self._send_held(run)
         run.summary.update({k: value for k, value in ending.summary.items() if value is not None})
-        _stay_below(self._open["root"], run.id)
+        stay_below(self._open["root"], run.id)
         if not goes_on:
             self._send_media(run, ending)
         if self.artifact and ending.model is not None:
@@ -328,22 +322,3 @@ def tag(text: str) -> str:
         return text
     end = f"~{short_hash(text)[:8]}"
     return text[: TAG - len(end)] + end
-
-
-def sync_line(root: Path) -> str:
-    """The command that sends what was written offline."""
-    return f"wandb sync {root / FOLDER}/offline-run-*"
-
-
-def _stay_below(root: Path, run_id: str) -> None:
-    """Have the library keep the files of a run's tables below the outputs, unless told where."""
-    own, told = (root / FOLDER / DATA).absolute(), os.environ.get("WANDB_DATA_DIR")
-    if told is None or Path(told).parent.name == DATA:
-        os.environ["WANDB_DATA_DIR"] = str(own / run_id)
-
-
-def _forget_folders(run: Mirrored) -> None:
-    """Remove earlier offline folders of a run: the one that is made now has all that they have."""
-    for folder in (run.root / FOLDER).glob(f"offline-run-*-{run.id}"):
-        shutil.rmtree(folder)
-    shutil.rmtree(run.root / FOLDER / DATA / run.id, ignore_errors=True)
