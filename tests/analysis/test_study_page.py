@@ -202,6 +202,15 @@ def test_students_before_tuning_have_a_column_each(results):
     assert "cells 6 9 6" in text
 
 
+def test_the_answer_counts_the_contrasts_of_each_metric():
+    whole = made.contrasts()
+    further = [one | {"metric": "facts/acc", "verdict": "differs"} for one in whole[:1]]
+    assert contrasts_line([*whole, *further]) == (
+        f"On {made.PRIMARY}, of 2 contrasts with all else equal 1 differs; 1 cannot be told apart "
+        "from another axis. On facts/acc, of 1 contrasts with all else equal 1 differs."
+    )
+
+
 def test_the_answer_counts_the_contrasts_that_were_read():
     line = "Of 2 contrasts with all else equal 1 differs; 1 cannot be told apart from another axis."
     whole = made.contrasts()  # of a single setting each, which is named and counted

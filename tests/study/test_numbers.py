@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from heed.core.compose import compose_component
+from heed.core.errors import DataError
 from heed.core.files import write_json
 from heed.core.types import ItemScore, Ratio
 from heed.evaluation.record import write_scores
+from heed.study import numbers
 from heed.study.measured import facts_beside, measured
 from heed.study.numbers import environment_of, losses_of, rates_of, study_numbers, types_of
 from heed.study.plan import PlannedCell
@@ -32,17 +34,27 @@ STUDY = Study(
 )
 
 
-def scores(chance: float, luck: int) -> list[ItemScore]:
+def scores(chance: float, luck: int, facts: float = 0.9) -> list[ItemScore]:
     draw = np.random.default_rng(luck)
     found = []
     for i in range(ITEMS):
-        told = [{"id": kind, "strict": bool(draw.random() < chance)} for kind in KINDS]
-        right = sum(one["strict"] for one in told)
+        asked = [{"id": kind, "strict": bool(draw.random() < chance)} for kind in KINDS]
+        right = sum(one["strict"] for one in asked)
         metrics = {"inst_level_strict_acc": Ratio(right, 2)}
         found.append(
-            ItemScore("play_follow", f"k{i}", "p", "r", "end", 1, metrics, {"instructions": told})
+            ItemScore("play_follow", f"k{i}", "p", "r", "end", 1, metrics, {"instructions": asked})
         )
-    return found
+    known = draw.random(ITEMS) < facts
+    return found + [
+        ItemScore("play_facts", f"f{i}", "p", "r", "end", 1, {"acc": Ratio(float(one), 1)}, {})
+        for i, one in enumerate(known)
+    ]
+
+
+def told(metric: str) -> dict[str, Any]:
+    """That a metric was measured; its values are not read here."""
+    numbers = {"before": 0.0, "after": 0.0, "delta": 0.0, "low": 0.0, "high": 0.0, "items": ITEMS}
+    return {"metric": metric, **numbers, "verdict": "cannot tell", "lower_is_better": False}
 
 
 def fingerprint(cell: PlannedCell, **more: Any) -> dict[str, Any]:
@@ -61,7 +73,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PlannedC
         before, run = f"baselines/{cell.model.name}", f"runs/{number}"
         made = fingerprint(one)
         write_scores(root / before, Silent(cell.suite), scores(0.4, 77), made)
-        write_scores(root / run / "scores/play", Silent(cell.suite), scores(chance, number), made)
+        facts = 0.9 - 0.5 * (cell.model.name == "micro")
+        after = scores(chance, number, facts)
+        write_scores(root / run / "scores/play", Silent(cell.suite), after, made)
         rows = [{"step": step, "loss": 2.0 / step} for step in range(1, 5)]
         (root / run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
         write_json(root / run / "manifest.json", {"machine": "m", "device": "cpu", "versions": {}})
@@ -71,7 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PlannedC
             "name": "n",
             "code": "c0de source 1234",
             "primary": cell.suite.primary,
-            "deltas": [],
+            "deltas": [told(cell.suite.primary), told("play_facts/acc")],
             "level": 0.95,
             "margin": 0.02,
             "before": before,
@@ -98,7 +112,7 @@ def test_size_and_rate_are_told_apart(world):
     mean = {
         (one["axis"], one["one"], one["two"]): one
         for one in found["contrasts"]
-        if "context" not in one
+        if "context" not in one and one["metric"] == "play_follow/inst_level_strict_acc"
     }
     size, rate = mean["student", "nano", "micro"], mean["lr", "play_gentle", "play_reference"]
     assert (size["pairs"], rate["pairs"], size["seeds"]) == (4, 4, 2)
@@ -106,6 +120,35 @@ def test_size_and_rate_are_told_apart(world):
     assert rate["difference"] == pytest.approx(-0.3, abs=0.1)
     assert found["left_out"] == []
     assert found["commands"][cells[0].key[0]] == cells[0].command
+
+
+def test_what_tuning_costs_is_contrasted_beside_what_it_gains(world):
+    root, cells, done = world
+    found = study_numbers(STUDY, cells, done, root)["contrasts"]
+    cost = [one for one in found if one["metric"] == "play_facts/acc" and not one["part"]]
+    size, rate = (next(one for one in cost if one["axis"] == axis) for axis in ("student", "lr"))
+    assert size["difference"] == pytest.approx(-0.5, abs=0.1)
+    assert size["verdict"] == "differs"
+    assert rate["difference"] == pytest.approx(0.0, abs=0.1)
+    assert size["items"] == ITEMS
+    gains = [one for one in found if one["metric"] != "play_facts/acc" and not one["part"]]
+    assert [(one["axis"], one["one"]) for one in gains] == [(c["axis"], c["one"]) for c in cost]
+
+
+def test_a_metric_that_cannot_be_contrasted_leaves_the_other_standing(world, monkeypatch):
+    """Its reason is told; what tuning gains is contrasted all the same."""
+    root, cells, done = world
+    real = numbers.contrasts
+
+    def refusing(changes, *more):
+        if len(changes[0].num) and changes[0].den.max() == 1:  # the facts, of one question each
+            raise DataError("other items")
+        return real(changes, *more)
+
+    monkeypatch.setattr(numbers, "contrasts", refusing)
+    found = study_numbers(STUDY, cells, done, root)
+    assert found["contrasts_reason"] == "play_facts/acc: other items"
+    assert {one["metric"] for one in found["contrasts"]} == {"play_follow/inst_level_strict_acc"}
 
 
 def test_the_best_rate_is_that_of_each_student(world):
@@ -124,7 +167,7 @@ def test_types_hold_what_was_followed_before_and_after(world):
     assert found is not None
     assert found["names"] == sorted(KINDS)
     row = found["rows"][cells[0].key[0]]
-    before, after = scores(0.4, 77), scores(0.5, 0)
+    before, after = scores(0.4, 77)[:ITEMS], scores(0.5, 0)[:ITEMS]  # what it is told to follow
     for at, kind in enumerate(KINDS):
         shares = [
             sum(score.details["instructions"][at]["strict"] for score in side) / ITEMS
@@ -208,7 +251,8 @@ def test_cells_of_another_code_or_setting_are_set_against_none(world):
         gentle = {c.key for c in cells if c.settings["lr"] == "play_gentle"}
         mixed = {key: one | change if key in gentle else one for key, one in done.items()}
         found = study_numbers(STUDY, cells, mixed, root)["contrasts"]
-        (rate,) = [one for one in found if one["axis"] == "lr"]
+        (rate, cost) = [one for one in found if one["axis"] == "lr"]
+        assert (cost["pairs"], cost["also"]) == (rate["pairs"], rate["also"])
         assert (rate["pairs"], rate["also"]) == (0, [named])
         sizes = [one for one in found if one["axis"] == "student" and one["part"]]
         assert {one["pairs"] for one in sizes} == {2}, "within each state they are compared"

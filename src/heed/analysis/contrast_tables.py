@@ -30,11 +30,12 @@ def contrasts_table(
     Args:
         contrasts: As `heed.analysis.contrasts.contrasts` gives them, each with its `metric`.
         cells: Of the study.
-        reason: Why there are none, if that is to be said.
+        reason: Why there are none, or none on a metric, if that is to be said.
     """
     title = tag("h2", "What differs, all else equal")
+    why = tag("p", reason) if reason else join()
     if not contrasts:
-        return join(title, tag("p", reason)) if reason else join()
+        return join(title, why) if reason else join()
     columns = ["axis", "first", "second", "within", "second - first [interval]", "reads as"]
     columns += ["pairs of cells", "seeds", "metric"]
     whole = [_line(one, cells) for one in contrasts if not one.get("part")]
@@ -44,7 +45,7 @@ def contrasts_table(
     if parts:
         said = tag("summary", f"The same within single settings: {len(parts)}")
         shown.append(tag("details", said, table(columns, parts, id="contrasts-within")))
-    return join(title, tag("p", NOTE, _not_shown(contrasts), " ", file), *shown)
+    return join(title, tag("p", NOTE, _not_shown(contrasts), " ", file), why, *shown)
 
 
 def _not_shown(contrasts: Sequence[Mapping[str, Any]]) -> str:
@@ -54,10 +55,20 @@ def _not_shown(contrasts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def contrasts_line(contrasts: Sequence[Mapping[str, Any]]) -> str:
-    """How many contrasts of one axis alone differ, as a sentence; empty where there are none.
+    """How many contrasts of one axis alone differ, a sentence a metric; empty where there are none.
 
     Contrasts within one of several settings are parts of these, and counted apart.
     """
+    metrics = dict.fromkeys(one["metric"] for one in contrasts)
+    counted = {name: _counted([c for c in contrasts if c["metric"] == name]) for name in metrics}
+    told = {name: text for name, text in counted.items() if text}
+    if len(told) == 1:
+        return "".join(f"Of {text}." for text in told.values())
+    return " ".join(f"On {name}, of {text}." for name, text in told.items())
+
+
+def _counted(contrasts: Sequence[Mapping[str, Any]]) -> str:
+    """How many contrasts on one metric differ; empty where there are none."""
     whole = [one for one in contrasts if not one.get("part")]
     parts = [one for one in contrasts if one.get("part")]
     told = [one for one in whole if one["pairs"]]
@@ -65,12 +76,12 @@ def contrasts_line(contrasts: Sequence[Mapping[str, Any]]) -> str:
         return ""
     differ = sum(one["verdict"] == "differs" for one in told)
     word = "differs" if differ == 1 else "differ"
-    line = f"Of {len(told)} contrasts with all else equal {differ} {word}"
+    line = f"{len(told)} contrasts with all else equal {differ} {word}"
     if parts:
         inside = sum(one["verdict"] == "differs" for one in parts)
         line += f" ({inside} of {len(parts)} within single settings)"
     apart = len(whole) - len(told)
-    return f"{line}; {apart} cannot be told apart from another axis." if apart else f"{line}."
+    return f"{line}; {apart} cannot be told apart from another axis" if apart else line
 
 
 def also_text(names: Sequence[str]) -> str:

@@ -46,26 +46,28 @@ class MeasuredCell:
     Attributes:
         planned: The cell.
         axes: The studied ones.
+        metric: `<task>/<metric>` of the changes.
         beside: What else tells cells apart: heed's code, settings that differ.
-        before: Scores of the primary metric's task before tuning.
+        before: Scores of the metric's task before tuning.
         after: The same after, item by item.
     """
 
     planned: PlannedCell
     axes: tuple[str, ...]
+    metric: str
     beside: Mapping[str, str]
     before: Sequence[ItemScore]
     after: Sequence[ItemScore]
 
     @cached_property
     def change(self) -> Change:
-        """What tuning did to each item, on the primary metric.
+        """What tuning did to each item, on the metric.
 
         Raises:
             DataError: an item was asked for another amount before than after.
         """
         cell = self.planned.cell
-        task, _, metric = cell.suite.primary.partition("/")
+        task, _, metric = self.metric.partition("/")
         sides = [sums_of(scores, task, metric) for scores in (self.before, self.after)]
         typed = self.planned.settings
         place = {called(axis): typed.get(axis, "as in conf") for axis in self.axes}
@@ -96,6 +98,7 @@ def measured(
     done: Mapping[tuple[str, str], Mapping[str, Any]],
     axes: Sequence[str],
     root: Path,
+    metric: str | None = None,
 ) -> Measured:
     """Read the items of all finished cells; one that is lost or unlike the others is left out.
 
@@ -104,12 +107,13 @@ def measured(
         done: (run id, suite hash) -> result of the finished ones.
         axes: The studied ones.
         root: Of the outputs.
+        metric: `<task>/<metric>`; None: each cell's primary one.
     """
     found: list[MeasuredCell] = []
     left_out: list[str] = []
     ended = [cell for cell in cells if cell.key in done]
     beside = facts_beside([done[cell.key] for cell in ended], axes)
-    reader = _Reader(root)
+    reader = _Reader(root, metric)
     for planned, facts in zip(ended, beside, strict=True):
         try:
             found.append(reader.cell(planned, done[planned.key], tuple(axes), facts))
@@ -140,8 +144,8 @@ def facts_beside(results: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> l
 class _Reader:
     """Reads scores; the first cell says in which way, and in which order, all have to be."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, metric: str | None):
+        self.root, self.metric = root, metric
         self.befores: dict[str, tuple[list[ItemScore], dict[str, Any]]] = {}
         self.first: dict[str, Any] = {}
         self.order: Sequence[ItemScore] = ()
@@ -159,7 +163,8 @@ class _Reader:
             RunError: scores are lost, or were made in another way than the first cell's.
             DataError: its items are asked for other amounts before than after.
         """
-        task = planned.cell.suite.primary.partition("/")[0]
+        metric = self.metric or planned.cell.suite.primary
+        task = metric.partition("/")[0]
         where = str(result["before"])
         if where not in self.befores:
             self.befores[where] = self._read(self.root / where, task)
@@ -169,7 +174,7 @@ class _Reader:
             self._refuse_other(fingerprint)
         order = self.order or sides[0][0]
         before, after = (in_order_of(order, scores) for scores, _ in sides)
-        found = MeasuredCell(planned, axes, beside, before, after)
+        found = MeasuredCell(planned, axes, metric, beside, before, after)
         _ = found.change  # refused here, where it can be said of this cell
         self.order = order
         return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heed.analysis.contrasts import SEED, contrasts, said
+from heed.analysis.deltas import forgetting_of, row_of
 from heed.analysis.rates import Tried, best_rate
 from heed.core.errors import DataError
 from heed.core.files import read_json
@@ -48,33 +49,41 @@ def study_numbers(
     axes = [axis for axis in study.varied if axis != SEED]
     known = measured(cells, done, axes, root)
     ended = [planned for planned in cells if planned.key in done]
+    cost = forgetting_of([row_of(done[planned.key]) for planned in ended])
+    further = [measured(cells, done, axes, root, cost)] if cost else []
     losses = losses_of(ended, done, root)
     return {
-        **_contrasts(known, axes),
+        **_contrasts([known, *further], axes),
         "rates": rates_of(known, axes),
         "types": types_of(known),
-        "left_out": [*known.left_out, *without_curve(ended, losses)],
+        "left_out": [
+            *dict.fromkeys(line for one in (known, *further) for line in one.left_out),
+            *without_curve(ended, losses),
+        ],
         "losses": losses,
         "environment": environment_of([root / done[c.key]["directory"] for c in ended]),
         "commands": {planned.key[0]: planned.command for planned in cells},
     }
 
 
-def _contrasts(known: Measured, axes: Sequence[str]) -> dict[str, Any]:
-    """`contrasts`; where they cannot be made, none, and `contrasts_reason`."""
-    if not known.cells:
-        return {"contrasts": []}
-    suite = known.cells[0].planned.cell.suite
-    try:
-        found = contrasts(
-            [cell.change for cell in known.cells],
-            [called(axis) for axis in axes],
-            suite.bootstrap(),
-            list(known.cells[0].beside),
-        )
-    except DataError as error:
-        return {"contrasts": [], "contrasts_reason": str(error)}
-    return {"contrasts": [one | {"metric": suite.primary} for one in found]}
+def _contrasts(every: Sequence[Measured], axes: Sequence[str]) -> dict[str, Any]:
+    """`contrasts` on each metric, and `contrasts_reason` where they cannot be made on one."""
+    found: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for known in (one for one in every if one.cells):
+        first = known.cells[0]
+        try:
+            told = contrasts(
+                [cell.change for cell in known.cells],
+                [called(axis) for axis in axes],
+                first.planned.cell.suite.bootstrap(),
+                list(first.beside),
+            )
+        except DataError as error:
+            reasons.append(f"{first.metric}: {error}")
+            continue
+        found += [one | {"metric": first.metric} for one in told]
+    return {"contrasts": found, **({"contrasts_reason": " ".join(reasons)} if reasons else {})}
 
 
 def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
