@@ -1,11 +1,12 @@
 """What tests share: one thread, no network, a tiny student made from scratch, the data folder."""
 
+import gc
 import os
 import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the hub
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,15 @@ WORDS = "Name three colours of the sea, and say why a lamp is not a fish. red gr
 PAIRS = [(f"Name thing {i}.", f"Thing {i} is " + "very " * (i % 5) + "red.") for i in range(24)]
 
 
+def pytest_collection_finish() -> None:
+    """What the imports have made stays: to look through it for garbage again and again takes time.
+
+    What a test makes is collected as ever.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Results and times of a test do not depend on the machine's cores."""
@@ -44,14 +54,27 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def one_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, readers) -> None:
     """A quick training is not read back by a process of its own: three seconds each.
 
-    `training/test_reload.py` tests that, and every slow test trains with it.
+    `training/test_reload.py` tests that, and every slow test trains with it: in processes that are
+    forked from one that has made the imports.
     """
     trains = request.path.parent.name in {"training", "methods", "invariants"}
     if trains and "slow" not in request.keywords:
         monkeypatch.setattr("heed.training.fit.check_fresh", lambda *_: 0.0)
+    elif request.path.name != "test_reload.py":
+        monkeypatch.setattr("heed.training.reload.subprocess", readers)
+
+
+@pytest.fixture(scope="session")
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What reads students back."""
+    from readers import Readers
+
+    made = Readers(tmp_path_factory.mktemp("readers"))
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ import random
 import zlib
 from pathlib import Path
 
+from heed.analysis.analysed import Analysed, AnalysedCell
+from heed.analysis.number import Number
 from heed.analysis.report import write_report
 from heed.core.files import write_text
 
@@ -149,6 +151,23 @@ def contrasts(results: list[dict] | None = None) -> list[dict]:
     ]  # fmt: skip
 
 
+def analyses(results: list[dict]) -> list[Analysed]:
+    """An analysis of two numbers, made of all cells but the last two."""
+    cells = []
+    for one in results:
+        size = STUDENTS.index(one["student"]) if one["student"] in STUDENTS else 0
+        share = 0.1 + 0.05 * size + 0.01 * one["seed"]
+        place = {"student": one["student"], "lr": one["lr"], "seed": str(one["seed"])}
+        numbers = {
+            "shifted": Number("share", share, share - 0.02, share + 0.02, more="shifts more"),
+            "first hurt": Number("step", math.inf if size else 10.0 * one["seed"]),
+        }
+        cells.append(AnalysedCell(one["run"], place, "analysis/shift--ab/report.html", numbers))
+    lost = [cell.run for cell in cells[-2:]]
+    told = ("Shares of positions.", ("student", "lr"), (), tuple(cells[:-2]))
+    return [Analysed("shift", *told, tuple(lost[:1]), (), dict.fromkeys(lost[1:], "torn"))]
+
+
 def study(results: list[dict], **more) -> dict:
     """What the page is told of the study beside its results: all of it."""
     runs = [one["run"] for one in results]
@@ -168,6 +187,7 @@ def study(results: list[dict], **more) -> dict:
              "validation": {half[0]: [[10, 2.0], [20, 1.7]]} if half else {}}
             for i, half in enumerate(halves)
         ],
+        "analyses": analyses(results),
         "environment": {"versions": {"torch": "2.13.0"}, "machines": ["one"], "devices": ["CPU"]},
         "published": [{"where": {"lr": "reference"}, "metric": PRIMARY, "source": "a paper",
                        "before": 0.2, "after": 0.3, "runs": runs[:2]}],
@@ -180,6 +200,7 @@ def write_outputs(root: Path, results: list[dict], **more) -> Path:
     for one in results:
         text = "<!doctype html><title>a verdict</title>"
         write_text(root / one["directory"] / "scores/play/verdict.html", text)
+        write_text(root / one["directory"] / "analysis/shift--ab/report.html", text)
     told = study(results, **more)
     lost = {
         "student": "mini",

@@ -15,8 +15,8 @@ from test_car import BOOTSTRAP, PLAIN, measured_of
 
 from heed.analysis.car import Measured, car
 from heed.analysis.car_figure import car_figure, places, point_of, reward_at
-from heed.analysis.car_page import CAUTION, write_ranking
-from heed.analysis.car_summary import recommendation, summary_of
+from heed.analysis.car_page import CAUTION, _ranking, lines_of, write_ranking
+from heed.analysis.car_summary import recommendation, share_text, summary_of
 from heed.analysis.ranking import CAR
 from heed.analysis.rewards import Column
 from heed.core.errors import ConfigError, DataError
@@ -191,6 +191,41 @@ def test_the_figure_draws_the_reward_that_car_takes(odd, tmp_path, negative: str
             (metrics["loss"], metrics["reward_taken"])
         )
     assert "reward_taken: the reward as CAR takes it" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+@given(share=st.floats(0, 1))
+def test_a_share_is_written_as_all_or_nothing_only_where_it_is(places: int, share: float):
+    said = share_text(share, places)
+    number = float(said.removesuffix(" %").rpartition(" ")[2])
+    assert (said == share_text(0.0, places)) == (share == 0)
+    assert (said == share_text(1.0, places)) == (share == 1)
+    step = 10.0**-places
+    assert number == pytest.approx(100 * share, abs=step if "than" in said else 0.501 * step)
+    if "less" in said:
+        assert 100 * share < number
+    if "more" in said:
+        assert 100 * share > number
+
+
+def test_terminal_and_table_of_a_ranking_round_nothing_to_all_or_none():
+    summary = {
+        "set": "s", "student": "n", "recommendation": "r", "warnings": [],
+        "settings": {"beta": 1.0, "per": "token", "conditioned": True},
+        "counts": {"rewarded": 9, "weighed": 9}, "bootstrap": {"level": 0.95}, "sensitivity": {},
+        "teachers": [
+            {"name": name, "metrics": {}, "rank": {"value": 1.0, "low": 1.0, "high": 2.0},
+             "first": first, "top": top, "family": None, "size_b": None}
+            for name, first, top in (("a", 0.9997, 1.0), ("b", 0.0003, 0.1234))
+        ],
+    }  # fmt: skip
+    one, two = (line for line in lines_of(summary) if "first in" in line)
+    assert one.endswith("first in more than 99 %")
+    assert two.endswith("first in less than 1 %")
+    text = re.sub(r"<[^>]+>", " ", str(_ranking(summary, 0.95)[-1]))
+    assert re.findall(r"more than 99.9 %|less than 0.1 %|100.0 %|12.3 %|0.0 %", text) == [
+        "more than 99.9 %", "100.0 %", "less than 0.1 %", "12.3 %"
+    ]  # fmt: skip
 
 
 def test_what_is_not_all_of_it_is_not_written_as_all():

@@ -122,6 +122,8 @@ def test_teachers_of_one_size_are_neither_smaller_nor_larger():
         (t, "t4") for t in ("t1", "t2", "t3")
     }
     assert of_one_size(made) == [("t1", "t2", "t3")]
+    two = taught([[1, 2, 3]], families=("a",) * 3, sizes=(1.0, 2.7, 2.7))
+    assert of_one_size(two) == [("t1", "t2")]
     turned = taught([[5, 4, 3, 2, 1]], families=("a",) * 5, sizes=sizes[::-1])
     again = {
         (one["smaller"], one["larger"]): one["difference"]

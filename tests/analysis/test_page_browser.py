@@ -155,6 +155,11 @@ def test_text_is_found_in_cells_and_what_is_said_of_several_follows_them(page):
     search.send_keys("micro")
     assert column(page, "contrasts", "second - first") == ["+0.043 [+0.011, +0.075]", ""]
     assert column(page, "rates", "student") == ["micro"]
+    assert column(page, "analysis-0", "student") == ["micro"] * 9
+    pairs = list(
+        zip(*(column(page, "analysis-0-pairs", n) for n in ("first", "second")), strict=True)
+    )
+    assert pairs[:2] == [("nano", "micro"), ("micro", "mini")]
     search.clear()
     search.send_keys("sure")  # the best control: in every cell, and in no contrast
     assert shown(page) == "21 of 21 cells shown"

@@ -112,7 +112,10 @@ def test_losses_of_other_code_are_used_and_that_is_said(reader, monkeypatch, cap
     monkeypatch.setattr(response_loss, "code_state", lambda: "later source 0000")
     again.losses("toy", "digest", TEN[:3], conditioned=True)
     assert "other code" in capsys.readouterr().err
+    again.losses("toy", "digest", TEN[:3], conditioned=True)
+    assert "other code" not in capsys.readouterr().err  # once, not for each teacher
     reader.losses("toy", "digest", TEN[:4], conditioned=True)
+    again = replace(again, _told=set())
     again.losses("toy", "digest", TEN[:4], conditioned=True)
     assert "other code" in capsys.readouterr().err  # three of the four still are
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from heed.analysis.rewards import (
     Preference,
     RewardAround,
     RewardModel,
+    rewarding,
 )  # fmt: skip
 from heed.core.component import plain
 from heed.core.compose import compose_component
@@ -163,6 +165,33 @@ def test_a_second_time_no_model_is_loaded_and_a_third_only_for_what_is_new(
     assert (loads, there.events[KEPT]) == ([], 10)
     assert len(model(saved).of([*ten(), example("say", "no")], around(tmp_path))) == 11
     assert loads == ["x"]
+
+
+def test_a_reward_model_stays_for_those_who_ask_within_one_block_and_no_longer(
+    saved, tmp_path, monkeypatch
+):
+    loads: list[Any] = []
+    own = reward_model.RewardScorer.__init__
+    monkeypatch.setattr(
+        reward_model.RewardScorer,
+        "__init__",
+        lambda s, *a: (loads.append(weakref.ref(s)), own(s, *a))[1],
+    )
+    alone = [model(saved).of(part, around(tmp_path / "a")) for part in (ten()[:4], ten()[4:])]
+    assert len(loads) == 2
+    with rewarding(tmp_path / "b", "cpu") as there:
+        assert not there.held
+        together = [model(saved).of(part, there) for part in (ten()[:4], ten()[4:])]
+        assert len(loads) == 3
+    assert together == alone
+    assert [one() for one in loads] == [None] * 3
+
+
+def test_two_conversations_are_told_apart_by_128_bits(saved, tmp_path):
+    model(saved).of(ten(), around(tmp_path))
+    lines = model(saved).file(tmp_path).read_text().splitlines()
+    keys = {json.loads(line)["conversation"] for line in lines}
+    assert (len(keys), {len(key) for key in keys}) == (10, {32})
 
 
 def test_other_settings_and_other_weights_have_other_scores_on_disk(saved, tmp_path):
@@ -312,6 +341,23 @@ def test_a_preference_has_the_digest_of_all_its_files(tmp_path):
             file.write(b"\n")
         digests.add(made.digest())
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"instruction": "ask 7"}, "line 2.*lacks idx"),
+        ({"idx": 7}, "line 2.*lacks instruction"),
+        ({"idx": None, "instruction": "ask 7"}, "line 2.*lacks idx"),
+        ({"idx": 9, "instruction": "ask 9"}, "line 4.*stands there twice"),
+    ],
+)
+def test_a_file_of_what_was_asked_without_a_key_is_named_with_its_line(tmp_path, row, said):
+    made, rows = judged(tmp_path), [{"idx": i, "instruction": f"ask {i}"} for i in (8, 10, 9)]
+    rows.insert(1, row)
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    with pytest.raises(DataError, match=rf"asked.jsonl, {said}"):
+        made.of([example("ask 7", "good 7", "good")], around(tmp_path))
 
 
 def test_every_reward_says_what_decides_it(saved, tmp_path):

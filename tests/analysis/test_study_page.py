@@ -111,7 +111,7 @@ def test_the_same_study_gives_the_same_bytes(results, path, tmp_path):
 
 def test_every_file_beside_the_page_is_named_on_it(path, page):
     beside = {str(f.relative_to(path.parent)) for f in path.parent.rglob("*.*")} - {path.name}
-    assert beside == {h for h in re.findall(r'href="([^"]*)"', page) if h[0] in "cflrt"}
+    assert beside == {h for h in re.findall(r'href="([^"]*)"', page) if h[0] in "acflrt"}
 
 
 def test_hostile_texts_stay_texts_everywhere(tmp_path):
@@ -289,6 +289,16 @@ def test_a_curve_whose_best_may_lie_outside_is_warned_of_and_its_interval_is_cut
     assert "⚑ the top may be the highest" in text
     head, line, *_ = rates_csv([one])
     assert line[head.index("fit_edge")] == "highest"
+
+
+def test_cells_stand_in_the_order_of_every_axis_of_the_study():
+    """Also of one that is no column by itself; what is left open is said as it is typed."""
+    results = [
+        made.result("nano", "gentle", 1, settings={"data": {"limit": limit}}) | {"run": run}
+        for run, limit in (("a", None), ("b", 1000), ("c", 250))
+    ]
+    rows = rows_of(results, {"data.limit": [250, 1000, None]})
+    assert [row.value("data.limit") for row in rows] == [250, 1000, "null"]
 
 
 def test_figures_by_rate_have_one_scale_and_the_fit_where_there_is_one(results):

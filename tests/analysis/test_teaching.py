@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_teaching import BOOTSTRAP, FORMULA, TEACHERS, tried, two_students
+from made_up_teaching import BOOTSTRAP, FORMULA, INSTRUCTIONS, TEACHERS, tried, two_students
 
 from heed.analysis.agreement import Sample, agreement
-from heed.analysis.car import metrics_of
+from heed.analysis.car import metrics_of, resampled
 from heed.analysis.spearman import spearman
 from heed.analysis.teaching import LOW_FIRST, teaching_numbers
+from heed.analysis.teaching_choices import betas_of
 from heed.core.errors import DataError
+from heed.core.resample import ends
 
 BETAS = (0.3, 1.0, 3.0, float("inf"))
 
@@ -127,6 +129,7 @@ def test_beta_is_chosen_by_the_other_student_and_set_against_the_reward(found):
 def test_one_student_has_rhos_and_no_beta_of_others():
     found = teaching_numbers(two_students()[:1], FORMULA, BETAS, BOOTSTRAP)
     assert "leaves none to choose on" in found["beta"]["reason"]
+    assert betas_of(two_students()[:1], FORMULA, BETAS, BOOTSTRAP) == found["beta"]
     assert len(found["beta"]["rhos"]["nano"]) == 5
     assert found["mean"]["car"] == found["students"][0]["rhos"]["car"]["teachers"]
     assert all(one["student"] == "nano" for one in found["differences"])
@@ -151,6 +154,30 @@ def test_a_teacher_without_a_reward_takes_the_metric_off_the_table_with_a_reason
     assert "car" not in found["mean"]
     assert "loss" in found["mean"]
     assert "not all teachers have a reward" in found["beta"]["reason"]
+
+
+def test_a_resample_without_a_reward_is_left_out_counted_and_said():
+    """As a ranking does; all others say what they said."""
+    one, two = two_students()
+    rewarded = np.zeros(INSTRUCTIONS, dtype=bool)
+    rewarded[:2] = True
+    few = replace(one, measured=replace(one.measured, rewarded=rewarded))
+    draws = resampled(few.measured, FORMULA, BOOTSTRAP["resamples"], BOOTSTRAP["seed"])
+    empty = np.isnan(draws["car"]).any(axis=1)
+    assert 10 < empty.sum() < 50
+    found = teaching_numbers([few, two], FORMULA, BETAS, BOOTSTRAP)
+    assert found["unranked"] == {}
+    said = f"nano: {empty.sum()} of {BOOTSTRAP['resamples']} resamples drew no instruction that "
+    said += "car, reward can"
+    assert [line.startswith(said) for line in found["resamples_left_out"]] == [True]
+    rhos = spearman(draws["car"][~empty], few.deltas.draws[~empty])
+    low, high = ends(rhos, 0.95)
+    shown = found["students"][0]["rhos"]["car"]["instructions"]
+    assert shown["low"] == pytest.approx(min(low, shown["value"]))
+    assert shown["high"] == pytest.approx(max(high, shown["value"]))
+    whole = teaching_numbers([one, two], FORMULA, BETAS, BOOTSTRAP)
+    assert whole["resamples_left_out"] == []
+    assert found["students"][0]["rhos"]["loss"] == whole["students"][0]["rhos"]["loss"]
 
 
 def test_deltas_that_are_all_alike_have_no_order_and_no_number():
@@ -225,6 +252,16 @@ def test_negative_means_are_refused_or_told_as_was_chosen():
     assert "40 of 400 rewards judge are negative" in kept["negative"][0]
     assert "the means of teacher 0" in kept["negative"][0]
     assert teaching_numbers(two_students(), FORMULA, BETAS, BOOTSTRAP)["negative"] == []
+
+
+def test_a_study_s_choices_are_named_by_its_own_key():
+    students = [
+        replace(one, measured=replace(one.measured, where="study.teaching")) for one in below_zero()
+    ]
+    with pytest.raises(DataError, match=r"Give study\.teaching\.negative=shift_min"):
+        teaching_numbers(students, FORMULA, BETAS, BOOTSTRAP)
+    kept = teaching_numbers(students, replace(FORMULA, negative="keep"), BETAS, BOOTSTRAP)
+    assert "(study.teaching.negative=keep)" in kept["negative"][0]
 
 
 def test_the_reward_that_car_takes_stands_beside_the_plain_mean():

@@ -209,6 +209,11 @@ def test_tied_picks_are_all_named(both):
     assert "2 tied: t &lt;1&gt;, t 2 +0.250 on average, 0.125 below the best" in shown
 
 
+def test_resamples_that_are_left_out_are_said(both):
+    shown = teaching_section(both | {"resamples_left_out": ["<i>n</i>: 1 of 200 resamples."]})
+    assert "&lt;i&gt;n&lt;/i&gt;: 1 of 200 resamples." in shown
+
+
 def test_what_is_done_about_negative_rewards_is_said(both):
     shown = teaching_section(both | {"negative": ["3 of 9 rewards <i>j</i> are negative."]})
     assert "3 of 9 rewards &lt;i&gt;j" in shown

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heed.data.preferences import outputs_of, read_preferences
+from heed.data.preferences import keys_of, outputs_of, read_preferences
 
 
 @pytest.mark.shared
@@ -19,3 +19,10 @@ def test_the_real_matrix_is_read_whole(shared_data: Path):
 @pytest.mark.shared
 def test_what_was_judged_is_read_by_instruction(shared_data: Path):
     assert len(outputs_of(shared_data / "alpaca_eval/outputs/phi-2.jsonl.gz")) == 803
+
+
+@pytest.mark.shared
+def test_every_judged_instruction_has_a_key_of_the_table(shared_data: Path):
+    keys = keys_of(shared_data / "alpaca_eval/instructions.jsonl.gz")
+    table = read_preferences(shared_data / "alpaca_eval/ae2_preference_matrix.csv.gz", "0 to 1")
+    assert set(keys.values()) == set(table["gemma-2b-it"])

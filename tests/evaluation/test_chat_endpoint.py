@@ -104,6 +104,32 @@ def test_what_cannot_be_said_here_is_a_mistake_without_the_key(wrong, where):
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("cap", "arguments", "where"),
+    [
+        ("messages", {}, "cap"),
+        ("model", {}, "cap"),
+        ("temperature", {}, "cap"),
+        ("seed", {}, "cap"),
+        ("stream", {}, "cap"),
+        ("", {}, "cap"),
+        ("max_output_tokens", {"max_output_tokens": 5}, "arguments"),
+    ],
+)
+def test_the_cap_takes_no_other_field_s_place_and_no_argument_takes_its(cap, arguments, where):
+    """Else the question, or how it is answered, would be overwritten unsaid."""
+    with pytest.raises(ConfigError) as caught:
+        endpoint(cap=cap, arguments=arguments)
+    assert [mistake.where for mistake in caught.value.mistakes] == [where]
+
+
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
+def test_a_request_holds_all_that_it_is_to_hold(cap: str):
+    body = endpoint(cap=cap, arguments={"top_k": 5}).request("Hi", 7, DRAWN)
+    assert set(body) == {"model", "messages", cap, "temperature", "top_p", "seed", "top_k"}
+    assert body[cap] == 7
+
+
 def test_patience_and_the_key_s_name_decide_nothing():
     other = endpoint(retries=9, wait_seconds=2.0, timeout_seconds=9.0, key_variable=None, name="x")
     assert canonical(other) == canonical(endpoint())

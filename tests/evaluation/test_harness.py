@@ -265,7 +265,26 @@ def test_a_task_without_a_name_is_refused(name, harness_of):
         replace(harness_of(), task=name)
 
 
-def test_a_name_is_looked_for_as_it_stands():
+@pytest.fixture(scope="module")
+def whole_register() -> Any:
+    """lm-eval's register of all its tasks; to read it takes five seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+@pytest.fixture
+def one_register(whole_register, monkeypatch) -> None:
+    """Whoever asks for the register of all tasks is given the one; of a folder, its own."""
+    import lm_eval.tasks
+
+    real = lm_eval.tasks.TaskManager
+    monkeypatch.setattr(
+        lm_eval.tasks, "TaskManager", lambda **how: real(**how) if how else whole_register
+    )
+
+
+def test_a_name_is_looked_for_as_it_stands(one_register):
     with pytest.raises(RunError, match=r"no task 'arc\*\*easy'"):
         manager_of("arc**easy")
 
@@ -509,7 +528,7 @@ def test_a_group_needs_a_file_for_each_of_its_tasks(group):
 
 
 @SLOW
-def test_a_task_that_lm_eval_lacks_is_refused_with_a_near_name(harness_of):
+def test_a_task_that_lm_eval_lacks_is_refused_with_a_near_name(harness_of, one_register):
     with pytest.raises(RunError, match=r"no task 'arc_eazy'.*Did you mean 'arc_easy'"):
         replace(harness_of(), task="arc_eazy").items()
 

@@ -64,6 +64,27 @@ def test_no_generator_is_used_for_the_likeliest_token_and_one_for_each_prompt():
     assert one(logits[:2], [0, 1]).tolist()[1] == two(logits[:1], [0]).tolist()[0]
 
 
+def test_answers_of_several_numbers_at_once_are_those_of_one_number_at_a_time():
+    sampling = Sampling(temperature=1.0, top_p=1.0, seed=3)
+    encoded, numbers = [[1], [2], [1], [2], [1]], [0, 0, 1, 1, 2]
+    logits = torch.zeros(5, 1000)
+    ways = [sampling.numbered(number) for number in numbers]
+    together = Picker(ways, encoded)(logits, range(5)).tolist()
+    for number in range(3):
+        places = [place for place in range(5) if numbers[place] == number]
+        alone = Picker(sampling.numbered(number), [encoded[place] for place in places])
+        found = alone(logits[: len(places)], range(len(places))).tolist()
+        assert found == [together[place] for place in places]
+    assert len(set(together)) == 5
+    assert Picker([], [])(logits[:0], []).tolist() == []
+
+
+def test_ways_that_differ_in_more_than_their_number_are_refused():
+    ways = [Sampling(temperature=t, top_p=1.0, seed=3) for t in (1.0, 0.5)]
+    with pytest.raises(AssertionError, match="number alone"):
+        Picker(ways, [[1], [2]])
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}])
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ValidationError):

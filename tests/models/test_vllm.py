@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from types import ModuleType, SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -139,6 +139,29 @@ def test_drawn_answers_have_a_seed_of_their_prompt_and_are_not_compared(loaded, 
     assert len({way.seed for way in wanted}) == 4
     assert wanted[0].seed == wanted[4].seed
     assert list(events.values()) == [5]
+
+
+def test_one_engine_answers_all_draws_each_by_a_seed_of_its_own(loaded, fake, monkeypatch):
+    begun: list[Any] = []
+    wanted: list[SimpleNamespace] = []
+    generate_all = FakeLLM.generate
+
+    def keep(self, prompts, asked):
+        begun.append(self)
+        wanted.extend(asked)
+        return generate_all(self, prompts, asked[0])
+
+    monkeypatch.setattr(FakeLLM, "generate", keep)
+    monkeypatch.setattr("heed.models.vllm.AT_ONCE", 5)  # other borders than those of the draws
+    sampling = Sampling(temperature=0.7, top_p=0.9, seed=3)
+    ways = [sampling.numbered(number) for number in range(3) for _ in ASKED]
+    said = VLLM.answers(loaded, [*ASKED] * 3, max_new_tokens=5, events=Counter(), sampling=ways)
+    assert sorted(dict(said)) == list(range(12))
+    assert len({id(engine) for engine in begun}) == 1
+    assert len(wanted) == len({way.seed for way in wanted}) == 12
+    encoded = [loaded.tokenizer.encode(text, add_special_tokens=False) for text in ASKED]
+    seeds = [sampling.numbered(n).seed_of(ids) % 2**31 for n in range(3) for ids in encoded]
+    assert [way.seed for way in wanted] == seeds
 
 
 @pytest.mark.vllm

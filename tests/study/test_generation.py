@@ -34,6 +34,7 @@ from heed.study.answering import (
     SPECIAL,
     Answering,
     EndpointAnswering,
+    ModelAnswering,
 )
 from heed.study.drawn import KEPT
 from heed.study.evaluation import run_evaluation
@@ -75,18 +76,21 @@ class Says(Answering):
     asked: list[tuple[str, int]] = field(default_factory=list)
     dies_after: int = 10**9
     name: str = "somebody"
+    calls: int = 0
+    released: bool = False
 
     @property
     def about(self) -> dict[str, Any]:
         return {"table": self.table}
 
     def answers(
-        self, asked: Sequence[str], most: int, sampling: Sampling | None, events: Counter[str]
+        self, asked: Sequence[str], most: int, ways: Sequence[Sampling] | None, events: Counter[str]
     ) -> Iterator[tuple[int, Answer]]:
-        number = 0 if sampling is None else sampling.number
+        self.calls += 1
         for place in reversed(range(len(asked))):  # in an order of its own
             if len(self.asked) >= self.dies_after:
                 raise KeyboardInterrupt
+            number = 0 if ways is None else ways[place].number
             self.asked.append((asked[place], number))
             text = self.table[asked[place]][number]
             stop = "cap" if (text or "").endswith("...") else "stop"
@@ -95,6 +99,9 @@ class Says(Answering):
 
     def told(self, answers: int) -> dict[str, int]:
         return {"told": answers}
+
+    def release(self) -> None:
+        self.released = True
 
 
 def way(**more: Any) -> Generation:
@@ -179,6 +186,47 @@ def test_a_generation_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(tmp
     assert events[KEPT] == killed
 
 
+def test_all_draws_are_asked_for_at_once_so_that_an_engine_is_begun_once(tmp_path):
+    table: dict[str, list[str | None]] = {str(i): [f"{i}a", f"{i}bb", f"{i}c"] for i in range(3)}
+    who = Says(table)
+    made(tmp_path, best(), who, list(table))
+    assert who.calls == 1
+    assert sorted(who.asked) == sorted((text, n) for text in table for n in range(3))
+
+
+def test_who_has_answered_is_out_of_memory_before_a_reward_is_asked_for(tmp_path, monkeypatch):
+    who, seen = Says({"a": ["x", "yy", "z"]}), []
+    scores = Length.of
+    monkeypatch.setattr(Length, "of", lambda *given: (seen.append(who.released), scores(*given))[1])
+    made(tmp_path, best(), who, ["a"])
+    assert seen == [True]
+
+
+def test_a_model_that_answers_is_loaded_when_it_is_asked_and_given_back(loaded):
+    loads: list[str] = []
+
+    class Untuned:
+        title, identity = "u", "u"
+
+        def load(self) -> Any:
+            loads.append("x")
+            return loaded
+
+    suite = command("model=nano").suite
+    who = ModelAnswering(Untuned(), suite)  # type: ignore[arg-type]
+    who.release()
+    assert not loads
+    asked, events = ["What is red?", "word " * 999, "Say <|end|>"], Counter[str]()
+    ways = [DRAWN.numbered(n) for n in (0, 1) for _ in asked]
+    for _ in range(2):
+        said = dict(who.answers(asked * 2, 3, ways, events))
+        assert [place for place in range(6) if said[place].text is None] == [1, 2, 4, 5]
+        assert said[0].text != said[3].text
+        who.release()
+    assert loads == ["x", "x"]
+    assert (events[NO_ROOM], events[SPECIAL]) == (2, 2)  # once an instruction, twice asked
+
+
 def test_another_choice_of_the_same_draws_asks_nobody(tmp_path):
     """So that the best and the worst are of the same answers, and are paid once."""
     table = {"a": ["x", "xx", "xxx"], "b": ["y", "yyy", "yy"]}
@@ -190,8 +238,21 @@ def test_another_choice_of_the_same_draws_asks_nobody(tmp_path):
     assert (events[KEPT], events["told"]) == (6, 6)
     (only,), _ = made(tmp_path, way(sampling=DRAWN), Says({"a": ["x"]}), ["a"])
     assert only["completion"] == "x"
-    with pytest.raises(KeyboardInterrupt):
-        made(tmp_path, replace(best(), max_new_tokens=6), silent, list(table))
+    hot = Sampling(temperature=1.5, top_p=1.0, seed=0)
+    for other in (replace(best(), max_new_tokens=6), replace(best(), sampling=hot)):
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path, other, silent, list(table))
+
+
+def test_an_answer_that_stands_in_the_journal_twice_is_told_once(tmp_path):
+    """As two processes on a shared folder may leave it."""
+    table: dict[str, list[str | None]] = {"a": ["x", "xx", "xxx"]}
+    made(tmp_path, best(), Says(table), ["a"])
+    (journal,) = (tmp_path / "out/teachers").glob("*.answers.jsonl")
+    journal.write_bytes(journal.read_bytes() * 2)
+    rows, events = made(tmp_path, best("worst"), Says(table, dies_after=0), ["a"])
+    assert [row["completion"] for row in rows] == ["x"]
+    assert (events["said"], events[KEPT]) == (3, 3)
 
 
 def test_what_failed_alone_is_asked_again_where_the_rows_are_removed(tmp_path):

@@ -72,7 +72,7 @@ def test_a_lost_result_is_listed_with_its_reason_and_stops_no_page(
     (lost,) = found.failed
     assert lost["command"] == cells[1].command
     assert cells[1].key[0] in lost["reason"]
-    page = report(study(), cells, found, tmp_path).read_text()
+    page = report(study(), cells, found, tmp_path)[0].read_text()
     assert "Cells without a result" in page
     assert "train.py lr=cold seed=2" in page
     assert "Of 1 cells" in page
@@ -86,12 +86,45 @@ def test_failed_cells_stand_on_the_page_with_reason_log_and_command(two: Any, tm
     stopped = planned(tmp_path, 4, lr="late")
     record(tmp_path, "stopped", stopped.names | {"reason": "asked"})
     found = outcomes([*cells, lost, stopped], tmp_path)
-    page = report(study(), [*cells, lost, stopped], found, tmp_path).read_text()
+    page = report(study(), [*cells, lost, stopped], found, tmp_path)[0].read_text()
     (about,) = [part for part in page.split('id="missing"')[1:]]
     assert "out of &lt;memory&gt;" in about
     assert "<pre>first\n&lt;b&gt;last&lt;/b&gt; words</pre>" in about
     assert lost.command in about
     assert "Cells without a result: 2 (failed: 1)." in page
+
+
+def test_a_section_of_teachers_that_fails_is_told_and_stands_on_a_whole_page(
+    two: Any, tmp_path: Path, monkeypatch
+):
+    cells, _ = two
+    said = {"reason": "MemoryError: <full>", "failed": "MemoryError: full"}
+    monkeypatch.setattr("heed.study.outcome.teaching_of", lambda *_: said)
+    page, failed = report(study(), cells, outcomes(cells, tmp_path), tmp_path)
+    assert failed == ["MemoryError: full"]
+    assert "MemoryError: &lt;full&gt;" in page.read_text()
+    assert "Of 2 cells" in page.read_text()
+    for fine in (None, {"reason": "2 teachers are finished"}):
+        monkeypatch.setattr("heed.study.outcome.teaching_of", lambda *_, fine=fine: fine)
+        assert report(study(), cells, outcomes(cells, tmp_path), tmp_path)[1] == []
+
+
+def test_a_section_of_teachers_that_cannot_be_drawn_is_told_and_ends_no_page(
+    two: Any, tmp_path: Path, monkeypatch
+):
+    cells, _ = two
+    monkeypatch.setattr("heed.study.outcome.teaching_of", lambda *_: {"students": []})
+    page, (failed,) = report(study(), cells, outcomes(cells, tmp_path), tmp_path)
+    assert "KeyError" in failed
+    assert "What predicts the deltas cannot be said: KeyError" in page.read_text()
+    log = page.parent / "teaching.log"
+    assert "Traceback" in log.read_text()
+    log.unlink()
+    monkeypatch.setattr("heed.study.outcome.teaching_of", lambda *_: None)
+    monkeypatch.setattr("heed.analysis.report.to_csv", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # nothing of teachers, so no page
+        report(study(), cells, outcomes(cells, tmp_path), tmp_path)
+    assert not log.exists()
 
 
 PAPER = {"metric": METRIC, "source": "A paper, <table> 2", "before": 0.2, "delta": 0.05}
@@ -115,7 +148,7 @@ def test_published_values_stand_beside_the_cells_they_are_about(
 ):
     cells = [two[0][0], replace(two[0][1], overrides=("lr=cold", "x.y='a b'"))]
     made = study(published=({"where": where, **PAPER},))
-    page = report(made, cells, outcomes(cells, tmp_path), tmp_path).read_text()
+    page = report(made, cells, outcomes(cells, tmp_path), tmp_path)[0].read_text()
     (table,) = page.split('id="published"')[1:]
     table = table.partition("</table>")[0]
     assert table.count("+0.125<small>[+0.100, +0.150]</small>") == len(shown)

@@ -1,9 +1,11 @@
 """Teachers are weighed on the same instructions, whatever cannot be read is said, and kept once."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,10 @@ import pytest
 from tiny import ROOT, STUDENT, evaluation
 
 import heed.study.rank_teachers as rank_module
+from heed.analysis.car_summary import refuse_negative
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import response_losses
-from heed.analysis.rewards import Column, Reward
+from heed.analysis.rewards import KEPT, Column, Reward, RewardModel
 from heed.core.component import component
 from heed.core.errors import ConfigError, DataError, RunError
 from heed.core.files import read_json, write_json
@@ -86,8 +89,8 @@ def teachers(teacher_of) -> dict[str, Teacher]:
 
 @pytest.fixture
 def found_by(student: Scratch, teachers, tmp_path: Path) -> Callable[..., Any]:
-    def found(given=teachers, **changes: Any) -> Any:
-        return measure(settings(**changes), student, given, lambda: AROUND, tmp_path)
+    def found(given=teachers, where: str = "analysis", **changes: Any) -> Any:
+        return measure(settings(**changes), student, given, lambda: AROUND, tmp_path, where)
 
     return found
 
@@ -226,6 +229,92 @@ def test_what_is_refused_for_its_rewards_is_refused_before_anything_is_read(
     more = teachers | {"d": teacher_of([(asked, "blank") for asked in ASKED], "d")}
     with pytest.raises(DataError, match="no response of d has one"):
         found_by(more)
+
+
+class Scorer:
+    """Stands for a reward model in memory: counts letters."""
+
+    tokenizer = SimpleNamespace(all_special_tokens=[], added_tokens_decoder={})
+
+    def text_of(self, messages):
+        return messages[-1].content
+
+    def ids_of(self, text):
+        return [ord(letter) for letter in text]
+
+    def scores(self, rows, batch_tokens):
+        yield from ((place, float(len(row))) for place, row in enumerate(rows))
+
+
+@pytest.fixture
+def scorers(monkeypatch) -> list[Any]:
+    """Every reward model that is loaded, by a reference that does not keep it."""
+    loaded: list[Any] = []
+
+    def load(reward: RewardModel, device: str) -> Scorer:
+        assert not [one for one in loaded if one() is not None], "two in memory at once"
+        scorer = Scorer()
+        loaded.append(weakref.ref(scorer))
+        return scorer
+
+    monkeypatch.setattr(RewardModel, "_load", load)
+    return loaded
+
+
+def scoring(folder: Path, name: str) -> RewardModel:
+    place = folder / name
+    place.mkdir(exist_ok=True)
+    (place / "config.json").write_text(json.dumps(name))
+    return RewardModel(
+        name=name, path=str(place), revision=None, dtype="float32", template=None,
+        max_tokens=500, over_long="cut", output="logits", trust_remote_code=False,
+        batch_tokens=100,
+    )  # fmt: skip
+
+
+def test_a_reward_model_is_loaded_once_for_all_teachers_and_gone_before_a_student_reads(
+    found_by, scorers, tmp_path: Path, monkeypatch
+):
+    fresh = Scratch.fresh
+
+    def loads_student(student: Scratch) -> Any:
+        assert len(scorers) == 2
+        assert [one() for one in scorers] == [None, None]
+        return fresh(student)
+
+    monkeypatch.setattr(Scratch, "fresh", loads_student)
+    one, two = (scoring(tmp_path, name) for name in ("one", "two"))
+    found = found_by(reward=one, also={"two": two})
+    assert len(scorers) == 2
+    assert found.measured.rewards["one"].tolist()[0] == [len("red lamp")] * 11
+    assert not any(KEPT in what for events in found.events.values() for what in events)
+    again = found_by(reward=one, also={"two": two})
+    assert len(scorers) == 2  # all rewards are on the disk
+    assert {name: again.events[name][f"two: {KEPT}"] for name in "abc"} == {
+        "a": 11, "b": 11, "c": 11
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["analysis", "study.teaching"])
+def test_every_refusal_names_its_choice_as_it_is_typed(found_by, teachers, teacher_of, where: str):
+    """A study has the same choices under a key of its own."""
+    bare = teachers | {"d": teacher_of([(asked, "blank") for asked in ASKED], "d")}
+    odd = teachers | {"d": teacher_of([(a, "<|end|>" if a == ASKED[4] else a) for a in ASKED], "d")}
+    refused: list[tuple[Any, dict[str, Any], set[str]]] = [
+        (bare, {}, {"unrewarded"}),
+        (teachers, {"max_tokens": 60, "over_long": "refuse"}, {"over_long", "max_tokens"}),
+        (odd, {}, {"on_bad_row"}),
+        (teachers, {"limit": 1}, {"max_tokens", "limit"}),
+    ]
+    for given, changes, keys in refused:
+        with pytest.raises(DataError) as caught:
+            found_by(given, where=where, **changes)
+        named = re.findall(rf"{re.escape(where)}\.([a-z_]+)", str(caught.value))
+        assert set(named) == keys
+        assert ("analysis." in str(caught.value)) == (where == "analysis")
+    found = found_by(where=where, reward=Reds(name="reds", less=9.0))
+    with pytest.raises(DataError, match=rf"Give {where}\.negative=shift_min"):
+        refuse_negative(found.measured, settings().formula)
 
 
 def test_halves_share_no_instruction(found_by):

@@ -1,5 +1,6 @@
 """A study of teachers: cells become deltas, deltas are ranked once, and what is missing is said."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import CONF, planned
+from made_up import CONF, METRIC, planned
 
 from heed.analysis.contrasts import Change
+from heed.analysis.rewards import Column
 from heed.core.compose import compose_component
-from heed.core.errors import ConfigError, DataError
+from heed.core.errors import ConfigError, DataError, StoppedError
 from heed.core.types import ItemScore, Ratio
 from heed.data.teacher import Teacher
 from heed.study import teaching
@@ -48,7 +50,7 @@ def cell(root: Path, student: str, teacher: str, right: int, seed: int = 1) -> M
     quick = replace(one.cell, suite=replace(one.cell.suite, resamples=100))
     one = replace(one, cell=quick)
     key = (f"{student}-{teacher}-{seed}-{right}", one.key[1])
-    return MeasuredCell(replace(one, key=key), AXES, {}, scores(6), scores(right))
+    return MeasuredCell(replace(one, key=key), AXES, METRIC, {}, scores(6), scores(right))
 
 
 def matrix(root: Path, students=("nano", "micro"), teachers=TEACHERS) -> list[MeasuredCell]:
@@ -58,7 +60,7 @@ def matrix(root: Path, students=("nano", "micro"), teachers=TEACHERS) -> list[Me
 def made_measure(calls: list[str]):
     """Instead of reading weights: rewards in the order of the deltas, losses in the other."""
 
-    def measure(analysis, student, teachers: Mapping, around, root: Path) -> Found:
+    def measure(analysis, student, teachers: Mapping, around, root: Path, where: str) -> Found:
         from heed.analysis.car import SELF, Measured, Read
 
         calls.append(student.name)
@@ -69,7 +71,7 @@ def made_measure(calls: list[str]):
         every = np.ones(10, dtype=bool)
         numbers = Measured(
             tuple(teachers), tuple("0123456789"), {"play": rewards},
-            {SELF: Read(nats, nats + 1, tokens)}, every, every,
+            {SELF: Read(nats, nats + 1, tokens)}, every, every, where,
         )  # fmt: skip
         counts = {"shared": 12, "read": 11, "kept": 10, "rewarded": 10, "weighed": 10}
         return Found(numbers, {name: {"cut": 1} for name in teachers}, counts)
@@ -144,8 +146,69 @@ def test_what_cannot_be_read_leaves_a_page_with_its_reason(asked, tmp_path: Path
         raise DataError("No reward at all.")
 
     monkeypatch.setattr(teaching, "measure", refuse)
-    assert asked.of(matrix(tmp_path))["reason"].endswith("No reward at all.")
+    found = asked.of(matrix(tmp_path))
+    assert found["reason"].endswith("No reward at all.")
+    assert found["failed"] == f"{found['reason']} The same command tries again."
     assert not (tmp_path / "studies").exists()
+
+
+def test_a_refusal_names_the_study_s_own_key(asked, tmp_path: Path, monkeypatch):
+    made = made_measure([])
+
+    def below_zero(*given):
+        found = made(*given)
+        found.measured.rewards["play"][:] -= 1
+        return found
+
+    monkeypatch.setattr(teaching, "measure", below_zero)
+    reason = asked.of(matrix(tmp_path))["reason"]
+    assert "Give study.teaching.negative=shift_min" in reason
+    assert "analysis." not in reason
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's is."""
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("21 GiB <short>"), IndexError("9 of 8")])
+def test_an_error_that_nobody_foresaw_is_said_with_its_traceback_and_ends_no_page(
+    asked, tmp_path: Path, monkeypatch, capsys, error: Exception
+):
+    def breaks(*_):
+        raise error
+
+    monkeypatch.setenv("HF_TOKEN", secret := "hf_" + 30 * "a")
+    error.add_note(f"sent with {secret}")
+    working = teaching.measure
+    monkeypatch.setattr(teaching, "measure", breaks)
+    found = asked.of(matrix(tmp_path))
+    log = tmp_path / "studies" / "made" / "teaching.log"
+    for said in (found["reason"], found["failed"], capsys.readouterr().err.replace("\n", " ")):
+        assert f"{type(error).__name__}: {error}" in said
+        assert "teaching.log" in said
+    assert "in breaks" in log.read_text()
+    assert secret not in log.read_text()
+    monkeypatch.setattr(teaching, "measure", working)
+    assert "failed" not in asked.of(matrix(tmp_path))
+    assert not log.exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), StoppedError("asked to end", 15)])
+def test_who_asks_to_stop_while_teachers_are_read_stops_it(
+    asked, tmp_path: Path, monkeypatch, error: BaseException
+):
+    def stops(*_):
+        raise error
+
+    monkeypatch.setattr(teaching, "measure", stops)
+    with pytest.raises(type(error)):
+        asked.of(matrix(tmp_path))
+
+
+def test_what_is_only_not_finished_has_not_failed(asked, tmp_path: Path):
+    cells = matrix(tmp_path, students=("nano",))
+    for few in (cells[:3], [*cells[:-1], cell(tmp_path, "nano", "e", 20, seed=2)]):
+        assert set(asked.of(few)) == {"reason"}
 
 
 def test_seeds_are_averaged_and_other_axes_make_groups_of_their_own(tmp_path: Path):
@@ -207,6 +270,7 @@ def test_families_of_the_study_are_those_of_its_teachers(asked, study: Study, tm
         ("b", "c"),
         ("d", "e"),
     ]
+    assert [one["students"] for one in found["larger"]] == [2, 2, 2]
     assert asked.of(cells)["larger"] == []
 
 
@@ -233,15 +297,64 @@ def test_teachers_without_a_seed_in_common_are_not_ranked(asked, tmp_path: Path)
     assert not asked.calls
 
 
-def test_lost_cells_and_cells_of_other_code_are_said(asked, tmp_path: Path):
-    cells = matrix(tmp_path)
-    cells[0] = replace(cells[0], beside={"heed's code": "x"})
-    cells[1] = replace(cells[1], beside={"heed's code": "y"})
-    one, two = asked.of(cells, lost=("runs/abc: scores are lost",))["notes"]
+def test_lost_cells_are_said(asked, tmp_path: Path):
+    cells, lost = matrix(tmp_path), ("runs/abc: scores are lost",)
+    (one,) = asked.of(cells, lost=lost)["notes"]
     assert one == "A finished cell is left out: runs/abc: scores are lost"
-    assert "nano: cells differ in heed's code" in two
-    few = asked.of(cells[:3], lost=("runs/abc: scores are lost",))["reason"]
-    assert "runs/abc: scores are lost" in few
+    assert "runs/abc: scores are lost" in asked.of(cells[:3], lost=lost)["reason"]
+
+
+def made_by(code: str, cells: list[MeasuredCell], **settings: str) -> list[MeasuredCell]:
+    return [replace(one, beside={"heed's code": code, **settings}) for one in cells]
+
+
+def test_cells_of_one_state_of_code_and_settings_are_ranked_and_the_others_are_counted(
+    asked, tmp_path: Path
+):
+    """Else the effect of a change of code would be told as one of a teacher."""
+    nano, micro = (matrix(tmp_path, students=(name,)) for name in ("nano", "micro"))
+    cells = [*made_by("old", nano[:1]), *made_by("new", nano[1:]), *made_by("old", micro)]
+    found = asked.of(cells)
+    assert [row["teacher"] for row in found["students"][0]["teachers"]] == list("bcde")
+    one, two = found["notes"]
+    assert one.startswith(
+        "nano: cells that differ in heed's code are not ranked together. Ranked: 4 teachers (4 "
+        "cells) with heed's code new. Left out: 1 teacher (1 cell) with heed's code old."
+    )
+    assert two == (
+        "Not finished for every student, in the state that is ranked, and left out here: a."
+    )
+    whole = asked.of(made_by("old", [*nano, *micro]))
+    assert (whole["notes"], len(whole["students"][0]["teachers"])) == ([], 5)
+
+
+def test_of_two_states_with_as_many_teachers_the_newest_is_ranked(asked, tmp_path: Path):
+    early = matrix(tmp_path, students=("nano",))
+    late = [cell(tmp_path, "nano", t, 20 - i, seed=2) for i, t in enumerate(TEACHERS)]
+    for newer, older in ((early, late), (late, early)):
+        (tmp_path / "ledger.jsonl").write_text(
+            "".join(ended(one, hour) for part, hour in ((newer, 9), (older, 8)) for one in part)
+        )
+        found = asked.of([*made_by("y", early, **{"data.x": "1"}), *made_by("z", late)])
+        shown = [row["delta"] for row in found["students"][0]["teachers"]]
+        assert shown == [pytest.approx(one.change.delta) for one in newer]
+        assert "data.x 1" in found["notes"][0]
+        assert "data.x not set" in found["notes"][0]
+
+
+def ended(one: MeasuredCell, hour: int) -> str:
+    """The line of the ledger of a finished cell."""
+    run, suite = one.planned.key
+    time = f"2026-01-02T{hour:02d}:00:00+0000"
+    return json.dumps({"event": "done", "time": time, "run": run, "suite": suite}) + "\n"
+
+
+def test_too_few_teachers_of_one_state_are_not_ranked(asked, tmp_path: Path):
+    nano = matrix(tmp_path, students=("nano",))
+    found = asked.of([*made_by("x", nano[:3]), *made_by("y", nano[3:])])
+    assert "3 teachers are finished" in found["reason"]
+    assert "Left out: 2 teachers (2 cells) with heed's code y" in found["reason"]
+    assert not asked.calls
 
 
 def test_settings_of_one_student_are_one_student_to_families(asked, study: Study, tmp_path: Path):
@@ -291,6 +404,23 @@ def of_family(one: MeasuredCell, file: Teacher) -> Teacher:
     return replace(file, **known)
 
 
+def test_another_column_of_the_reward_is_another_section(asked, study: Study, tmp_path: Path):
+    """It is in no teacher's digest, because no training reads it."""
+    (tmp_path / "rows.jsonl").write_text("{}")
+    line = ["teacher=file", f"teacher.source.path={tmp_path / 'rows.jsonl'}"]
+    file = compose_component(CONF, "train", line).teacher
+    reads = replace(study.teaching, reward=Column(name="play", key="mine"))
+    for column, calls in (("good", 2), ("bad", 4), ("good", 4)):
+        layout = replace(file.layout, rewards={"mine": column})
+        cells = []
+        for one in matrix(tmp_path):
+            teacher = replace(of_family(one, file), layout=layout)
+            known = replace(one.planned.cell, teacher=teacher)
+            cells.append(replace(one, planned=replace(one.planned, cell=known)))
+        asked.of(cells, replace(study, teaching=reads))
+        assert len(asked.calls) == calls
+
+
 def test_a_study_with_one_teacher_has_nothing_to_compare(study: Study):
     with pytest.raises(ConfigError, match="all cells have the same one"):
         replace(study, axes={"model": ("nano", "micro")})
@@ -305,7 +435,7 @@ def test_real_students_and_teachers_are_read_and_ranked(study: Study, tmp_path: 
     for i, name in enumerate(names):
         one = compose_component(CONF, "train", [*line, f"teacher={name}"])
         made = replace(planned(tmp_path, 1), cell=one, key=(name, "suite"))
-        cells.append(MeasuredCell(made, AXES, {}, scores(6), scores(9 + 3 * i)))
+        cells.append(MeasuredCell(made, AXES, METRIC, {}, scores(6), scores(9 + 3 * i)))
     monkeypatch.setattr(teaching, "measured", lambda *_: Measured(tuple(cells), ()))
     done = {one.planned.key: {"deltas": [one.change.delta]} for one in cells}
     asked = replace(study, teaching=replace(study.teaching, limit=30))

@@ -67,6 +67,18 @@ def test_after_a_failure_the_others_are_left_if_that_is_wanted(command, tmp_path
     assert [line.split()[0] for line in begun(tmp_path)] == ["before", "cell"]
 
 
+def test_a_section_of_teachers_that_fails_ends_the_command_as_a_failed_analysis_does(
+    command, tmp_path, monkeypatch
+):
+    said = {"reason": "MemoryError: full", "failed": "the section of teachers: MemoryError: full"}
+    monkeypatch.setattr("heed.study.outcome.teaching_of", lambda *_: said)
+    with pytest.raises(RunError) as failed:
+        command()
+    assert str(failed.value).startswith("3 failed of 2 cells and what belongs to them")
+    assert "the section of teachers: MemoryError: full" in str(failed.value)
+    assert "MemoryError: full" in (tmp_path / "studies/playground/report.html").read_text()
+
+
 def test_a_cell_that_hangs_is_ended_and_told(command, tmp_path):
     hangs = "time.sleep(60 if asked['part'] == 'cell' else 0)"
     with pytest.raises(RunError, match=r"(?s)1 failed and 1 not.*after cell_timeout=0.5 seconds"):

@@ -68,15 +68,20 @@ def method(adapter) -> Method:
     return Method(name="m", weights=Plain(), adapter=adapter, noise=None)
 
 
-@pytest.fixture
-def based(student, saved_base):
-    """The tiny student as a published one, so that an adapter has a base to name."""
+def published(path, template):
+    """What stands in a directory as a published student, so that an adapter has a base to name."""
     from heed.models.student import Published
 
     return Published(
-        name="tiny", path=str(saved_base), revision=None, dtype="float32", precision="32-true",
-        trust_remote_code=False, template=student.template, new_tokens="refuse", pretraining=None,
+        name="tiny", path=str(path), revision=None, dtype="float32", precision="32-true",
+        trust_remote_code=False, template=template, new_tokens="refuse", pretraining=None,
     )  # fmt: skip
+
+
+@pytest.fixture
+def based(saved_base, template):
+    """The tiny student as a published one."""
+    return published(saved_base, template)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
@@ -142,12 +147,30 @@ def test_a_fit_with_blocks_computed_again_is_the_same_fit(
         torch.testing.assert_close(again[2][name], tensor, rtol=1e-4, atol=1e-6)
 
 
+@pytest.fixture
+def compiler(monkeypatch):
+    """The compiler begins no processes of its own: they take longer than what they compile."""
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+
+
+@pytest.fixture
+def one_block(student, template, tmp_path):
+    """A student of one block, on disk: each of several is compiled anew, half a minute of it."""
+    fresh = replace(student, architecture=replace(student.architecture, layers=1)).fresh()
+    fresh.model.save_pretrained(tmp_path / "base")
+    fresh.tokenizer.save_pretrained(tmp_path / "base")
+    return published(tmp_path / "base", template)
+
+
 @pytest.mark.slow
 @torchs_own_notes
-def test_a_compiled_fit_is_the_same_fit_and_has_the_same_names(tmp_path, based, recipe_of, around):
+def test_a_compiled_fit_is_the_same_fit_and_has_the_same_names(
+    tmp_path, one_block, recipe_of, around, compiler
+):
+    """Of one block; that several are told apart is the next test's."""
     recipe = recipe_of(steps=2, epochs=None, method=method(DROPPING))
-    plain = steps(tmp_path, "plain", based, recipe, around)
-    fast = steps(tmp_path, "fast", based, recipe, around, compile=True)
+    plain = steps(tmp_path, "plain", one_block, recipe, around)
+    fast = steps(tmp_path, "fast", one_block, recipe, around, compile=True)
     assert fast[0] == pytest.approx(plain[0], rel=1e-5)
     assert fast[1] == pytest.approx(plain[1], rel=1e-4)
     assert fast[2].keys() == plain[2].keys()
@@ -156,7 +179,7 @@ def test_a_compiled_fit_is_the_same_fit_and_has_the_same_names(tmp_path, based, 
 
 @pytest.mark.slow
 @torchs_own_notes
-def test_compiled_blocks_give_the_same_gradient_whatever_the_row(student):
+def test_compiled_blocks_give_the_same_gradient_whatever_the_row(student, compiler):
     for lengths in ((5, 21, 9), (7, 3), (30,)):
         plain = gradient(student, Row(lengths), 0.3)
         fast = gradient(student, Row(lengths), 0.3, compile=True, activation_checkpointing=True)

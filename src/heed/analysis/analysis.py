@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from heed.analysis.number import Number
 from heed.core.types import Item, ItemScore
 
 if TYPE_CHECKING:
@@ -106,3 +107,23 @@ class Analysis(ABC):
         Returns:
             Lines for the terminal: the result first.
         """
+
+    def numbers(self, summary: Mapping[str, Any], primary: str) -> dict[str, Number]:
+        """The few numbers that stand in the table of a study, a row a run; none by default.
+
+        Args:
+            summary: The `summary.json` that `make` wrote.
+            primary: `<task>/<metric>` that decides the verdict of a run.
+
+        Returns:
+            Name -> number, in the order of the columns.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError or IndexError: it is damaged.
+        """
+        return {}
+
+    @property
+    def about(self) -> str:
+        """What these numbers are, in a sentence or two."""
+        return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heed.analysis.analyses_page import analyses_line
 from heed.analysis.contrast_tables import contrasts_line
 from heed.analysis.deltas import (
     Row,
@@ -46,6 +47,8 @@ def answer(
         parts.append(f" {by_type}")
     if contrasted := contrasts_line(study.get("contrasts", ())):
         parts.append(f" {contrasted}")
+    if analysed := analyses_line(study.get("analyses", ()), rows):
+        parts.append(f" {analysed}")
     metric = forgetting_of(rows)
     if metric:
         forgotten = sum(bool((d := r.delta(metric)) and d.verdict == "hurt") for r in rows)

@@ -77,6 +77,7 @@ class Measured:
         read: `self`, and `reference` if there is one -> what that model found.
         rewarded: bool[n], instructions whose responses count in mean rewards.
         weighed: bool[n], those whose responses count in losses, IFD, perplexity and length.
+        where: Key of the choices as it is typed, for messages.
     """
 
     teachers: tuple[str, ...]
@@ -85,6 +86,7 @@ class Measured:
     read: Mapping[str, Read]
     rewarded: NDArray[np.bool_]
     weighed: NDArray[np.bool_]
+    where: str = "analysis"
 
     def __post_init__(self) -> None:
         for what, half in (("rewards", self.rewarded), ("losses", self.weighed)):
@@ -92,8 +94,8 @@ class Measured:
                 raise DataError(
                     f"{int(half.sum())} of {len(self.ids)} shared instructions are left for the "
                     f"{what} of the teachers, and an interval needs at least two. Raise "
-                    f"analysis.max_tokens or analysis.limit, or leave out the teacher that misses "
-                    f"most instructions."
+                    f"{self.where}.max_tokens or {self.where}.limit, or leave out the teacher that "
+                    f"misses most instructions."
                 )
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from heed.analysis.car import Measured
 from heed.analysis.car_figure import car_figure
-from heed.analysis.car_summary import TOP, negative_lines, recommendation, summary_of
+from heed.analysis.car_summary import TOP, negative_lines, recommendation, share_text, summary_of
 from heed.analysis.figures import Drawing
 from heed.analysis.markup import Markup, join, table, tag, value
 from heed.analysis.page import page
@@ -97,7 +97,7 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
     below = {
         name: (one["below"], one["of"], one["means"]) for name, one in summary["negative"].items()
     }
-    found = negative_lines(below, summary["settings"]["negative"])
+    found = negative_lines(below, summary["settings"]["negative"], "analysis")
     if summary["negative_resamples"]:
         found.append(
             f"In {summary['negative_resamples']} of {summary['resamples']} resamples some "
@@ -138,7 +138,7 @@ def lines_of(summary: Mapping[str, Any]) -> list[str]:
         metrics, rank = one["metrics"], one["rank"]
         cells = [f"{name} {metrics[name]['value']:.3g}" for name in SHOWN if metrics.get(name)]
         place = f"{rank['value']:>2.0f} [{rank['low']:.0f}-{rank['high']:.0f}]" if rank else " - "
-        share = f", first in {one['first']:.0%}" if one["first"] is not None else ""
+        share = f", first in {share_text(one['first'])}" if one["first"] is not None else ""
         found.append(f"  {place:<9} {one['name']:<{width}}  {', '.join(cells)}{share}")
     for kind, entries in summary["sensitivity"].items():
         told = "; ".join(f"{one['name']}: {_first(one)}" for one in entries)
@@ -208,11 +208,11 @@ def _ranking(summary: Mapping[str, Any], level: float) -> list[Markup]:
     for one in summary["teachers"]:
         rank = one["rank"]
         place = f"{rank['value']:.0f} [{rank['low']:.0f}, {rank['high']:.0f}]" if rank else NOTHING
-        shares = [NOTHING if one[kind] is None else f"{one[kind]:.1%}" for kind in ("first", "top")]
+        shares = [_share(one[kind]) for kind in ("first", "top")]
         size = NOTHING if one["size_b"] is None else f"{one['size_b']:g}"
         cells = [_number(one["metrics"][name]) for name in names]
         about = [one["name"], one["family"] or NOTHING, value(size), value(place)]
-        lines.append([*about, *(value(share) for share in shares), *cells])
+        lines.append([*about, *shares, *cells])
     text = (
         f"Values with {level:.0%} percentile intervals; instructions are resampled once for all "
         f"teachers and metrics. A rank stands with its interval, and with the share of resamples "
@@ -224,6 +224,10 @@ def _ranking(summary: Mapping[str, Any], level: float) -> list[Markup]:
         tag("p", text, " ", files),
         table(heads, lines, id="ranking", class_="fixed"),
     ]
+
+
+def _share(share: float | None) -> Markup:
+    return value(NOTHING) if share is None else value(share_text(share, 1), share)
 
 
 def _number(found: Mapping[str, float] | None) -> Markup:

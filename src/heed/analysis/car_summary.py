@@ -141,19 +141,20 @@ def refuse_negative(measured: Measured, formula: Formula) -> None:
                 f"reward {name}: the mean of {', '.join(teachers)} is negative ({below} of {of} "
                 f"rewards are), and for such a teacher r / (1 + beta L) grows with the loss: the "
                 f"worse a student knows its responses, the better it would rank. Give "
-                f"analysis.negative=shift_min (rewards less the smallest of all), sigmoid (of each "
-                f"reward), or keep (the formula as printed)."
+                f"{measured.where}.negative=shift_min (rewards less the smallest of all), sigmoid "
+                f"(of each reward), or keep (the formula as printed)."
             )
 
 
 def negative_lines(
-    found: Mapping[str, tuple[int, int, Sequence[str]]], negative: Negative
+    found: Mapping[str, tuple[int, int, Sequence[str]]], negative: Negative, where: str
 ) -> list[str]:
     """What is negative of each reward, and what was done about it, as sentences.
 
     Args:
         found: As `heed.analysis.car.negatives` gives it.
         negative: What was chosen.
+        where: Key of the choices.
     """
     done = {
         "refuse": "no mean is, so CAR is taken as printed",
@@ -165,7 +166,7 @@ def negative_lines(
     for name, (below, of, means) in found.items():
         text = f"{below} of {of} rewards {name} are negative"
         text += f", and so are the means of {', '.join(means)}" if means else ""
-        said.append(f"{text}; {done} (analysis.negative={negative}).")
+        said.append(f"{text}; {done} ({where}.negative={negative}).")
     return said
 
 
@@ -265,22 +266,28 @@ def recommendation(summary: Mapping[str, Any], level: float) -> str:
     ranked = [one for one in summary["teachers"] if one["first"] is not None]
     best = ranked[0]
     others = sorted(ranked[1:], key=lambda one: -one["first"])
-    text = f"{best['name']} is ranked first in {_percent(best['first'])} of resamples"
+    text = f"{best['name']} is ranked first in {share_text(best['first'])} of resamples"
     if not others:
         return f"{best['name']} is the only teacher with a reward: there is nothing to choose from."
     if best["first"] >= level:
-        return f"{text} ({others[0]['name']} in {_percent(others[0]['first'])})."
+        return f"{text} ({others[0]['name']} in {share_text(others[0]['first'])})."
     rivals = [one for one in others if one["first"] >= 1 - level] or others[:1]
-    listed = [f"{one['name']} in {_percent(one['first'])}" for one in rivals[:TOP]]
-    least = _percent(1 - level)
+    listed = [f"{one['name']} in {share_text(one['first'])}" for one in rivals[:TOP]]
+    least = share_text(1 - level)
     more = f", {len(rivals) - TOP} more in {least} or more each" if len(rivals) > TOP else ""
     return f"{text}; {', '.join(listed)}{more}: these cannot be told apart."
 
 
-def _percent(share: float) -> str:
-    """A share in whole per cent; what is not all or nothing is not written so."""
-    if 0 < share < 0.01:
-        return "less than 1 %"
-    if 0.99 < share < 1:
-        return "more than 99 %"
-    return f"{100 * share:.0f} %"
+def share_text(share: float, places: int = 0) -> str:
+    """A share in per cent; what is not all or nothing is not written so.
+
+    Example:
+        >>> share_text(0.0004), share_text(0.0004, 2), share_text(0.9996, 1), share_text(1.0, 1)
+        ('less than 1 %', '0.04 %', 'more than 99.9 %', '100.0 %')
+    """
+    percent, step = 100 * share, 10.0**-places
+    if 0 < percent < step:
+        return f"less than {step:g} %"
+    if 100 - step < percent < 100:
+        return f"more than {100 - step:g} %"
+    return f"{percent:.{places}f} %"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,18 @@ SEED = "seed"
 
 MOST = 600
 """Comparisons at single settings of the other axes are made up to so many; of more, only means."""
+
+
+class Placed(Protocol):
+    """A cell that knows its place among the others."""
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """Axis -> value, the seed among them, and all else that tells cells apart."""
+        ...
+
+
+P = TypeVar("P", bound=Placed)
 
 
 @dataclass(frozen=True)
@@ -96,18 +108,13 @@ def contrasts(
         )
     found: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
-    for axis in axes:
-        others = [name for name in (*axes, *beside) if name != axis]
-        values = dict.fromkeys(change.place[axis] for change in changes)
-        for one, two in combinations(values, 2):
-            about = {"axis": axis, "one": one, "two": two}
-            matched = _matched(changes, about, others)
-            found.append(about | _mean(matched, changes, about, others, bootstrap))
-            if len(matched) > 1:
-                parts += [
-                    about | {"context": said(others, place), "part": True} | _over([p], bootstrap)
-                    for place, p in matched.items()
-                ]
+    for about, others, matched in two_values(changes, axes, beside):
+        found.append(about | _mean(matched, changes, about, others, bootstrap))
+        if len(matched) > 1:
+            parts += [
+                about | {"context": said(others, place), "part": True} | _over([p], bootstrap)
+                for place, p in matched.items()
+            ]
     if len(parts) > MOST:
         return [one | {"parts_left_out": len(parts)} for one in found]
     return found + parts
@@ -146,19 +153,40 @@ def said(names: Sequence[str], values: Sequence[str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
 
 
+def two_values(
+    cells: Sequence[P], axes: Sequence[str], beside: Sequence[str] = ()
+) -> Iterator[tuple[dict[str, str], list[str], dict[Place, dict[str, tuple[P, P]]]]]:
+    """Each two values of each axis, with the pairs of cells that differ in nothing else.
+
+    Args:
+        cells: Of which pairs are made.
+        axes: The studied ones; the seed is none.
+        beside: What else tells cells apart and has to be equal, each a key of every place.
+
+    Yields:
+        `axis one two`; the names that have to be equal; and setting of these -> seed -> the cell
+        with the one value and the cell with the other.
+    """
+    for axis in axes:
+        others = [name for name in (*axes, *beside) if name != axis]
+        for one, two in combinations(dict.fromkeys(cell.place[axis] for cell in cells), 2):
+            about = {"axis": axis, "one": one, "two": two}
+            yield about, others, _matched(cells, about, others)
+
+
 def _matched(
-    changes: Sequence[Change], about: Mapping[str, str], others: Sequence[str]
-) -> dict[Place, Pairs]:
+    every: Sequence[P], about: Mapping[str, str], others: Sequence[str]
+) -> dict[Place, dict[str, tuple[P, P]]]:
     """Setting of the other axes -> pairs by seed, for settings that have the same seeds."""
-    cells: dict[tuple[str, Place, str], Change] = {}
-    for change in changes:
-        place = tuple(change.place[name] for name in others)
-        cells[change.place[about["axis"]], place, change.place.get(SEED, "")] = change
-    found: dict[Place, Pairs] = {}
-    for (value, place, seed), change in cells.items():
+    cells: dict[tuple[str, Place, str], P] = {}
+    for one in every:
+        place = tuple(one.place[name] for name in others)
+        cells[one.place[about["axis"]], place, one.place.get(SEED, "")] = one
+    found: dict[Place, dict[str, tuple[P, P]]] = {}
+    for (value, place, seed), cell in cells.items():
         other = cells.get((about["two"], place, seed))
         if value == about["one"] and other is not None:
-            found.setdefault(place, {})[seed] = (change, other)
+            found.setdefault(place, {})[seed] = (cell, other)
     return found
 
 

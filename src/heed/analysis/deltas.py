@@ -104,7 +104,7 @@ def row_of(result: Mapping[str, Any]) -> Row:
         seed=int(result["seed"]),
         primary=primary,
         deltas=tuple(sorted(deltas, key=lambda d: d.metric != primary)),
-        settings=dict(flat(result.get("settings", {}))),
+        settings={k: as_typed(v) for k, v in flat(result.get("settings", {}))},
         flags=tuple(result["flags"]) if "flags" in result else None,
         beside={k: result[k] for k in ("controls", "form", "also") if k in result},
         before=str(result.get("before", "")),
@@ -127,17 +127,31 @@ def rows_of(
         results: `result.json` of each cell.
         axes: Axis -> its values in the order in which they are to be shown.
     """
-    order = {name: [str(v) for v in values] for name, values in (axes or {}).items()}
+    order = {name: [str(as_typed(v)) for v in values] for name, values in (axes or {}).items()}
 
     def place(row: Row, name: str) -> tuple[int, str]:
         value, known = str(row.value(name)), order.get(name, [])
         return (known.index(value) if value in known else len(known), value)
 
     names = ("student", "teacher", "method")
+    further = [name for name in order if name not in AXES and not name.startswith("lr.")]
     return sorted(
         map(row_of, results),
-        key=lambda r: (*(place(r, n) for n in names), r.lr_peak, r.lr, r.seed, r.run),
+        key=lambda r: (
+            *(place(r, n) for n in (*names, *further)),
+            *(r.lr_peak, r.lr, r.seed, r.run),
+        ),
     )
+
+
+def as_typed(value: Any) -> Any:
+    """A value of a setting in the words of a config.
+
+    Example:
+        >>> as_typed(None), as_typed(1000)
+        ('null', 1000)
+    """
+    return "null" if value is None else value
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:

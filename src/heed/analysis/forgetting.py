@@ -15,6 +15,7 @@ from heed.analysis.analysis import Analysis, Studied
 from heed.analysis.best_control import NO_TEXT, NOT_RECORDED, best_control, control_entries
 from heed.analysis.curves import curves
 from heed.analysis.forgetting_page import About, forgetting_page, unbeaten
+from heed.analysis.number import Number
 from heed.core.component import component
 from heed.core.files import write_bytes, write_json, write_jsonl, write_text
 from heed.core.stats import compare_paired, holm, interval, verdict_of
@@ -114,6 +115,56 @@ class Forgetting(Analysis):
         about = About(title, level, studied.facts, events, doubt, controls)
         write_text(directory / "report.html", forgetting_page(about, found, picture, lost))
         return [*said_of(found, level), *filter(None, (doubt, unbeaten(controls)))]
+
+    def numbers(self, summary: Mapping[str, Any], primary: str) -> dict[str, Number]:
+        """Of the first metric of each other task than the primary one: its change, when hurt."""
+        tasks = {primary.partition("/")[0]}
+        found: dict[str, Number] = {}
+        for curve in map(curve_from, summary["curves"]):
+            task = curve.metric.partition("/")[0]
+            if task not in tasks:
+                tasks.add(task)
+                found |= _numbers_of(curve, float(summary["level"]))
+        return found
+
+    @property
+    def about(self) -> str:
+        """What these numbers are."""
+        return (
+            "Of the first metric of each task but the primary one: its change from the untuned "
+            "student to the last step, with a paired interval over items, and the first kept step "
+            "at which it is surely worse (adjusted for all steps and metrics of that run)."
+        )
+
+
+def curve_from(plain: Mapping[str, Any]) -> Curve:
+    """A curve as `summary.json` has it.
+
+    Raises:
+        KeyError, TypeError or ValueError: it is damaged.
+    """
+    points = tuple(
+        Point(**{**one, "here": Interval(**one["here"]), "change": Interval(**one["change"])})
+        for one in plain["points"]
+    )
+    if not points:
+        raise ValueError(f"{plain['metric']} has no step after the first.")
+    base = Interval(**plain["base"])
+    return Curve(str(plain["metric"]), bool(plain["less_is_better"]), base, points)
+
+
+def _numbers_of(curve: Curve, level: float) -> dict[str, Number]:
+    """The change at the end, and the first step that is surely worse."""
+    first, change = curve.first_hurt(level), curve.last.change
+    part, hurt = curve.metric, first is not None
+    less = " (less is better)" if curve.less_is_better else ""
+    more = f"ends higher on {part}{less}"
+    ends = (change.value, change.low, change.high)
+    step = math.inf if first is None else first
+    return {
+        f"{part}{less}, change": Number("change", *ends, part=part, hurt=hurt, more=more),
+        f"{part}, first hurt at step": Number("step", step, part=part, hurt=hurt),
+    }
 
 
 def curves_of(

@@ -88,12 +88,18 @@ class CAR:
     def __post_init__(self) -> None:
         if self.reward is None:
             why = "which score is the reward is a choice, and the paper does not say its own."
-            action = "Give reward@analysis.reward=<reward>, an option of conf/reward."
+            action = (
+                "Give reward@analysis.reward=<reward>, an option of conf/reward; for a study "
+                "reward@study.teaching.reward=<reward>."
+            )
             raise ConfigError([Mistake("reward", "nothing", why, action)])
         names = Counter(reward.name for reward in (self.reward, *self.also.values()))
         if twice := [name for name, times in names.items() if times > 1]:
             why = "two rewards of one name cannot be told apart in a table."
-            action = f"Give each its own: analysis.also.<which>.name=<name>, not {twice[0]!r}."
+            action = (
+                f"Give each its own: analysis.also.<which>.name=<name>, not {twice[0]!r}; for a "
+                f"study study.teaching.also.<which>.name=<name>."
+            )
             raise ConfigError([Mistake("also", twice[0], why, action)])
 
     name = "car"

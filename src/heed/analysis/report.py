@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from heed.analysis.analyses_page import analyses_csv, analyses_section
 from heed.analysis.answer import answer, how_to_read, scale_box, stopping_line
 from heed.analysis.base_tables import all_metrics_table, bases_table, controls_of_bases
 from heed.analysis.cells import Cells, cells_of, table_axes
@@ -31,7 +32,7 @@ from heed.analysis.teaching_figures import teaching_drawings
 from heed.analysis.teaching_page import teaching_csv, teaching_section
 from heed.core.files import write_bytes, write_text
 
-BESIDE = ("contrasts", "rates", "types", "losses", "teaching")
+BESIDE = ("contrasts", "rates", "types", "losses", "teaching", "analyses")
 """Files of numbers that are beside the page where there is something in them."""
 
 
@@ -78,7 +79,8 @@ def write_report(
             `stopping` and `scale` (`heed.analysis.answer`); `contrasts` or `contrasts_reason`
             (`heed.analysis.contrast_tables`); `left_out` (cells that no comparison of items holds,
             a line each); `rates` (`heed.analysis.rate_tables`); `types` (`heed.analysis.heat_map`);
-            `losses` (`heed.analysis.loss_figures`); `commands` and `environment`
+            `losses` (`heed.analysis.loss_figures`); `analyses` (`heed.analysis.analysed.Analysed`,
+            one for each analysis of the study); `commands` and `environment`
             (`heed.analysis.cost`).
         results: `result.json` of each finished cell.
         failed: The cells that failed: `student teacher method lr seed`, `reason`, `log` (the last
@@ -146,6 +148,7 @@ def _numbers(cells: Cells, study: Mapping[str, Any]) -> dict[str, list[list[Any]
         types_csv(cells, study.get("types") or {}),
         losses_csv(cells, study.get("losses", ())),
         teaching_csv(study.get("teaching")),
+        analyses_csv(study.get("analyses", ()), cells),
     )
     return {name: lines for name, lines in zip(BESIDE, found, strict=True) if len(lines) > 1}
 
@@ -180,6 +183,7 @@ def study_page(
         cells_table(cells),
         teaching_section(study.get("teaching"), drawings.teaching),
         contrasts_table(study.get("contrasts", ()), cells, study.get("contrasts_reason", "")),
+        analyses_section(study.get("analyses", ()), cells),
         seeds_table(study.get("over_seeds", ()), cells),
         _by_rate(study, cells, drawings),
         _forest(drawings),

@@ -84,6 +84,7 @@ class Reader:
     max_tokens: int | None
     precision: Precision
     _loaded: list[Loaded] = field(default_factory=list, compare=False)
+    _told: set[str] = field(default_factory=set, compare=False)
 
     def losses(
         self, teacher: str, digest: str, examples: Sequence[Example], *, conditioned: bool
@@ -124,8 +125,22 @@ class Reader:
             about = {"teacher": teacher, "conditioned": conditioned}
             codes = sorted({*codes, code_state()})
             write_json(place, about | {"code": codes, "losses": rows})
-        _say_other_code(place, codes)
+        self._say_other_code(place, codes)
         return [known[key] for key in keys]
+
+    def _say_other_code(self, place: Path, codes: Sequence[str]) -> None:
+        """Tell which other code of heed weighed what is used, each once."""
+        now = code_state()
+        others = [code for code in codes if not same_code(code, now) and code not in self._told]
+        if not others:
+            return
+        self._told.update(others)
+        progress_console().print(
+            f"  {self.name}: losses weighed by other code of heed are used ({', '.join(others)}), "
+            f"as those in {place}. Where they are removed, they are weighed again.",
+            markup=False,
+            soft_wrap=True,
+        )
 
     def _student(self) -> Loaded:
         if not self._loaded:
@@ -143,14 +158,6 @@ class Reader:
             "versions": versions(),
         }
         return self.root / "cache" / "response_losses" / f"{short_hash(canonical(decides))}.json"
-
-
-def _say_other_code(place: Path, codes: Sequence[str]) -> None:
-    """Tell which other code of heed weighed what is used."""
-    now = code_state()
-    if others := [code for code in codes if not same_code(code, now)]:
-        said = f"  {place}: losses weighed by other code of heed are used ({', '.join(others)})."
-        progress_console().print(said, markup=False, soft_wrap=True)
 
 
 def _read(place: Path) -> tuple[dict[str, ResponseLoss], list[str]]:

@@ -6,7 +6,8 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
+from heed.core.collector import release
 from heed.core.component import component, nearest
 from heed.core.errors import ConfigError, Mistake
 from heed.core.files import append_jsonl, digest_file
 from heed.core.identity import Incidental, canonical, digest_model, short_hash, slug, versions
 from heed.core.types import ChatTemplate, Example
-from heed.data.preferences import Scale, outputs_of, read_preferences
-from heed.data.tables import json_lines, need_file
+from heed.data.intake import conversation_digest
+from heed.data.preferences import Scale, keys_of, outputs_of, read_preferences
+from heed.data.tables import need_file
 
 if TYPE_CHECKING:
     from heed.models.reward_model import RewardScorer
@@ -46,11 +49,38 @@ class RewardAround:
         root: Of the outputs; rewards of a model are kept below it.
         device: Of a reward model.
         events: Told what a reader of the rewards should know: name -> count.
+        held: What was loaded for a reward, by a name of the reward; `rewarding` gives it back.
     """
 
     root: Path
     device: str
     events: Counter[str] = field(default_factory=Counter)
+    held: dict[str, Any] = field(default_factory=dict)
+
+    def hold(self, name: str, load: Callable[[], Any]) -> Any:
+        """What is called so, loaded when it is first asked for; what was held before is let go."""
+        if name not in self.held:
+            self._let_go()
+            self.held[name] = load()
+        return self.held[name]
+
+    def _let_go(self) -> None:
+        if self.held:
+            self.held.clear()
+            release()
+
+
+@contextmanager
+def rewarding(root: Path, device: str) -> Iterator[RewardAround]:
+    """Where rewards are computed: a model is loaded when it is first needed, and once.
+
+    One at a time is in memory, and none after the block, where a student may want the room.
+    """
+    around = RewardAround(root, device)
+    try:
+        yield around
+    finally:
+        around._let_go()
 
 
 class Reward(ABC):
@@ -146,13 +176,14 @@ class RewardModel(Reward):
 
     def of(self, examples: Sequence[Example], around: RewardAround) -> list[float | None]:
         """Scores of the model, those that are kept on disk first."""
-        keys = [_key(example) for example in examples]
+        keys = [conversation_digest(example.messages).hex() for example in examples]
         file = self.file(around.root)
         kept = dict(_kept(file))
         left = {k: e for k, e in zip(keys, examples, strict=True) if k not in kept}
         around.events[KEPT] += sum(key in kept for key in keys)
         if left:
-            for key, score, cut in self._scored(left, self._load(around.device)):
+            scorer = around.hold(file.name, lambda: self._load(around.device))
+            for key, score, cut in self._scored(left, scorer):
                 kept[key] = (score, cut)
                 append_jsonl(file, {"conversation": key, "score": score, "cut": cut})
         cuts = sum(kept[key][1] for key in keys)
@@ -164,7 +195,7 @@ class RewardModel(Reward):
 
     def file(self, root: Path) -> Path:
         """Where scores are kept: named after all that decides them."""
-        about = short_hash([canonical(self), versions(), SPECIAL])
+        about = short_hash([canonical(self), versions(), SPECIAL, "keys of 128 bits"])
         return root / "rewards" / f"{slug(self.name)}--{about}.jsonl"
 
     def _load(self, device: str) -> RewardScorer:
@@ -257,18 +288,12 @@ class Preference(Reward):
     @cached_property
     def _keys(self) -> Mapping[str, str]:
         """Instruction -> key of the table."""
-        path = need_file(self.instructions, "instructions that were judged")
-        return {str(row["instruction"]): str(row["idx"]) for row in json_lines(path)}
+        return keys_of(need_file(self.instructions, "instructions that were judged"))
 
     def _judged(self, teacher: str) -> Mapping[str, str]:
         """Instruction -> the response that was judged."""
         path = str(Path(self.outputs) / f"{teacher}.jsonl.gz")
         return outputs_of(need_file(path, f"responses of {teacher} that were judged"))
-
-
-def _key(example: Example) -> str:
-    """A conversation by its turns; whose it is does not decide its score."""
-    return short_hash([[m.role, m.content] for m in example.messages])
 
 
 def _kept(path: Path) -> Iterator[tuple[str, tuple[float | None, bool]]]:

@@ -22,7 +22,7 @@ SCRIPT = r"""
     return made;
   };
   const own = [...document.querySelectorAll("tr[data-cell]")];
-  const unions = ":is(#contrasts, #contrasts-within, #rates, #seeds) tbody tr";
+  const unions = ":is(#contrasts, #contrasts-within, #rates, #seeds, .pairs) tbody tr";
   const several = [...document.querySelectorAll(unions)];
   const main = [...document.querySelectorAll("#cells tbody tr")];
   const texts = new Map(main.map(row => [row.dataset.cell, row.textContent.toLowerCase()]));

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt
 
 from heed.analysis.analysis import Analysis, Studied
+from heed.analysis.number import Number, measured
 from heed.analysis.shift_numbers import CATEGORIES, SHIFTED_FROM, ItemShift, events_of, summary_of
 from heed.core.component import component, plain
 from heed.core.console import Answered, progress_console
@@ -121,6 +122,31 @@ class TokenShift(Analysis):
         level = float(studied.bootstrap["level"])
         write_shift_page(directory, summary, evenly(found, self.shown), facts, level)
         return lines_of(summary, level)
+
+    def numbers(self, summary: Mapping[str, Any], primary: str) -> dict[str, Number]:
+        """Shares of all positions; those shifted of the first part and the rest; KL."""
+        parts = summary["parts"]
+        every = parts["all"]
+        shares = {kind: measured("share", every[kind]) for kind in CATEGORIES}
+        shifted = measured("share", every["shifted"], more="shifts more tokens")
+        return {
+            **shares,
+            "shifted": shifted,
+            "shifted, first part": measured("share", parts["first"]["shifted"]),
+            "shifted, the rest": measured("share", parts["last"]["shifted"]),
+            "KL(tuned || base)": measured("nats", every["kl_tuned_base"]),
+        }
+
+    @property
+    def about(self) -> str:
+        """What these numbers are."""
+        return (
+            "Shares of the positions of the tuned student's own responses at which the base puts "
+            "the tuned student's choice first (unshifted), second or third (marginal), or further "
+            f"down (shifted; also of the first {100 * self.first_share:g} % of each {self.unit} "
+            "and of the rest of it), and the mean of KL(tuned || base) in nats. Intervals resample "
+            "responses as wholes."
+        )
 
     def _read(self, studied: Studied, asked: Sequence[Item]) -> list[ItemShift]:
         """The tuned student answers, then both read; one model at a time is needed to answer."""

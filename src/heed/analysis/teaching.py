@@ -7,29 +7,17 @@ one metric predicts better than another, over the same teachers drawn together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from math import isinf
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from heed.analysis.agreement import Agreement, Sample, agreement, leave_one_out
-from heed.analysis.car import (
-    SELF,
-    Formula,
-    Measured,
-    Per,
-    car,
-    losses,
-    mean_rewards,
-    metrics_of,
-    negatives,
-    resampled,
-)
+from heed.analysis.agreement import Agreement, Sample, agreement
+from heed.analysis.car import Formula, Measured, metrics_of, negatives, resampled
 from heed.analysis.car_summary import negative_lines, refuse_negative
 from heed.analysis.published_teachers import beside
-from heed.analysis.spearman import FEWEST, spearman
+from heed.analysis.spearman import FEWEST
+from heed.analysis.teaching_choices import betas_of, definitions_of, interval_of
 from heed.core.errors import DataError
 from heed.core.resample import Floats, ends
 from heed.core.types import Interval
@@ -91,13 +79,13 @@ def teaching_numbers(
         `students` (each with `name`, `teachers` (with its delta and metrics), `rhos` (metric ->
         `teachers` and `instructions`, each `value low high` or None), `picks`), `mean` (metric ->
         rho over students), `differences`, `beta`, `definitions`, `unranked` (metric -> reason),
-        `negative` (sentences) and `published` (metric -> what the source has).
+        `resamples_left_out` and `negative` (sentences), `published` (metric -> of the source).
 
     Raises:
         DataError: too few teachers, students with others, or a refused negative mean reward.
     """
     _refuse(students)
-    samples, unranked = _samples(students, formula, bootstrap)
+    samples, unranked, left_out = _samples(students, formula, bootstrap)
     pairs = list(zip(students, samples, strict=True))
     over = {
         what: [agreement(mine, one.deltas, what, **bootstrap) for one, mine in pairs]
@@ -111,9 +99,10 @@ def teaching_numbers(
         ],
         "mean": {name: _said(_mean(over["teachers"], name, level)) for name in samples[0]},
         "differences": list(_differences(students, over["teachers"], level)),
-        "beta": _betas(students, formula, betas, bootstrap),
-        "definitions": _definitions(students, formula),
+        "beta": betas_of(students, formula, betas, bootstrap),
+        "definitions": definitions_of(students, formula),
         "unranked": unranked,
+        "resamples_left_out": left_out,
         "negative": _negative(students, formula),
         "published": {name: found for name in samples[0] if (found := beside(name))},
     }
@@ -147,30 +136,47 @@ def _negative(students: Sequence[Tried], formula: Formula) -> list[str]:
     found: dict[str, None] = {}
     for one in students:
         refuse_negative(one.measured, formula)
-        found |= dict.fromkeys(negative_lines(negatives(one.measured), formula.negative))
+        below, where = negatives(one.measured), one.measured.where
+        found |= dict.fromkeys(negative_lines(below, formula.negative, where))
     return list(found)
 
 
 def _samples(
     students: Sequence[Tried], formula: Formula, bootstrap: Mapping[str, Any]
-) -> tuple[list[dict[str, Sample]], dict[str, str]]:
-    """The metrics that all teachers have, with draws; and why others are not ranked."""
+) -> tuple[list[dict[str, Sample]], dict[str, str], list[str]]:
+    """The metrics that all teachers have, with draws; why others are not ranked; what is left out.
+
+    A resample without any reward is made one without an order, which no interval holds.
+    """
     found: list[dict[str, Sample]] = []
     unranked: dict[str, str] = {}
+    left_out: list[str] = []
     for one in students:
         values = metrics_of(one.measured, formula)
         draws = resampled(one.measured, formula, bootstrap["resamples"], bootstrap["seed"])
-        found.append({name: Sample(values[name][0], draws[name]) for name in values})
-        for name, sample in found[-1].items():
-            lacking = int((~np.isfinite(sample.values)).sum())
-            broken = sample.draws is not None and not np.isfinite(sample.draws).all()
-            if lacking or broken:
-                unranked[name] = (
-                    f"{lacking} of {len(sample.values)} teachers have none"
-                    if lacking
-                    else "some resamples of the instructions hold none of it"
-                )
-    return [{k: v for k, v in mine.items() if k not in unranked} for mine in found], unranked
+        found.append({})
+        broken = {}
+        for name, (own,) in values.items():
+            if lacking := int((~np.isfinite(own)).sum()):
+                unranked[name] = f"{lacking} of {len(own)} teachers have none"
+                continue
+            whole = np.logical_and.reduce(np.isfinite(draws[name]), axis=1)
+            found[-1][name] = Sample(own, np.where(whole[:, None], draws[name], 0.0))
+            if not whole.all():
+                broken[name] = int((~whole).sum())
+        left_out += _left_out(one.student, broken, int(bootstrap["resamples"]))
+    known = [{k: v for k, v in mine.items() if k not in unranked} for mine in found]
+    return known, unranked, left_out
+
+
+def _left_out(student: str, broken: Mapping[str, int], resamples: int) -> list[str]:
+    """A sentence on resamples in which some metrics have no value; none where there are none."""
+    said = (
+        f"{student}: {max(broken.values(), default=0)} of {resamples} resamples drew no "
+        f"instruction that {', '.join(broken)} can be taken from, and are left out of the "
+        f"intervals over instructions."
+    )
+    return [said] if broken else []
 
 
 def _student(
@@ -269,66 +275,5 @@ def _difference(
     return about | _said(made) | {"verdict": "differs" if apart else "no difference shown"}  # type: ignore[operator]
 
 
-def _betas(
-    students: Sequence[Tried],
-    formula: Formula,
-    betas: Sequence[float],
-    bootstrap: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Rho of CAR along a grid of beta, and what a beta is worth that other students chose."""
-    grid = [0.0, *sorted({float(beta) for beta in betas} - {0.0})]
-    sides = [_reward_and_loss(one.measured, formula) for one in students]
-    grids = [np.stack([car(reward, loss, beta) for beta in grid]) for reward, loss in sides]
-    names = ["inf" if isinf(beta) else beta for beta in grid]  # JSON has no infinity
-    found: dict[str, Any] = {"grid": names, "rhos": {}}
-    if not all(np.isfinite(table).all() for table in grids):
-        return found | {"reason": "not all teachers have a reward."}
-    outcomes = [one.deltas.values for one in students]
-    for one, table, outcome in zip(students, grids, outcomes, strict=True):
-        rhos = spearman(table, outcome).tolist()
-        found["rhos"][one.student] = [None if np.isnan(rho) else rho for rho in rhos]
-    try:
-        made = leave_one_out(grids, outcomes, [one.owner for one in students], **bootstrap)
-    except DataError as error:
-        return found | {"reason": str(error)}
-    by_student = zip(students, made.chosen, made.rhos, strict=True)
-    return found | {
-        "left_out": [
-            {"student": one.student, "beta": names[place], **_known(rho)}
-            for one, place, rho in by_student
-        ],
-        "mean": _known(made.mean),
-        "over_reward": _known(made.over_first),
-    }
-
-
-def _reward_and_loss(measured: Measured, formula: Formula) -> tuple[Floats, Floats]:
-    """Mean reward and loss of each teacher, as CAR takes them."""
-    every = np.ones((1, len(measured.ids)))
-    read = measured.read[SELF]
-    loss = losses(read, formula.per, formula.conditioned, every * measured.weighed)[0]
-    return mean_rewards(measured, formula.negative, every)[measured.reward][0], loss
-
-
-def _definitions(students: Sequence[Tried], formula: Formula) -> list[dict[str, Any]]:
-    """Rho of loss and of CAR under each reading of the formula that the source leaves open."""
-    found = []
-    for per, conditioned in product(get_args(Per), (True, False)):
-        other = replace(formula, per=per, conditioned=conditioned)
-        line: dict[str, Any] = {"per": per, "conditioned": conditioned, "loss": {}, "car": {}}
-        for one in students:
-            reward, loss = _reward_and_loss(one.measured, other)
-            for name, values in (("loss", loss), ("car", car(reward, loss, other.beta))):
-                known = bool(np.isfinite(values).all())
-                rho = float(spearman(values, one.deltas.values)) if known else np.nan
-                line[name][one.student] = None if np.isnan(rho) else rho
-        found.append(line)
-    return found
-
-
 def _said(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else _known(interval)
-
-
-def _known(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+    return None if interval is None else interval_of(interval)

@@ -113,6 +113,7 @@ def _notes(teaching: Mapping[str, Any]) -> Markup:
         f"Reward: {teaching['reward']}. CAR: {teaching['formula']}.",
         f"What was read: {'; '.join(teaching['choices'])}.",
         *teaching["negative"],
+        *teaching["resamples_left_out"],
         *teaching.get("notes", ()),
         *said,
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from heed.core.errors import DataError
-from heed.data.tables import json_lines, need_file, open_text
+from heed.data.tables import json_lines, need_file, numbered_json_lines, open_text
 
 Scale = Literal["0 to 1", "1 to 2"]
 """What a recorded preference for the reference and one for the response are written as."""
@@ -68,6 +68,29 @@ def outputs_of(path: Path) -> dict[str, str]:
                 f"({str(instruction)!r:.60}). Give each instruction one output."
             )
         found[instruction] = output
+    return found
+
+
+def keys_of(path: Path) -> dict[str, str]:
+    """What was judged, in AlpacaEval's layout: instruction -> its key in the table.
+
+    Raises:
+        DataError: a row lacks one of the two, or an instruction stands there twice; the message
+            names the line.
+    """
+    found: dict[str, str] = {}
+    for number, row in numbered_json_lines(path):
+        key, instruction = row.get("idx"), row.get("instruction")
+        lacks = [] if isinstance(key, int | str) else ["idx"]
+        lacks += [] if isinstance(instruction, str) else ["instruction"]
+        if lacks or instruction in found:
+            wrong = f"lacks {' and '.join(lacks)}" if lacks else "stands there twice"
+            raise DataError(
+                f"{path}, line {number}: {str(instruction)!r:.60} {wrong}, so its judgements "
+                f"cannot be found in the table. Give each instruction one line with idx, its key "
+                f"in the table's first column, and instruction, its text."
+            )
+        found[str(instruction)] = str(key)
     return found
 
 

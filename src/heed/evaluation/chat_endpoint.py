@@ -17,6 +17,13 @@ DRAWN = frozenset(("temperature", "top_p", "seed", "max_tokens", "max_completion
 """What a generation says of each request, and an endpoint's arguments do not."""
 
 
+CAPS = ("max_tokens", "max_completion_tokens")
+"""What most endpoints call the most tokens of a response."""
+
+NO_CAP = frozenset(("model", "messages", "stream", "")) | DRAWN - {*CAPS}
+"""What the cap cannot be called: it would take the place of another field."""
+
+
 @component
 class ChatEndpoint:
     """A chat model elsewhere; the key is read from the environment, and written nowhere."""
@@ -50,7 +57,10 @@ class ChatEndpoint:
 
     def __post_init__(self) -> None:
         found = address_mistakes(self.base_url, self.key_variable, self.arguments)
-        if taken := DRAWN & set(self.arguments):
+        if self.cap in NO_CAP:
+            why = "the cap would stand in the place of what this field of a request holds."
+            found.append(Mistake("cap", self.cap, why, f"Give {' or '.join(CAPS)}."))
+        if taken := (DRAWN | {self.cap}) & set(self.arguments):
             why = f"{', '.join(sorted(taken))} is said by the generation."
             action = "Leave it out, and set generation.sampling or generation.max_new_tokens."
             found.append(Mistake("arguments", ", ".join(self.arguments), why, action))

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from heed.core.component import component
 from heed.core.identity import Incidental
 from heed.core.types import Answer, Prompt
-from heed.models.sampling import Sampling, Ways
+from heed.models.sampling import Drawing, Ways
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -33,7 +33,7 @@ class Backend(ABC):
         max_new_tokens: int,
         events: Counter[str],
         last_line: str | None = None,
-        sampling: Sampling | None = None,
+        sampling: Drawing = None,
     ) -> Iterator[tuple[int, Answer]]:
         """The student's continuation of each prompt, token by token.
 
@@ -44,7 +44,8 @@ class Backend(ABC):
             events: Told what happened that a reader of the texts should know: name -> count.
             last_line: Nobody reads what follows the first line that begins with this, so that an
                 answer may end there; an answer begins a line.
-            sampling: How tokens are drawn; None: the most likely one is taken each time.
+            sampling: How tokens are drawn, of all prompts alike or of each; None: the most likely
+                one is taken each time.
 
         Yields:
             The place of a prompt and its answer, once per prompt, in the order of finishing.
@@ -88,7 +89,7 @@ class HeedBackend(Backend):
         max_new_tokens: int,
         events: Counter[str],
         last_line: str | None = None,
-        sampling: Sampling | None = None,
+        sampling: Drawing = None,
     ) -> Iterator[tuple[int, Answer]]:
         """In float32 the texts are those of one prompt at a time, but for ties within rounding."""
         from heed.models.generate import generate
@@ -134,7 +135,7 @@ class VLLMBackend(Backend):
         max_new_tokens: int,
         events: Counter[str],
         last_line: str | None = None,
-        sampling: Sampling | None = None,
+        sampling: Drawing = None,
     ) -> Iterator[tuple[int, Answer]]:
         """In the type of the student's weights; differences from heed's own answers are told.
 

@@ -118,7 +118,8 @@ def encoded_prompts(
         RunError: a prompt and its answer would not fit into the student's context.
         DataError: a prompt without any token.
     """
-    encoded = [prompt_ids(loaded.tokenizer, prompt) for prompt in prompts]
+    ids = {prompt: prompt_ids(loaded.tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
+    encoded = [ids[prompt] for prompt in prompts]  # several answers to one prompt share its ids
     if any(not ids for ids in encoded):
         raise DataError(
             "A rendered prompt has no token, so there is nothing to continue. Use a template that "

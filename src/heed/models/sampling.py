@@ -54,6 +54,28 @@ class Sampling:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
+Drawing = Sampling | Sequence[Sampling] | None
+"""How the tokens of prompts are drawn: alike, or one way for each prompt, which differ in their
+number alone; None: the likeliest is taken each time."""
+
+
+def each(drawing: Drawing, prompts: int) -> Sequence[Sampling]:
+    """The way of each prompt; none where the likeliest tokens are taken.
+
+    Args:
+        drawing: How tokens are drawn.
+        prompts: How many there are.
+    """
+    if drawing is None:
+        return ()
+    if isinstance(drawing, Sampling):
+        return [drawing] * prompts
+    alike = {way.numbered(0) for way in drawing}
+    assert len(drawing) == prompts, "one way for each prompt"
+    assert len(alike) < 2, "ways of prompts that are drawn together differ in their number alone"
+    return drawing
+
+
 class Ways(NamedTuple):
     """How answers are said.
 
@@ -63,7 +85,7 @@ class Ways(NamedTuple):
     """
 
     last_line: str | None = None
-    sampling: Sampling | None = None
+    sampling: Drawing = None
 
 
 PLAIN = Ways()
@@ -73,18 +95,19 @@ PLAIN = Ways()
 class Picker:
     """Takes the next token of each row: the likeliest, or one that is drawn."""
 
-    def __init__(self, sampling: Sampling | None, encoded: Sequence[Sequence[int]]):
+    def __init__(self, drawing: Drawing, encoded: Sequence[Sequence[int]]):
         """Give each prompt a generator of its own, if tokens are drawn.
 
         Args:
-            sampling: None for the likeliest token.
+            drawing: None for the likeliest token.
             encoded: Ids of each prompt.
         """
-        self.sampling = sampling
-        self._generators: dict[int, Any] = {}
-        if sampling is not None:
-            seeds = {place: sampling.seed_of(ids) for place, ids in enumerate(encoded)}
-            self._generators = {p: np.random.default_rng(seed) for p, seed in seeds.items()}
+        ways = each(drawing, len(encoded))
+        self.sampling = ways[0] if ways else None
+        self._generators: dict[int, Any] = {
+            place: np.random.default_rng(way.seed_of(ids))
+            for place, (way, ids) in enumerate(zip(ways, encoded, strict=bool(ways)))
+        }
 
     def __call__(self, logits: Tensor, places: Sequence[int]) -> Tensor:
         """The next token of each row.

@@ -19,7 +19,7 @@ import torch
 from heed.core.errors import RunError
 from heed.core.types import Answer, Prompt
 from heed.models.generate import answer_of, encoded_prompts, generate
-from heed.models.sampling import Sampling
+from heed.models.sampling import Drawing, Sampling, each
 from heed.models.student import Loaded
 
 AT_ONCE = 256
@@ -67,7 +67,7 @@ def vllm_answers(
     max_new_tokens: int,
     engine: tuple[float, int],
     events: Counter[str],
-    sampling: Sampling | None = None,
+    sampling: Drawing = None,
 ) -> Iterator[tuple[int, Answer]]:
     """Answer all prompts with vLLM, and the shortest ones with heed's engine too.
 
@@ -77,8 +77,8 @@ def vllm_answers(
         max_new_tokens: Cap on generated tokens, the stop token included.
         engine: Share of the device's memory that vLLM may take; number of prompts that both answer.
         events: Told how many answers were compared, and how many of them differ.
-        sampling: How tokens are drawn; None: the most likely one is taken each time. Drawn answers
-            are not compared: the two engines draw in their own ways.
+        sampling: How tokens are drawn, of all prompts alike or of each; None: the likeliest each
+            time. Drawn answers are not compared: the two engines draw in their own ways.
 
     Yields:
         The place of a prompt and vLLM's answer, in order.
@@ -92,10 +92,12 @@ def vllm_answers(
     if not encoded:
         return
     (gpu_share, compared), longest = engine, max(map(len, encoded)) + max_new_tokens
-    ask = _engine(loaded, longest, max_new_tokens, gpu_share, sampling)
+    ways = each(sampling, len(encoded))
+    ask = _engine(loaded, longest, max_new_tokens, gpu_share)
     answers: dict[int, Answer] = {}
     for start in range(0, len(encoded), AT_ONCE):
-        for place, ids in enumerate(ask(encoded[start : start + AT_ONCE]), start):
+        part = slice(start, start + AT_ONCE)
+        for place, ids in enumerate(ask(encoded[part], ways[part]), start):
             answers[place] = answer_of(loaded, ids)
             yield place, answers[place]
     if sampling is not None:
@@ -111,9 +113,12 @@ def vllm_answers(
 
 
 def _engine(
-    loaded: Loaded, longest: int, cap: int, gpu_share: float, sampling: Sampling | None
-) -> Callable[[Sequence[list[int]]], list[list[int]]]:
-    """A vLLM with the student's weights: ids of prompts -> generated ids, stop token included."""
+    loaded: Loaded, longest: int, cap: int, gpu_share: float
+) -> Callable[[Sequence[list[int]], Sequence[Sampling]], list[list[int]]]:
+    """A vLLM with the student's weights: ids of prompts, and how each is drawn, if any is -> ids.
+
+    What is generated has its stop token.
+    """
     from vllm import LLM, SamplingParams
 
     with tempfile.TemporaryDirectory(prefix="heed-vllm-") as directory:
@@ -142,8 +147,8 @@ def _engine(
         how = {"temperature": way.temperature, "top_p": way.top_p}
         return SamplingParams(**how, seed=way.seed_of(ids) % 2**31, **settings)
 
-    def ask(encoded: Sequence[list[int]]) -> list[list[int]]:
-        wanted = greedy if sampling is None else [drawn(sampling, ids) for ids in encoded]
+    def ask(encoded: Sequence[list[int]], ways: Sequence[Sampling]) -> list[list[int]]:
+        wanted = [drawn(*one) for one in zip(ways, encoded, strict=True)] if ways else greedy
         found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
         return [_whole(loaded, request.outputs[0]) for request in found]
 

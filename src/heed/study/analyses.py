@@ -191,7 +191,7 @@ def analyse(analysis: Analysis, studied: StudiedRun) -> tuple[Path, list[str]]:
     decides = _decides(analysis, studied.suite, run)
     directory = _place(analysis, decides, run)
     with lock(run_lock(run.directory), say_waiting):
-        if (directory / "manifest.json").is_file():
+        if is_done(directory):
             return directory, recorded_lines(directory, "analysis")
         SAY.print(f"Analysis {analysis.name} of {run.name} (run {run.id})", markup=False)
         with whole_directory(directory) as beside:
@@ -216,6 +216,21 @@ def _place(analysis: Analysis, decides: Mapping[str, Any], run: TrainedRun) -> P
     return run.directory / "analysis" / f"{analysis.name}--{short_hash(decides)}"
 
 
+def analysis_place(analysis: Analysis, suite: Suite, directory: Path) -> Path:
+    """Where an analysis of a run, as it is now, is kept, whether or not it was done.
+
+    Args:
+        analysis: Which.
+        suite: That of the analysis.
+        directory: Of the run, which is finished.
+
+    Raises:
+        RunError: the run is damaged.
+    """
+    run = read_run(directory)
+    return _place(analysis, _decides(analysis, suite, run), run)
+
+
 def is_analysed(analysis: Analysis, suite: Suite, directory: Path) -> bool:
     """Whether a run has been analysed, as it is now.
 
@@ -224,8 +239,12 @@ def is_analysed(analysis: Analysis, suite: Suite, directory: Path) -> bool:
         suite: That of the analysis.
         directory: Of the run, which is finished.
     """
-    run = read_run(directory)
-    return (_place(analysis, _decides(analysis, suite, run), run) / "manifest.json").is_file()
+    return is_done(analysis_place(analysis, suite, directory))
+
+
+def is_done(place: Path) -> bool:
+    """Whether an analysis is kept in a directory."""
+    return (place / "manifest.json").is_file()
 
 
 def analyse_cell(cell: Cell, analysis: Analysis) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from heed.core.collector import release
 from heed.core.identity import canonical, versions
 from heed.core.types import Answer, Stop
 from heed.evaluation.chat_api import KEPT_IN, ChatApi, RefusedError
@@ -48,14 +49,18 @@ class Answering(ABC):
 
     @abstractmethod
     def answers(
-        self, asked: Sequence[str], most: int, sampling: Sampling | None, events: Counter[str]
+        self,
+        asked: Sequence[str],
+        most: int,
+        ways: Sequence[Sampling] | None,
+        events: Counter[str],
     ) -> Iterator[tuple[int, Answer]]:
         """Answer instructions; one that cannot be answered is counted, and has no text.
 
         Args:
-            asked: The instructions.
+            asked: The instructions; one of which several answers are drawn, several times.
             most: Cap on tokens of an answer.
-            sampling: How answers are drawn; None: the likeliest.
+            ways: How each answer is drawn, which differ in their number alone; None: the likeliest.
             events: Told of what a reader should know.
 
         Yields:
@@ -69,6 +74,10 @@ class Answering(ABC):
             answers: How many there are.
         """
         return {}
+
+    def release(self) -> None:
+        """Give back what was loaded; it is loaded again if it is asked again."""
+        return
 
 
 @dataclass(frozen=True)
@@ -105,29 +114,34 @@ class ModelAnswering(Answering):
         return self.subject.load()
 
     def answers(
-        self, asked: Sequence[str], most: int, sampling: Sampling | None, events: Counter[str]
+        self,
+        asked: Sequence[str],
+        most: int,
+        ways: Sequence[Sampling] | None,
+        events: Counter[str],
     ) -> Iterator[tuple[int, Answer]]:
         """What its backend says; instructions without room for an answer are counted."""
         from heed.data.spelling import special_tokens
         from heed.models.tokenizer import prompt_ids
 
         prompting, loaded = self.suite.prompting, self.loaded
-        prompts = [prompting.prompt(loaded.template, text) for text in asked]
+        prompts = {text: prompting.prompt(loaded.template, text) for text in dict.fromkeys(asked)}
         context, special = loaded.context, special_tokens(loaded.tokenizer)
-        sizes = [len(prompt_ids(loaded.tokenizer, prompt)) + most for prompt in prompts]
-        fitting = []
-        for place, (text, size) in enumerate(zip(asked, sizes, strict=True)):
-            says_special = special is not None and special.search(text)
-            if not says_special and (not context or size <= context):
-                fitting.append(place)
-                continue
-            first = sampling is None or sampling.number == 0  # of several draws it is told once
-            events[SPECIAL if says_special else NO_ROOM] += first
-            yield place, Answer(None, 0, None)
-        drawing = {} if sampling is None else {"sampling": sampling}
+        unfit: dict[str, str] = {}
+        for text, prompt in prompts.items():
+            if special is not None and special.search(text):
+                unfit[text] = SPECIAL
+            elif context and len(prompt_ids(loaded.tokenizer, prompt)) + most > context:
+                unfit[text] = NO_ROOM
+        fitting = [place for place, text in enumerate(asked) if text not in unfit]
+        for place, text in enumerate(asked):
+            if text in unfit:
+                events[unfit[text]] += ways is None or ways[place].number == 0  # told once
+                yield place, Answer(None, 0, None)
+        drawing = {} if ways is None else {"sampling": [ways[place] for place in fitting]}
         said = self.suite.backend.answers(
             loaded,
-            [prompts[place] for place in fitting],
+            [prompts[asked[place]] for place in fitting],
             max_new_tokens=most,
             last_line=prompting.last_line,
             events=events,
@@ -139,6 +153,11 @@ class ModelAnswering(Answering):
     def told(self, answers: int) -> Mapping[str, int]:
         """What its backend says of all answers of this model."""
         return self.suite.backend.told(self.loaded, answers)
+
+    def release(self) -> None:
+        """Give the memory of the model back."""
+        if self.__dict__.pop("loaded", None) is not None:
+            release()
 
 
 @dataclass(frozen=True)
@@ -170,13 +189,18 @@ class EndpointAnswering(Answering):
         return self.endpoint.api
 
     def answers(
-        self, asked: Sequence[str], most: int, sampling: Sampling | None, events: Counter[str]
+        self,
+        asked: Sequence[str],
+        most: int,
+        ways: Sequence[Sampling] | None,
+        events: Counter[str],
     ) -> Iterator[tuple[int, Answer]]:
         """What it replies; a request that it refuses is counted, any other failure ends it all."""
         refused = False
         for place, text in enumerate(asked):
             try:
-                reply = self._api.ask(self.endpoint.request(text, most, sampling), self.kept)
+                way = None if ways is None else ways[place]
+                reply = self._api.ask(self.endpoint.request(text, most, way), self.kept)
             except RefusedError as error:
                 if not refused:
                     events[f"{FIRST} {str(error).partition(KEPT_IN)[0].strip()}"] += 1

@@ -41,6 +41,8 @@ def answers_of(
 ) -> Answers:
     """Every answer by instruction and number, those that are kept first; failures are not kept.
 
+    All are asked for at once, so that what has to be begun to answer is begun once.
+
     Args:
         who: Answers.
         draws: What is drawn.
@@ -58,24 +60,21 @@ def answers_of(
             found[key] = answer
             events.update(told)
     events[KEPT] = len(found)
-    tell = Answered(SAY)
-    for number in range(draws.number):
-        left = [text for text in asked if (text, number) not in found]
-        of = f"answer {number + 1} of {draws.number}" if draws.number > 1 else "answer"
-        sampling = draws.sampling.numbered(number) if draws.sampling is not None else None
-        done, said, here = len(asked) - len(left), bool(found), Counter[str]()
-        answers = who.answers(left, draws.most, sampling, here) if left else ()
-        for place, answer in answers:
-            key = left[place], number
-            found[key] = answer
-            said |= answer.text is not None
-            _keep(journal, key, answer, here)
-            events.update(here)
-            here.clear()
-            done += 1
-            tell(of, done, len(asked))
-            _refuse_all_refused(who, done, said, events)
+    tell, here, total = Answered(SAY), Counter[str](), draws.number * len(asked)
+    every = [(text, number) for number in range(draws.number) for text in asked]
+    left = [key for key in every if key not in found]
+    how = draws.sampling
+    ways = None if how is None else [how.numbered(number) for _, number in left]
+    texts, said = [text for text, _ in left], bool(found)
+    for place, answer in who.answers(texts, draws.most, ways, here) if left else ():
+        found[left[place]] = answer
+        said |= answer.text is not None
+        _keep(journal, left[place], answer, here)
         events.update(here)
+        here.clear()
+        tell("answers", len(found), total)
+        _refuse_all_refused(who, len(found), said, events)
+    events.update(here)
     events.update(who.told(sum(answer.text is not None for answer in found.values())))
     return found
 

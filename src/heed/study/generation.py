@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
-from heed.analysis.rewards import Column, Preference, Reward, RewardAround
+from heed.analysis.rewards import Column, Preference, Reward, RewardAround, rewarding
 from heed.core.component import component
 from heed.core.console import result_console, visible
 from heed.core.errors import ConfigError, DataError, Mistake, RunError
@@ -167,6 +167,7 @@ def _make(job: Job, asked: Sequence[str], directory: Path) -> None:
     events[AGAIN] = len(asked) - len(once)
     draws = Draws(job.way.sampling, job.way.answers, job.way.max_new_tokens)
     said = answers_of(job.who, draws, once, job.journal(), events)
+    job.who.release()  # a reward model may want the room
     rows = dict(zip(once, _chosen(job, once, said, events), strict=True))
     events.update(job.around.events)
     if all(row["missing"] for row in rows.values()):
@@ -308,9 +309,9 @@ def run_generation(command: Evaluation, subject: Callable[[], Subject]) -> None:
         model = subject()
         assert isinstance(model, ModelSubject), "a model or a run"
         who = ModelAnswering(model, command.suite)
-    around = RewardAround(command.root, command.trainer.device)
-    job = Job(way, who, Path(path), around)
-    directory = generate(job, asked)
+    with rewarding(command.root, command.trainer.device) as around:
+        job = Job(way, who, Path(path), around)
+        directory = generate(job, asked)
     console = result_console()
     about = read_json(directory / "manifest.json")
     said = [f"{about['rows']} responses of {about['teacher']} ({way.name})"]

@@ -39,6 +39,14 @@ def called(axis: str) -> str:
     return "student" if axis == "model" else axis
 
 
+def place_of(
+    planned: PlannedCell, axes: Sequence[str], beside: Mapping[str, str]
+) -> dict[str, str]:
+    """Where a cell is among the others: its value on each axis, its seed, and what is beside."""
+    place = {called(axis): planned.settings.get(axis, "as in conf") for axis in axes}
+    return place | {SEED: str(planned.cell.seed), **beside}
+
+
 @dataclass(frozen=True)
 class MeasuredCell:
     """A finished cell with the scores of all its items.
@@ -66,12 +74,9 @@ class MeasuredCell:
         Raises:
             DataError: an item was asked for another amount before than after.
         """
-        cell = self.planned.cell
         task, _, metric = self.metric.partition("/")
         sides = [sums_of(scores, task, metric) for scores in (self.before, self.after)]
-        typed = self.planned.settings
-        place = {called(axis): typed.get(axis, "as in conf") for axis in self.axes}
-        place |= {SEED: str(cell.seed), **self.beside}
+        place = place_of(self.planned, self.axes, self.beside)
         return change_of(place, sides[0], sides[1], self.planned.key[0])
 
     @property

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from heed.analysis.analysis import Analysis
 from heed.analysis.deltas import row_of
 from heed.core.errors import RunError
+from heed.study.analysed import analysed
 from heed.study.ledger import Key, latest, whole_result
 from heed.study.numbers import study_numbers
 from heed.study.plan import PlannedCell
 from heed.study.seeds import over_seeds
 from heed.study.study import Published, Study
-from heed.study.teaching import teaching_of
+from heed.study.teaching import failed_section, teaching_of
 from heed.study.values import typed
 
 
@@ -84,7 +86,13 @@ def _whole(root: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def report(study: Study, cells: Sequence[PlannedCell], found: Outcomes, root: Path) -> Path:
+def report(
+    study: Study,
+    cells: Sequence[PlannedCell],
+    found: Outcomes,
+    root: Path,
+    analyses: Sequence[Analysis] = (),
+) -> tuple[Path, list[str]]:
     """Write table, figures and page of a study.
 
     Args:
@@ -92,12 +100,11 @@ def report(study: Study, cells: Sequence[PlannedCell], found: Outcomes, root: Pa
         cells: All of them.
         found: How they ended.
         root: Of the outputs.
+        analyses: Those of the study.
 
     Returns:
-        The page.
+        The page, and a line for each part of it that the study asks for and that failed.
     """
-    from heed.analysis.report import write_report
-
     done = {(entry["run"], entry["suite"]): entry for entry in found.done}
     about = {
         "name": study.name,
@@ -112,10 +119,31 @@ def report(study: Study, cells: Sequence[PlannedCell], found: Outcomes, root: Pa
             {**one, "runs": [c.key[0] for c in cells if _is_about(one, c)]}
             for one in study.published
         ],
+        "analyses": analysed(analyses, study, cells, done, root),
         **study_numbers(study, cells, done, root),
-        "teaching": teaching_of(study, cells, done, root),
     }
-    return write_report(root / "studies" / study.name, about, found.done, found.failed)
+    teaching = teaching_of(study, cells, done, root)
+    return _written(root / "studies" / study.name, about, teaching, found)
+
+
+def _written(
+    directory: Path, about: Mapping[str, Any], teaching: dict[str, Any] | None, found: Outcomes
+) -> tuple[Path, list[str]]:
+    """The page; a section on teachers that cannot be drawn is left out of it, with the reason."""
+    from heed.analysis.report import write_report
+
+    def write() -> Path:
+        return write_report(directory, {**about, "teaching": teaching}, found.done, found.failed)
+
+    try:
+        page = write()
+    except Exception as error:
+        if teaching is None or "reason" in teaching:
+            raise
+        teaching = failed_section(error, directory)
+        page = write()
+    failed = (teaching or {}).get("failed")
+    return page, [failed] if failed else []
 
 
 def _is_about(published: Published, cell: PlannedCell) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from heed.analysis.car import REFERENCE, SELF, Measured, Read
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import OVER_LONG, Reader, ResponseLoss
-from heed.analysis.rewards import NO_REWARD, Column, Reward, RewardAround
+from heed.analysis.rewards import NO_REWARD, Column, Reward, rewarding
 from heed.core.component import is_component
 from heed.core.errors import DataError
 from heed.core.resample import Floats
@@ -57,6 +57,7 @@ def measure(
     teachers: Mapping[str, Teacher],
     around: Around,
     root: Path,
+    where: str = "analysis",
 ) -> Found:
     """Everything that the metrics of teachers are made of, for one student.
 
@@ -66,6 +67,7 @@ def measure(
         teachers: Name -> teacher.
         around: Gives devices and watchers.
         root: Of the outputs, where losses and rewards are kept.
+        where: Key of the analysis as it is typed, for messages.
 
     Raises:
         HeedError: the teachers share no instructions, a student or a reward cannot be read, or what
@@ -73,14 +75,12 @@ def measure(
     """
     aligned = align(teachers, limit=analysis.limit)
     events = {name: Counter(dict(aligned.events.get(name, {}))) for name in teachers}
-    digests = {name: teacher.digest() for name, teacher in teachers.items()}
     rewards = _rewards(analysis, aligned, around, root, events)  # what may be refused comes first
-    each = [_rewarded(analysis, *one, list(teachers), events) for one in rewards.items()]
-    have = np.logical_and.reduce(each)
+    have = np.logical_and.reduce([_rewarded(analysis, where, *r, events) for r in rewards.items()])
     who_reads = {SELF: student, REFERENCE: analysis.reference}
     readers = {k: reader_of(analysis, one, around, root) for k, one in who_reads.items() if one}
-    every = {who: _weigh(reader, aligned, digests) for who, reader in readers.items()}
-    kept = _kept(analysis, readers, every, events)
+    every = {who: _weigh(reader, aligned, teachers) for who, reader in readers.items()}
+    kept = _kept(analysis, where, readers, every, events)
     first = aligned.in_first_half
     rewarded = have & (first if analysis.rewarded == "first_half" else True)
     weighed = ~first if analysis.weighed == "second_half" else np.ones_like(first)
@@ -91,6 +91,7 @@ def measure(
         read={who: _read(found, kept) for who, found in every.items()},
         rewarded=rewarded[kept],
         weighed=weighed[kept],
+        where=where,
     )
     counts = {
         "shared": len(aligned.ids) + max(one.get(OVER_LIMIT, 0) for one in aligned.events.values()),
@@ -137,7 +138,8 @@ Losses = Mapping[bool, Mapping[str, Sequence[ResponseLoss]]]
 """Whether after the instruction -> teacher -> one for each shared instruction."""
 
 
-def _weigh(reader: Reader, aligned: Aligned, digests: Mapping[str, str]) -> Losses:
+def _weigh(reader: Reader, aligned: Aligned, teachers: Mapping[str, Teacher]) -> Losses:
+    digests = {name: teacher.digest() for name, teacher in teachers.items()}
     return {
         conditioned: {
             teacher: reader.losses(teacher, digests[teacher], examples, conditioned=conditioned)
@@ -149,6 +151,7 @@ def _weigh(reader: Reader, aligned: Aligned, digests: Mapping[str, str]) -> Loss
 
 def _kept(
     analysis: CAR,
+    where: str,
     readers: Mapping[str, Reader],
     every: Mapping[str, Losses],
     events: Mapping[str, Counter[str]],
@@ -163,21 +166,24 @@ def _kept(
         for teacher, found in losses[True].items():
             columns.append([not one.left_out for one in found])
             for why, times in Counter(one.left_out for one in found if one.left_out).items():
-                _refuse_unread(analysis, readers[who].name, teacher, why, times)
+                _refuse_unread(analysis, where, readers[who].name, teacher, (why, times))
                 events[teacher][f"{why} (read by {readers[who].name})"] += times
     kept: NDArray[np.bool_] = np.logical_and.reduce(np.asarray(columns), axis=0)
     return kept
 
 
-def _refuse_unread(analysis: CAR, reader: str, teacher: str, why: str, times: int) -> None:
+def _refuse_unread(
+    analysis: CAR, where: str, reader: str, teacher: str, unread: tuple[str, int]
+) -> None:
+    why, times = unread
     long = why == OVER_LONG
     if (analysis.over_long if long else analysis.on_bad_row) == "drop":
         return
     field = "over_long" if long else "on_bad_row"
-    more = ", or a larger analysis.max_tokens" if long and analysis.max_tokens else ""
+    more = f", or a larger {where}.max_tokens" if long and analysis.max_tokens else ""
     raise DataError(
         f"teacher {teacher!r}: {times} responses cannot be read by {reader} ({why}), so teachers "
-        f"cannot be compared on them. Give analysis.{field}=drop{more}: such instructions are then "
+        f"cannot be compared on them. Give {where}.{field}=drop{more}: such instructions are then "
         f"left out for all teachers alike, and counted."
     )
 
@@ -230,10 +236,9 @@ def _rewards(
     events: Mapping[str, Counter[str]],
 ) -> dict[str, Floats]:
     """Name -> f64[T, n], every reward of every response; nan where there is none."""
-    device = around().trainer.device
 
     def scores(reward: Reward, teacher: str, examples: Sequence[Example]) -> list[float]:
-        here = RewardAround(root, device)
+        here.events.clear()
         found = reward.of(examples, here)
         for what, times in here.events.items():
             events[teacher][f"{reward.name}: {what.removeprefix(f'{teacher}: ')}"] += times
@@ -241,10 +246,11 @@ def _rewards(
         events[teacher][f"{reward.name}: {UNREWARDED}"] += found.count(None) - told
         return [np.nan if score is None else score for score in found]
 
-    return {
-        name: np.array([scores(reward, *one) for one in aligned.examples.items()], dtype=float)
-        for name, reward in analysis.rewards.items()
-    }
+    with rewarding(root, around().trainer.device) as here:
+        return {
+            name: np.array([scores(reward, *one) for one in aligned.examples.items()], dtype=float)
+            for name, reward in analysis.rewards.items()
+        }
 
 
 def _told(name: str, events: Mapping[str, int]) -> str:
@@ -254,9 +260,9 @@ def _told(name: str, events: Mapping[str, int]) -> str:
 
 def _rewarded(
     analysis: CAR,
+    where: str,
     name: str,
     values: Floats,
-    teachers: Sequence[str],
     events: Mapping[str, Counter[str]],
 ) -> NDArray[np.bool_]:
     """bool[n]: instructions to which every teacher that has rewards at all has one.
@@ -266,12 +272,12 @@ def _rewarded(
     """
     missing = np.isnan(values)
     without: NDArray[np.bool_] = np.logical_and.reduce(missing, axis=1)
-    bare = [teacher for teacher, none in zip(teachers, without, strict=True) if none]
-    if bare and (analysis.unrewarded == "refuse" or len(bare) == len(teachers)):
+    bare = [teacher for teacher, none in zip(events, without, strict=True) if none]
+    if bare and (analysis.unrewarded == "refuse" or len(bare) == len(events)):
         raise DataError(
             f"reward {name}: no response of {', '.join(bare)} has one, so there is no CAR of "
             f"{'them' if len(bare) > 1 else 'it'}. Choose another reward, leave such teachers out "
-            f"of the set, or give analysis.unrewarded=leave_out if some others have rewards: they "
+            f"of the set, or give {where}.unrewarded=leave_out if some others have rewards: they "
             f"are then shown without CAR and rank. Of {bare[0]}: {_told(name, events[bare[0]])}."
         )
     for teacher in bare:

@@ -47,7 +47,7 @@ def run_sweep(sweep: Sweep, typed: Sequence[str], conf: Path, launch: Launch) ->
     earlier = {key for key, entry in latest(sweep.root).items() if entry["event"] == "done"}
     failed = _run_missing(sweep, cells, conf, launch)
     found = outcomes(cells, sweep.root)
-    page, lacking = report(study, cells, found, sweep.root)
+    page, lacking = report(study, cells, found, sweep.root, analyses_of(study, conf))
     failed += lacking
     console.print(result_table(found.done, study.varied))
     console.print(f"The page: {page}", soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from heed.analysis.families import (
 from heed.analysis.ranking import CAR
 from heed.analysis.spearman import FEWEST
 from heed.analysis.teaching import Tried, teaching_numbers
-from heed.core.errors import DataError, HeedError
-from heed.core.files import read_json, write_json
+from heed.core.console import visible
+from heed.core.errors import DataError, HeedError, StoppedError
+from heed.core.files import read_json, write_json, write_text
 from heed.core.identity import canonical, short_hash, versions
 from heed.core.locks import lock
 from heed.core.manifest import code_state
 from heed.core.resample import Floats, chunks
+from heed.core.secrets import without_secrets
 from heed.study.cell import Cell
+from heed.study.ledger import latest
 from heed.study.measured import measured
 from heed.study.plan import PlannedCell
 from heed.study.ranking import Found, further_columns, measure
@@ -36,7 +40,7 @@ from heed.study.teaching_groups import (
     Group,
     groups_of,
     left_out,
-    pooled,
+    of_one_state,
     shared_teachers,
     with_shared_seeds,
 )
@@ -46,6 +50,12 @@ CHOICES = (
     "precision",
 )  # fmt: skip
 """What of `teaching` says which responses count, and how they are read."""
+
+LOG = "teaching.log"
+"""Beside the page: the traceback of an error that nobody foresaw."""
+
+WHERE = "study.teaching"
+"""Key of the choices, as it is typed."""
 
 Done = Mapping[tuple[str, str], Mapping[str, Any]]
 """(run id, suite hash) -> result of a finished cell."""
@@ -64,35 +74,75 @@ def teaching_of(
             hash of all that decides it.
 
     Returns:
-        None where the study does not ask. Where there is none yet, or it cannot be made, `reason`.
+        None where the study does not ask. Where there is none yet, `reason`; where it cannot be
+        made, as `failed_section` says.
+
+    Raises:
+        StoppedError: a signal asked us to end.
     """
     if study.teaching is None:
         return None
+    directory = root / "studies" / study.name
+    (directory / LOG).unlink(missing_ok=True)
+    try:
+        return _told(study, cells, done, root)
+    except StoppedError:
+        raise
+    except Exception as error:  # the page of what was trained is whole without it, and says why
+        return failed_section(error, directory)
+
+
+def failed_section(error: Exception, directory: Path) -> dict[str, Any]:
+    """The section in place of one that cannot be made; it is said on the terminal too.
+
+    Args:
+        error: Why not. Of one that nobody foresaw, the traceback is kept.
+        directory: Of the page.
+
+    Returns:
+        `reason`, and `failed`: a line for the end of the command.
+    """
+    said = str(error)
+    if not isinstance(error, HeedError):
+        log = directory / LOG
+        write_text(log, without_secrets("".join(traceback.format_exception(error))))
+        said = f"{type(error).__name__}: {said} The traceback is in {log}."
+    said = without_secrets(f"What predicts the deltas cannot be said: {said}")
+    SAY.print(visible(said), markup=False, soft_wrap=True)
+    return {"reason": said, "failed": f"{said} The same command tries again."}
+
+
+def _told(study: Study, cells: Sequence[PlannedCell], done: Done, root: Path) -> dict[str, Any]:
+    """What was made before, or is made now; where it is too early, the reason alone."""
     axes = [axis for axis in study.varied if axis != SEED]
     read = measured(cells, done, axes, root)
-    groups = groups_of(read.cells, axes)
+    known = latest(root)
+    groups, split = of_one_state(
+        groups_of(read.cells, axes),
+        lambda one: str(known.get(one.planned.key, {}).get("time", "")),
+    )
     names = shared_teachers(groups)
     notes = [f"A finished cell is left out: {line}" for line in read.left_out]
+    notes += split
     if len(names) < FEWEST:
         few = (
             f"{len(names)} teachers are finished for every student, and {FEWEST} are needed to "
             f"rank them. The same command goes on with what is missing."
         )
         return {"reason": " ".join([few, *notes])}
-    notes += left_out(groups, names)
+    notes += left_out(groups, names, in_one_state=bool(split))
     try:
         groups, dropped = with_shared_seeds(groups, names)
-        notes += [*dropped, *pooled(groups)]
-        key = _key(study, groups, notes, done)
-        place = root / "studies" / study.name / "teaching" / f"{key}.json"
-        with lock(root / "locks" / f"teaching-{study.name}", say_waiting):
-            if not place.is_file():
-                write_json(place, _made(study, groups, notes, root))
-            found: dict[str, Any] = read_json(place)
-            return found
-    except HeedError as error:  # the page of what was trained is whole without it, and says why
-        SAY.print(f"What predicts the deltas cannot be said: {error}", markup=False)
-        return {"reason": f"What predicts the deltas cannot be said: {error}"}
+    except DataError as error:
+        return {"reason": " ".join([f"What predicts the deltas cannot be said: {error}", *notes])}
+    notes += dropped
+    key = _key(study, groups, notes, done)
+    place = root / "studies" / study.name / "teaching" / f"{key}.json"
+    with lock(root / "locks" / f"teaching-{study.name}", say_waiting):
+        if not place.is_file():
+            write_json(place, _made(study, groups, notes, root))
+        found: dict[str, Any] = read_json(place)
+    return found
 
 
 def _key(study: Study, groups: Sequence[Group], notes: Sequence[str], done: Done) -> str:
@@ -153,10 +203,8 @@ def _measure(study: Study, group: Group, names: Sequence[str], root: Path) -> Fo
     from heed.study.run_cell import surroundings
 
     assert study.teaching is not None, "asked for where the study asks"
-    cell = group.cell
-    return measure(
-        study.teaching, cell.model, group.teachers(names), lambda: surroundings(cell), root
-    )
+    cell, teachers = group.cell, group.teachers(names)
+    return measure(study.teaching, cell.model, teachers, lambda: surroundings(cell), root, WHERE)
 
 
 def deltas(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from heed.analysis.contrasts import said
@@ -109,24 +109,86 @@ def with_shared_seeds(
     return found, told
 
 
-def pooled(groups: Sequence[Group]) -> list[str]:
-    """A sentence for each group whose cells differ beside the studied axes, and in what."""
-    told = []
+State = tuple[tuple[str, str], ...]
+"""In what cells differ beside the axes: name and value each."""
+
+
+def of_one_state(
+    groups: Sequence[Group], ended: Callable[[MeasuredCell], str]
+) -> tuple[list[Group], list[str]]:
+    """The same with cells of one state of heed's code and settings each, as contrasts compare.
+
+    Of several states the one with the most teachers is kept, of these the newest: else what a
+    change of code does would be told as what a teacher does.
+
+    Args:
+        groups: All of them.
+        ended: When a cell ended, as text that can be sorted.
+
+    Returns:
+        The groups, and a sentence for each in which something was dropped.
+    """
+    found, told = [], []
     for group in groups:
-        cells = [one for own in group.by_teacher.values() for one in own]
-        names = dict.fromkeys(name for one in cells for name in one.beside)
-        differ = [n for n in names if len({one.beside.get(n) for one in cells}) > 1]
-        if differ:
-            told.append(
-                f"{group.name}: cells differ in {', '.join(differ)} beside the axes, and are "
-                f"ranked together all the same."
-            )
-    return told
+        states = _states(group)
+        kept = max(states, key=lambda state: _rank(states[state], ended))
+        found.append(Group(group.name, states[kept]))
+        if len(states) > 1:
+            told.append(_dropped(group.name, states, kept))
+    return found, told
 
 
-def left_out(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
-    """Teachers that some student has not finished."""
+def _states(group: Group) -> dict[State, dict[str, list[MeasuredCell]]]:
+    """State -> teacher -> cells."""
+    found: dict[State, dict[str, list[MeasuredCell]]] = {}
+    for teacher, cells in group.by_teacher.items():
+        for one in cells:
+            own = found.setdefault(tuple(sorted(one.beside.items())), {})
+            own.setdefault(teacher, []).append(one)
+    return found
+
+
+def _rank(
+    state: Mapping[str, Sequence[MeasuredCell]], ended: Callable[[MeasuredCell], str]
+) -> tuple[int, str]:
+    return len(state), max(ended(one) for cells in state.values() for one in cells)
+
+
+def _dropped(
+    name: str, states: Mapping[State, Mapping[str, Sequence[MeasuredCell]]], kept: State
+) -> str:
+    """In what the cells of a group differ, and how many are ranked and left out."""
+    facts = {state: dict(state) for state in states}
+    names = dict.fromkeys(key for state in states for key, _ in state)
+    differ = [key for key in names if len({fact.get(key) for fact in facts.values()}) > 1]
+
+    def counted(state: State) -> str:
+        teachers, cells = len(states[state]), sum(map(len, states[state].values()))
+        place = said(differ, [facts[state].get(key, "not set") for key in differ])
+        return f"{_number(teachers, 'teacher')} ({_number(cells, 'cell')}) with {place}"
+
+    others = "; ".join(counted(state) for state in states if state != kept)
+    return (
+        f"{name}: cells that differ in {', '.join(differ)} are not ranked together. Ranked: "
+        f"{counted(kept)}. Left out: {others}. All are ranked where one state of code and settings "
+        f"has made them: outputs=<another folder> makes all anew."
+    )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def left_out(groups: Sequence[Group], names: Sequence[str], *, in_one_state: bool) -> list[str]:
+    """Teachers that some student has not finished.
+
+    Args:
+        groups: All of them.
+        names: Of the teachers that are kept.
+        in_one_state: Whether cells of other states were left out before.
+    """
     found = {name for group in groups for name in group.by_teacher} - set(names)
     if not found:
         return []
-    return [f"Not finished for every student, and left out here: {', '.join(sorted(found))}."]
+    which = ", in the state that is ranked," if in_one_state else ","
+    return [f"Not finished for every student{which} and left out here: {', '.join(sorted(found))}."]
