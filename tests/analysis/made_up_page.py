@@ -121,7 +121,8 @@ def rates() -> list[dict]:
     for i, student in enumerate(STUDENTS):
         fitted = [[1.25e-3 * 1.1**j, 0.12 - 0.3 * math.log10(1.25e-3 * 1.1**j / 4e-3) ** 2]
                   for j in range(22)]  # fmt: skip
-        fit = {"curve": fitted, "best": 4e-3, "low": 3e-3, "high": 6e-3, "outside": 0.12}
+        fit = {"curve": fitted, "best": 4e-3, "low": 3e-3, "high": 6e-3, "outside": 0.12,
+               "edges": []}
         chosen = {"peak": peaks[1], "name": "reference", "delta": 0.12, "items": 260}
         reported = {"delta": 0.09, "low": 0.05, "high": 0.13, "items": 260}
         found.append({

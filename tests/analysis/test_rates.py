@@ -74,13 +74,12 @@ def test_of_equal_rates_the_lower_is_chosen():
     assert best_rate(rates, KEYS, BOOTSTRAP)["chosen"]["name"] == "a"
 
 
-def test_the_curve_finds_the_top_between_the_rates_and_says_how_sure_that_is():
+def test_the_curve_guesses_the_top_and_the_interval_is_surer_with_more_seeds():
     values = {10.0**-x: 0.3 - 0.2 * (x - 2.6) ** 2 for x in (4, 3.5, 3, 2.5, 2, 1.5)}
     fit = best_rate(tried(values, seeds=3, spread=0.2), KEYS, BOOTSTRAP)["fit"]
     assert np.log10(fit["best"]) == pytest.approx(-2.6, abs=0.1)
-    assert fit["low"] < 10**-2.6 < fit["high"]
-    assert fit["outside"] == 0
-    assert fit["edge"] is None
+    assert (fit["low"], fit["high"]) == pytest.approx((1e-3, 1e-2)), "between the neighbours"
+    assert (fit["outside"], fit["edges"]) == (0, [])
     wide = best_rate(tried(values, seeds=1, spread=4.0), KEYS, BOOTSTRAP)["fit"]
     assert np.log10(wide["high"] / wide["low"]) > np.log10(fit["high"] / fit["low"])
 
@@ -88,13 +87,13 @@ def test_the_curve_finds_the_top_between_the_rates_and_says_how_sure_that_is():
 def test_the_top_of_a_parabola_is_found_whatever_the_distances_between_the_rates():
     values = {10.0**x: -((x + 2.3) ** 2) for x in (-4, -3.2, -2.5, -1)}
     fit = best_rate(tried(values, spread=0.0), KEYS, BOOTSTRAP)["fit"]
-    assert [np.log10(fit[end]) for end in ("best", "low", "high")] == pytest.approx([-2.3] * 3)
+    assert np.log10(fit["best"]) == pytest.approx(-2.3)
     assert max(fit["curve"], key=lambda point: point[1])[0] == pytest.approx(10**-2.3, rel=0.05)
-    ends = [np.log10(fit["curve"][end][0]) for end in (0, -1)]
-    assert ends == pytest.approx([-3.2, -1]), "the curve is drawn from neighbour to neighbour"
+    for ends in ([rate for rate, _ in fit["curve"]], [fit["low"], fit["high"]]):
+        assert np.log10([ends[0], ends[-1]]) == pytest.approx([-3.2, -1])
 
 
-def test_a_cliff_beyond_the_neighbours_does_not_move_the_top():
+def test_a_cliff_beyond_the_neighbours_moves_nothing():
     flat = {1e-4: 0.3, 1e-3: 0.5, 1e-2: 0.48}
     fits = [
         best_rate(tried({**flat, 1e-1: cliff, 1: -1.0}, spread=0.1), KEYS, BOOTSTRAP)["fit"]
@@ -104,16 +103,61 @@ def test_a_cliff_beyond_the_neighbours_does_not_move_the_top():
     assert 1e-3 < fits[0]["best"] < 1e-2
 
 
-def test_of_two_rates_that_are_equal_the_top_lies_between_whichever_looks_better():
+def test_a_cliff_at_a_neighbour_moves_the_guess_and_not_the_interval():
+    """Whatever stands there, the top lies between the neighbours of the best rate."""
+    rates = {1e-4: 0.3, 1e-3: 0.5, 1e-2: 0.48, 1e-1: 0.4}
+    gentle, steep = (
+        best_rate(tried({**rates, 1e-2: beside}, spread=0.1), KEYS, BOOTSTRAP)["fit"]
+        for beside in (0.45, -0.9)
+    )
+    assert steep["best"] < gentle["best"]
+    assert (steep["low"], steep["high"]) == (gentle["low"], gentle["high"])
+    assert (steep["low"], steep["high"]) == pytest.approx((1e-4, 1e-2))
+
+
+def test_of_two_rates_that_are_equal_the_interval_holds_both_and_their_neighbours():
     values = {1e-4: 0.0, 1e-3: 0.5, 1e-2: 0.5, 1e-1: -0.5}
     fit = best_rate(tried(values, spread=1.0), KEYS, BOOTSTRAP)["fit"]
-    assert 1e-3 < fit["low"] < 10**-2.5 < fit["high"] < 1e-2
+    assert (fit["low"], fit["high"]) == pytest.approx((1e-4, 1e-1))
     assert fit["outside"] == 0
 
 
 def test_no_curve_is_drawn_through_a_best_rate_at_the_end():
     fit = best_rate(tried({1e-3: 0.5, 1e-2: 0.1, 1e-1: 0.0}, spread=0.1), KEYS, BOOTSTRAP)["fit"]
-    assert (fit["best"], fit["curve"], fit["edge"]) == (pytest.approx(1e-3), [], "lowest")
+    assert (fit["best"], fit["curve"], fit["edges"]) == (pytest.approx(1e-3), [], ["lowest"])
+    assert (fit["low"], fit["high"]) == pytest.approx((1e-3, 1e-2))
+
+
+def test_both_ends_are_warned_of_where_the_best_may_lie_at_either():
+    found = best_rate(tried({1e-3: 0.6, 1e-2: 0.1, 1e-1: 0.6}, spread=2.0), KEYS, BOOTSTRAP)
+    assert found["fit"]["edges"] == ["lowest", "highest"]
+    assert found["fit"]["outside"] > 0.9
+
+
+def test_where_no_rate_does_anything_none_is_the_best():
+    found = best_rate(tried(dict.fromkeys((1e-3, 1e-2, 1e-1), 0.0), spread=0), KEYS, BOOTSTRAP)
+    assert (found["edge"], found["fit"]) == (None, None)
+    assert "all rates do the same" in found["reason"]
+
+
+def test_a_ceiling_that_the_highest_rate_reaches_too_is_at_an_edge():
+    found = best_rate(tried({1e-3: 0.0, 1e-2: 1.0, 1e-1: 1.0}, spread=0), KEYS, BOOTSTRAP)
+    assert (found["chosen"]["peak"], found["edge"]) == (1e-2, None)
+    assert found["fit"]["edges"] == ["highest"]
+    assert found["fit"]["high"] == pytest.approx(1e-1)
+
+
+@pytest.mark.parametrize("values", [(0.2, 0.5, 0.4, 0.3), (0.2, 0.4, 0.5, 0.3), (0.5, 0.5, 0.5, 0)])
+def test_two_options_of_one_peak_have_a_best_one_and_no_top(values):
+    peaks = (5e-5, 2e-4, 2e-4, 1e-3)
+    rates = [
+        Tried(f"r{i}", peak, (change(mean, i, 0.01),))
+        for i, (peak, mean) in enumerate(zip(peaks, values, strict=True))
+    ]
+    found = best_rate(rates, KEYS, BOOTSTRAP)
+    assert found["fit"] is None
+    assert "one peak" in found["reason"]
+    assert values[int(found["chosen"]["name"][1:])] == max(values)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -122,7 +166,7 @@ def test_a_curve_that_only_rises_is_best_at_the_edge(sign):
     fit = best_rate(tried(values, spread=0.1), KEYS, BOOTSTRAP)["fit"]
     assert fit["best"] == pytest.approx(1e-1 if sign == 1 else 1e-4)
     assert fit["outside"] > 0.5
-    assert fit["edge"] == ("highest" if sign == 1 else "lowest")
+    assert fit["edges"] == ["highest" if sign == 1 else "lowest"]
 
 
 def test_less_is_better_looks_for_the_bottom():

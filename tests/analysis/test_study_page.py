@@ -279,8 +279,20 @@ def test_rates_say_how_many_seeds_stand_behind_them_and_within_which_setting():
     assert lines[0][head.index("context")] == "limit 50"
 
 
+def test_a_row_of_rates_stands_for_its_own_runs_and_by_names_where_these_are_not_known(tmp_path):
+    results = [
+        made.result("nano", "gentle", 1, settings={"data": {"limit": limit}}) | {"run": f"r{limit}"}
+        for limit in (10, 20)
+    ]
+    cells = cells_of(rows_of(results), ["data.limit"], tmp_path)
+    one = made.rates()[0]
+    told = [one | {"context": f"limit {limit}", "runs": [f"r{limit}"]} for limit in (10, 20)]
+    text = rates_table([*told, one], cells)
+    assert re.findall('data-cells="([0-9 ]*)"', text) == ["0", "1", "0 1"]
+
+
 def test_a_curve_whose_best_may_lie_outside_is_warned_of_and_its_interval_is_cut_in_words():
-    fit = made.rates()[1]["fit"] | {"high": 1e-2, "edge": "highest"}
+    fit = made.rates()[1]["fit"] | {"high": 1e-2, "edges": ["highest"]}
     one = made.rates()[1] | {"fit": fit}
     (said,) = edge_warnings([one])
     assert said.startswith("micro, clear, lora: the top may be the highest that was tried")
@@ -307,9 +319,9 @@ def test_figures_by_rate_have_one_scale_and_the_fit_where_there_is_one(results):
     without = {d.name: d for d in rate_figures(rows, made.PRIMARY)}
     assert list(with_fit) == [f"delta_by_rate_{s}_{i}" for i, s in enumerate(made.STUDENTS)]
     micro = "delta_by_rate_micro_1"
-    assert "curve, best and neighbours" in with_fit[micro].inline
-    assert "curve, best and neighbours" not in with_fit["delta_by_rate_nano_0"].inline
-    assert "curve, best and neighbours" not in without[micro].inline
+    assert "parabola, best and neighbours" in with_fit[micro].inline
+    assert "parabola, best and neighbours" not in with_fit["delta_by_rate_nano_0"].inline
+    assert "parabola, best and neighbours" not in without[micro].inline
     ticks = [set(re.findall(r">(−?0\.\d+)<", d.inline)) for d in without.values()]
     assert ticks[0] == ticks[1] == ticks[2] != set()
     assert "seed 1 / 2 / 3" in rate_note(rows, made.PRIMARY)
@@ -327,7 +339,7 @@ def test_cells_that_differ_in_another_axis_are_lines_of_their_own_with_their_own
     (drawn,) = rate_figures(found.rows, made.PRIMARY, [one | {"chosen": chosen}], beside_of(found))
     for limit in (10, 20):
         assert drawn.inline.count(f">clear, limit {limit}<") == 1
-    assert drawn.inline.count("curve, best and neighbours") == 1
+    assert drawn.inline.count("parabola, best and neighbours") == 1
     assert _fits(found.rows, ["data.limit"], [one | {"chosen": chosen}]) == {
         ("clear", "lora", "20"): one["fit"]
     }

@@ -31,7 +31,10 @@ KNOWN = ("student", "teacher", "method", "lr", "lr.peak", "lr.name", "seed")
 TICKS = 5
 """Rates up to so many are named on the axis; of more, only some are, by their peaks."""
 
-SHORT = 26
+CURVE = "parabola, best and neighbours"
+"""What the curve is called."""
+
+SHORT = 30
 """Letters up to which two entries of a legend stand side by side."""
 
 
@@ -108,7 +111,7 @@ def _rate_figure(
         _frame(axes, rows, metric, rates)
         axes.set_title(f"{student}: {metric}", fontsize=9.5)
         handles = axes.get_legend_handles_labels()[0] if len(series) > 1 or fits else []
-        lines = _legend(figure, [*handles, *(_proxies() if fits else ())])
+        lines = _legend(figure, [*handles, *_proxies(list(fits.values()))])
         figure.set_size_inches(3.9, 2.9 + 0.2 * lines)
         return rendered(figure, name, f"Delta of {metric} by learning rate, student {student}.")
 
@@ -127,13 +130,14 @@ def _legend(figure: Any, handles: Sequence[Any]) -> int:
     return -(-len(handles) // columns)
 
 
-def _proxies() -> list[Any]:
+def _proxies(fits: Sequence[Mapping[str, Any]]) -> list[Any]:
     """What says of every fit, in no series' colour, what it is."""
-    return [
-        Line2D([], [], color=QUIET, linewidth=2.6, alpha=0.6, label="curve, best and neighbours"),
-        Patch(color=QUIET, alpha=0.25, linewidth=0, label="interval of its top"),
-        Line2D([], [], color=INK, linewidth=1, linestyle=":", label="its top"),
+    curve = Line2D([], [], color=QUIET, linewidth=2.6, alpha=0.6, label=CURVE)
+    where = [
+        Patch(color=QUIET, alpha=0.25, linewidth=0, label="where the top may be"),
+        Line2D([], [], color=INK, linewidth=1, linestyle=":", label="top, a guess"),
     ]
+    return [*([curve] if any(fit["curve"] for fit in fits) else ()), *(where if fits else ())]
 
 
 def _keys(rows: Sequence[Row], beside: Sequence[str]) -> list[tuple[str, ...]]:
@@ -252,5 +256,5 @@ def rate_note(rows: Sequence[Row], metric: str) -> str:
     seeds = shared(sorted({row.seed for row in rows}))
     return (
         f"Bars: each seed's {level} paired interval over {shared(items)} items (seed {seeds}); "
-        f"lines: the mean over seeds. All students are drawn to the same scale."
+        f"lines: the mean of what was run at a rate. All students are drawn to the same scale."
     )

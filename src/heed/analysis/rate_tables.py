@@ -15,9 +15,11 @@ NOTE = (
     "The best of several rates looks better than it is on the prompts that it was chosen on. So "
     "it is chosen on one half of the prompts (by their keys), and its delta is that of the other. "
     "Both halves come from the same trained seeds, so that a lucky seed is in both of them. The "
-    "top between the rates is that of the parabola (in the logarithm of the rate) through the best "
-    "one and its two neighbours; its interval is about items and seeds, and takes that shape as "
-    "given."
+    "top between the rates is a guess: that of the parabola (in the logarithm of the rate) through "
+    "the best one and its two neighbours, which a neighbour on a cliff pulls away from itself. Its "
+    "interval only takes for granted that responses rise to one top and fall after it: it reaches "
+    "from the rate below the best one to the one above, over resampled items and, of several "
+    "seeds, seeds. Of one seed, all intervals are about items alone."
 )
 
 
@@ -41,18 +43,18 @@ def edge_warnings(rates: Sequence[Mapping[str, Any]]) -> list[str]:
     for one in rates:
         context = [one["context"]] if one.get("context") else []
         name = ", ".join([one["student"], one["teacher"], one["method"], *context])
-        for subject, edge in _edges(one).items():
+        for subject, edge in _edges(one):
             further = "lower" if edge == "lowest" else "higher"
             told = f"{subject} the {edge} that was tried, so a {further} one may be better still."
             found.append(f"{name}: {told}")
     return found
 
 
-def _edges(one: Mapping[str, Any]) -> dict[str, str]:
-    """What is at an edge of the rates that were tried -> which edge."""
-    fit = one.get("fit") or {}
-    found = {"the best rate is": one.get("edge"), "the top may be": fit.get("edge")}
-    return {subject: edge for subject, edge in found.items() if edge}
+def _edges(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is at an edge of the rates that were tried, and which edge."""
+    best = [("the best rate is", one["edge"])] if one.get("edge") else []
+    ends = (one.get("fit") or {}).get("edges", ())
+    return best + [("the top may be", end) for end in ends]
 
 
 def _line(one: Mapping[str, Any], cells: Cells, within: bool) -> Markup:
@@ -105,10 +107,7 @@ def _at(rate: float, end: float) -> bool:
 
 
 def _beware(one: Mapping[str, Any]) -> Markup:
-    edges = [
-        tag("div", f"⚑ {subject} the {edge} that was tried")
-        for subject, edge in _edges(one).items()
-    ]
+    edges = [tag("div", f"⚑ {subject} the {edge} that was tried") for subject, edge in _edges(one)]
     return join(*edges, tag("div", one["reason"]) if one.get("reason") else "")
 
 
@@ -131,6 +130,6 @@ def rates_csv(rates: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
                 reported.get(k, "") if here else "" for k in ("delta", "low", "high", "items")
             ]
             told = [one.get("edge") or "", *ends, one.get("reason") or ""]
-            told += [one.get("seeds", ""), one.get("context", ""), fit.get("edge") or ""]
+            told += [one.get("seeds", ""), one.get("context", ""), ";".join(fit.get("edges", ()))]
             lines.append([*which, name, peak, mean, int(here), *numbers, *told])
     return lines

@@ -23,6 +23,9 @@ POINTS = 41
 Half = np.ndarray[Any, np.dtype[np.bool_]]
 """Which of the items, bool[items]."""
 
+Places = np.ndarray[Any, np.dtype[np.intp]]
+"""Indices of rates, i64[n]."""
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -48,11 +51,13 @@ def best_rate(
     equal ones, the lower. What it is worth is said by the other half, which had no part in the
     choice: the best of several looks better than it is where it was chosen.
 
-    The curve says where between the rates the top may lie: the parabola in the logarithm of the
-    rate through the mean deltas (of all items) of the best rate and its two neighbours. Rates
+    The curve is a guess at where between the rates the top lies: the parabola in the logarithm of
+    the rate through the mean deltas (of all items) of the best rate and its two neighbours. Rates
     further off have no part in it, for responses are flat over some rates and fall off a cliff
-    after them: a parabola through all of them is pulled off its top by the cliff, and is sure of
-    it. The interval comes from resampled items and seeds, each with a best rate of its own.
+    after them. A neighbour on a cliff still pulls the guess away from it, so the interval is not
+    the parabola's: it takes for granted only that responses rise to one top and fall after it,
+    which then lies between the neighbours of the best rate. It comes from resampled items and
+    seeds, each with a best rate of its own; of equal ones, from the first to the last.
 
     Args:
         tried: Rates of one student under one method and teacher.
@@ -62,9 +67,9 @@ def best_rate(
 
     Returns:
         `peaks`, `names`, `means` (mean delta over seeds on all items), `chosen`, `reported`,
-        `edge` (the chosen rate is the lowest or highest tried, so that a better one may lie
-        beyond) and `fit`, whose own `edge` says so of the top, and whose interval ends at the
-        rates tried; where one of these is not known, None, and `reason`.
+        `edge` (the chosen rate alone is the best, and the lowest or highest tried, so that a
+        better one may lie beyond) and `fit`, whose `edges` say so of the top, and whose interval
+        ends at the rates tried; where one of these is not known, None, and `reason`.
     """
     rates = sorted(tried, key=lambda one: one.peak)
     found: dict[str, Any] = {
@@ -92,7 +97,7 @@ def _chosen(
     """`chosen`, `reported` and `edge`."""
     values = [_mean(rate, first) for rate in rates]
     place = max(range(len(rates)), key=lambda i: (sign * values[i], -i))
-    best = rates[place]
+    best, alone = rates[place], values.count(values[place]) == 1
     other = _reported(best, ~first, bootstrap)
     said = {"peak": best.peak, "name": best.name, "delta": values[place]}
     said |= {"runs": [change.run for change in best.changes]}
@@ -104,7 +109,7 @@ def _chosen(
             "high": other.high,
             "items": other.items,
         },
-        "edge": {0: "lowest", len(rates) - 1: "highest"}.get(place),
+        "edge": {0: "lowest", len(rates) - 1: "highest"}.get(place) if alone else None,
     }
 
 
@@ -128,39 +133,56 @@ def _fitted(rates: Sequence[Tried], bootstrap: Mapping[str, Any], sign: int) -> 
     if len(rates) < FEWEST:
         return {"reason": f"a top between the rates is looked for among {FEWEST} or more."}
     x = np.log10([rate.peak for rate in rates])
-    means = np.array([np.mean([c.delta for c in rate.changes]) for rate in rates])
-    bests, at_end = _tops(x, sign * _drawn(rates, bootstrap))
+    if (np.diff(x) == 0).any():
+        return {"reason": "two options have one peak: no top is looked for between the rates."}
+    means = sign * np.array([np.mean([c.delta for c in rate.changes]) for rate in rates])
+    if np.ptp(means) == 0:
+        return {"reason": "all rates do the same: none is the best."}
+    first, last = _best(sign * _drawn(rates, bootstrap))
     tail = (1 - float(bootstrap["level"])) / 2
-    low, high = np.quantile(bests, [tail, 1 - tail])
-    at_edges = {"lowest": float((at_end < 0).mean()), "highest": float((at_end > 0).mean())}
-    edge = max(at_edges, key=lambda end: at_edges[end])
+    low = np.quantile(np.maximum(first - 1, 0), tail, method="lower")
+    high = np.quantile(np.minimum(last + 1, len(x) - 1), 1 - tail, method="higher")
+    ends = {"lowest": float((first == 0).mean()), "highest": float((last == len(x) - 1).mean())}
+    top, curve = _top(x, means)
     return {
         "fit": {
-            "curve": _curve(x, means, sign),
-            "best": float(10 ** _tops(x, sign * means[None])[0][0]),
-            "low": float(10**low),
-            "high": float(10**high),
-            "outside": float((at_end != 0).mean()),
-            "edge": edge if at_edges[edge] > tail else None,
+            "curve": [[float(10**rate), float(sign * delta)] for rate, delta in curve],
+            "best": float(10**top),
+            "low": rates[int(low)].peak,
+            "high": rates[int(high)].peak,
+            "outside": float(((first == 0) | (last == len(x) - 1)).mean()),
+            "edges": [end for end, share in ends.items() if share > tail],
         }
     }
 
 
-def _curve(x: Floats, means: Floats, sign: int) -> list[list[float]]:
-    """Rates and deltas along the parabola, from neighbour to neighbour; none of a best at an end.
+def _best(values: Floats) -> tuple[Places, Places]:
+    """The first and the last of the best rates of each response.
 
     Args:
-        x: f64[rates], logarithms of the rates.
-        means: f64[rates].
-        sign: 1 if more is better, -1 if less is.
+        values: f64[n, rates], each line a response in which more is better.
     """
-    place = int(np.argmax(sign * means))
+    last = values.shape[1] - 1
+    return values.argmax(axis=1), last - values[:, ::-1].argmax(axis=1)
+
+
+def _top(x: Floats, values: Floats) -> tuple[float, list[tuple[float, float]]]:
+    """The top of the parabola through the best rate and its neighbours, and points along it.
+
+    Of equal rates the lower counts. At an end, the best rate is the top, and there is no curve.
+
+    Args:
+        x: f64[rates], logarithms of the rates, rising.
+        values: f64[rates], in which more is better.
+    """
+    place = int(values.argmax())
     if place in (0, len(x) - 1):
-        return []
-    three = slice(place - 1, place + 2)
+        return float(x[place]), []
+    near = slice(place - 1, place + 2)
+    parabola = np.polynomial.Polynomial.fit(x[near], values[near], 2)
     grid = np.linspace(x[place - 1], x[place + 1], POINTS)
-    curve = np.polyval(np.polyfit(x[three] - x[place], means[three], 2), grid - x[place])
-    return [[float(10**a), float(b)] for a, b in zip(grid, curve, strict=True)]
+    points = [(float(rate), float(delta)) for rate, delta in zip(grid, parabola(grid), strict=True)]
+    return float(parabola.deriv().roots()[0]), points
 
 
 def _drawn(rates: Sequence[Tried], bootstrap: Mapping[str, Any]) -> Floats:
@@ -188,26 +210,3 @@ def _drawn(rates: Sequence[Tried], bootstrap: Mapping[str, Any]) -> Floats:
             columns.append(((items @ num) * weights).sum(axis=1) / asked)
         drawn.append(np.stack(columns, axis=1))
     return np.concatenate(drawn)
-
-
-def _tops(x: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Where responses are highest: on the parabola through the best rate and its neighbours.
-
-    Args:
-        x: f64[rates], logarithms of the rates, rising.
-        values: f64[n, rates], each line a response in which more is better.
-
-    Returns:
-        f64[n], and f64[n]: -1 where the lowest rate is the best one, 1 where the highest is, else
-        0. A best rate at an end is its own top.
-    """
-    last = len(x) - 1
-    best = values.argmax(axis=1)
-    at_end = np.where(best == 0, -1.0, np.where(best == last, 1.0, 0.0))
-    place, line = np.clip(best, 1, last - 1), np.arange(len(values))
-    before, here, after = (x[place + k] for k in (-1, 0, 1))
-    rise = (values[line, place] - values[line, place - 1]) / (here - before)
-    fall = (values[line, place] - values[line, place + 1]) / (after - here)
-    share = rise / np.where(at_end == 0, rise + fall, 1.0)
-    top = (before + here) / 2 + share * (after - before) / 2
-    return np.where(at_end == 0, top, x[best]), at_end
