@@ -11,8 +11,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import peft  # noqa: F401  what is tuned or divided needs these: once, and not in each rank
 import torch
-import torch._dynamo  # whatever is divided needs it: once, and not in each rank
+import torch._dynamo
+import transformers.models.llama.modeling_llama  # noqa: F401
 
 from heed.core import ranks
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,7 @@ def test_an_entry_point_is_short_and_knows_only_the_study(name: str, lines: int)
     assert rest <= sys.stdlib_module_names
 
 
+@cache
 def names_tested_in(part: str) -> set[str]:
     """What the tests of a part import."""
     return {n for path in (ROOT / "tests" / part).glob("test_*.py") for n in imports(path)}

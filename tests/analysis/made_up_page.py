@@ -9,6 +9,7 @@ from heed.analysis.analysed import Analysed, AnalysedCell
 from heed.analysis.number import Number
 from heed.analysis.report import write_report
 from heed.core.files import write_text
+from heed.core.manifest import code_state
 
 PRIMARY, FACTS = "follow/inst_level_strict_acc", "facts/acc"
 RATES = {"gentle": 1.25e-3, "reference": 5e-3, "aggressive": 1e-2}
@@ -121,8 +122,14 @@ def rates() -> list[dict]:
     for i, student in enumerate(STUDENTS):
         fitted = [[1.25e-3 * 1.1**j, 0.12 - 0.3 * math.log10(1.25e-3 * 1.1**j / 4e-3) ** 2]
                   for j in range(22)]  # fmt: skip
-        fit = {"curve": fitted, "best": 4e-3, "low": 3e-3, "high": 6e-3, "outside": 0.12,
-               "edges": []}
+        fit = {
+            "curve": fitted,
+            "best": 4e-3,
+            "low": 3e-3,
+            "high": 6e-3,
+            "outside": 0.12,
+            "edges": [],
+        }
         chosen = {"peak": peaks[1], "name": "reference", "delta": 0.12, "items": 260}
         reported = {"delta": 0.09, "low": 0.05, "high": 0.13, "items": 260}
         found.append({
@@ -163,7 +170,8 @@ def analyses(results: list[dict]) -> list[Analysed]:
             "shifted": Number("share", share, share - 0.02, share + 0.02, more="shifts more"),
             "first hurt": Number("step", math.inf if size else 10.0 * one["seed"]),
         }
-        cells.append(AnalysedCell(one["run"], place, "analysis/shift--ab/report.html", numbers))
+        page = "analysis/shift--ab/report.html"
+        cells.append(AnalysedCell(one["run"], place, page, numbers, code_state()))
     lost = [cell.run for cell in cells[-2:]]
     told = ("Shares of positions.", ("student", "lr"), (), tuple(cells[:-2]))
     return [Analysed("shift", *told, tuple(lost[:1]), (), dict.fromkeys(lost[1:], "torn"))]

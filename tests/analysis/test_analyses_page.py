@@ -1,5 +1,6 @@
 """What analyses found stands on a study's page: cell by cell, side by side, and what is lacking."""
 
+import html
 import math
 import re
 from dataclasses import replace
@@ -12,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.analysis.analysed import MOST_PARTS, Analysed, AnalysedCell, all_else_equal
-from heed.analysis.analyses_page import analyses_csv, analyses_line, analyses_section
+from heed.analysis.analyses_page import (
+    AGREE,
+    FEWEST_PAIRS,
+    analyses_csv,
+    analyses_line,
+    analyses_section,
+)
 from heed.analysis.analysis import Analysis
 from heed.analysis.cells import Cells, cells_of
 from heed.analysis.contrasts import change_of, contrasts
@@ -22,19 +29,21 @@ from heed.analysis.number import Number, difference, measured, shown
 from heed.analysis.report import Drawings, study_page, write_report
 from heed.analysis.shift import TokenShift
 from heed.analysis.shift_numbers import CATEGORIES
+from heed.core.manifest import code_state
 
 HOSTILE = "<script>alert('x')</script>&"
 PRIMARY = "follow/strict"
 NO_DRAWINGS = Drawings({}, None, None, [], [])
+NOW = code_state()
 
 
-def words(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+def words(text: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
 def cell(number: int, value: float | None, **place: str) -> AnalysedCell:
     numbers = {"shifted": Number("share", value, more="shifts more tokens")}
-    return AnalysedCell(f"run{number}", {"seed": "1", **place}, None, numbers)
+    return AnalysedCell(f"run{number}", {"seed": "1", **place}, None, numbers, NOW)
 
 
 def analysed(cells: list[AnalysedCell], axes: tuple[str, ...], **more) -> Analysed:
@@ -82,6 +91,11 @@ def test_a_number_is_written_in_its_unit_with_its_interval(number, text):
         ("step", {"value": -math.inf, "low": 0, "high": 1}),
         ("share", {"value": "0.5", "low": 0, "high": 1}),
         ("share", {"value": True, "low": 0, "high": 1}),
+        ("share", {"value": 1.2, "low": 0, "high": 1}),
+        ("share", {"value": 0.5, "low": -0.01, "high": 1}),
+        ("share", {"value": 0.5, "low": 0, "high": 1.01}),
+        ("step", {"value": -3, "low": 0, "high": 1}),
+        ("step", {"value": math.nan, "low": 0, "high": 1}),
         ("share", {"value": 0.5}),
         ("share", [0.5, 0, 1]),
     ],
@@ -89,6 +103,27 @@ def test_a_number_is_written_in_its_unit_with_its_interval(number, text):
 def test_what_is_no_number_is_refused(kind, found):
     with pytest.raises((KeyError, TypeError, ValueError)):
         measured(kind, found)
+
+
+def test_a_share_that_rounding_makes_more_than_all_is_all():
+    assert Number("share", 1 + 1e-15, -1e-15, 1.0).text == "100.0 % [0.0, 100.0]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("share", 0.0, "0.0"),
+        ("share", -0.0, "0.0"),
+        ("share", 0.0004, "less than 0.1"),
+        ("share", 0.9996, "more than 99.9"),
+        ("share", 1.0, "100.0"),
+        ("nats", -0.00001, "0.000"),
+        ("nats", -0.0, "0.000"),
+        ("nats", -0.001, "-0.001"),
+    ],
+)
+def test_some_is_not_written_as_none_or_all_and_zero_has_no_sign(kind, value, text):
+    assert shown(kind, value) == text
 
 
 @given(st.sampled_from(["share", "nats", "change"]), st.floats(-9, 9))
@@ -254,7 +289,9 @@ def test_a_pair_with_a_side_that_is_not_known_is_counted_apart():
 def test_a_step_that_never_came_is_later_than_all_and_has_no_mean():
     steps = [Number("step", n) for n in (10, math.inf, 20, math.inf)]
     cells = [
-        AnalysedCell(f"r{i}", {"method": "ab"[i % 2], "student": str(i // 2)}, None, {"hurt": one})
+        AnalysedCell(
+            f"r{i}", {"method": "ab"[i % 2], "student": str(i // 2)}, None, {"hurt": one}, NOW
+        )
         for i, one in enumerate(steps)
     ]
     (told,), _ = all_else_equal(analysed(cells, ("method",), beside=("student",)))
@@ -300,34 +337,68 @@ def line_of(found: Analysed, runs: list[str] | None = None) -> str:
     return analyses_line([found], rows_of(results))
 
 
-def test_the_answer_counts_pairs_where_all_cells_have_a_partner():
-    assert line_of(four(0.05, 0.06, 0.15, 0.13)) == (
-        "Analysis shift: full shifts more tokens than lora in 2 of 2 pairs equal in all else "
-        "(14.0 against 5.5 % on average)."
-    )
-
-
-def test_a_mean_against_the_count_is_not_hidden():
+def pairs(*values: tuple[float | None, float | None], axis: str = "method") -> Analysed:
+    """Of each student a cell by lora and one by full tuning, with their shares."""
     cells = [
-        cell(i, share, method=method, student=str(student))
-        for i, (student, method, share) in enumerate(
-            [(0, "lora", 0.9), (0, "full", 0.1), (1, "lora", 0.1), (1, "full", 0.2),
-             (2, "lora", 0.1), (2, "full", 0.2)]
-        )
-    ]  # fmt: skip
-    assert line_of(analysed(cells, ("method", "student"))) == (
-        "Analysis shift: full shifts more tokens than lora in 2 of 3 pairs equal in all else "
-        "(yet 16.7 against 36.7 % on average)."
+        cell(2 * i + side, value, **{axis: ("lora", "full")[side], "student": str(i)})
+        for i, both in enumerate(values)
+        for side, value in enumerate(both)
+    ]
+    return analysed(cells, (axis,), beside=("student",))
+
+
+LESS, MORE, SAME = (0.1, 0.2), (0.2, 0.1), (0.1, 0.1)
+"""Two shares of a pair; the name says of which the first method has."""
+
+
+def test_the_answer_counts_pairs_where_all_cells_have_a_partner():
+    assert line_of(pairs(*[LESS] * 4, (0.1, 0.05))) == (
+        "Analysis shift: full shifts more tokens than lora in 4 of 5 pairs equal in all else "
+        "(17.0 against 10.0 % on average)."
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [LESS],
+        [LESS] * 4,
+        [LESS] * 3 + [MORE] * 2,
+        [LESS] * 3 + [SAME] * 2,
+        [LESS] * 7 + [MORE] * 2,
+        [SAME] * 5,
+    ],
+    ids=["one pair", "four pairs", "three of five", "two are equal", "78 per cent", "all equal"],
+)
+def test_few_pairs_and_pairs_that_disagree_are_no_finding(values):
+    assert line_of(pairs(*values)) == ""
+
+
+def test_pairs_that_one_outlier_outweighs_are_no_finding():
+    """Four of five have more by full tuning; on average it is less."""
+    assert line_of(pairs(*[LESS] * 4, (0.9, 0.1))) == ""
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 0.25, 0.5, 1.0])] * 2), min_size=1, max_size=10))
+def test_the_answer_tells_just_of_pairs_that_agree(values):
+    text = line_of(pairs(*values))
+    n, ones, twos = len(values), *(math.fsum(side) for side in zip(*values, strict=True))
+    more = [sum(two > one for one, two in values), sum(one > two for one, two in values)]
+    sure = [n >= FEWEST_PAIRS and count >= n * AGREE / 100 for count in more]
+    assert ("full shifts more tokens than lora in" in text) == (sure[0] and twos > ones)
+    assert ("lora shifts more tokens than full in" in text) == (sure[1] and ones > twos)
+    assert (text == "") == ("shifts" not in text)
 
 
 @pytest.mark.parametrize(
     "found",
     [
-        four(0.1, None, 0.4, 0.3),
-        analysed([cell(i, 0.1 * i, method=m) for i, m in enumerate("abc")], ("method",)),
-        analysed([cell(i, 0.1 * i, method=m) for i, m in enumerate("ab")] + [
-            cell(2, 0.1, method="a", seed="2")], ("method",)),
+        pairs(*[LESS] * 5, (0.1, None)),
+        analysed(
+            [cell(3 * i + j, 0.1 * j, method=m, student=str(i)) for i in range(5)
+             for j, m in enumerate("abc")], ("method",), beside=("student",)),
+        replace(pairs(*[LESS] * 5), cells=(*pairs(*[LESS] * 5).cells, cell(
+            99, 0.1, method="lora", student="9"))),
         analysed([], ("method",)),
     ],
     ids=["one not known", "three values", "a cell without a partner", "none made"],
@@ -337,14 +408,13 @@ def test_nothing_is_said_where_a_cell_would_be_left_out(found):
 
 
 def test_nothing_is_said_where_the_analysis_of_a_finished_cell_is_missing():
-    found = four(0.05, 0.06, 0.15, 0.13)
+    found = pairs(*[LESS] * 5)
     assert line_of(found, [*(one.run for one in found.cells), "other"]) == ""
 
 
 def test_an_axis_that_needs_its_name_has_it():
-    cells = [cell(i, 0.1 * i, **{"data.limit": v}) for i, v in enumerate(("100", "1000"))]
-    said = line_of(analysed(cells, ("data.limit",)))
-    assert "data.limit 1000 shifts more tokens than data.limit 100 in 1 of 1 pairs" in said
+    said = line_of(pairs(*[LESS] * 5, axis="data.limit"))
+    assert "data.limit full shifts more tokens than data.limit lora in 5 of 5 pairs" in said
 
 
 # the page
@@ -364,6 +434,38 @@ def test_each_cell_has_its_line_its_numbers_and_the_page_of_its_analysis():
     pairs = page.partition('id="analysis-0-pairs"')[2].partition("</table>")[0]
     assert 'class="pairs"' in pairs
     assert pairs.count("<tr data-cells=") == 6  # three students, three rates, each two of them
+
+
+def test_analyses_of_other_code_are_counted_and_marked():
+    results = made.rerun()
+    cells = shown_of(results)
+    (found,) = made.analyses(results)
+    assert "ther code" not in str(analyses_section([found], cells))
+    then = "c0de source 01234567"
+    of_then = [replace(one, code=then if i < 3 else one.code) for i, one in enumerate(found.cells)]
+    of_then[0] = replace(of_then[0], page=None)
+    found = replace(found, cells=tuple(of_then))
+    section = str(analyses_section([found], cells))
+    count, _, table = section.partition('id="analysis-0">')
+    said = html.unescape(words(count))
+    assert "3 of 19 analyses shift were made by another state of heed's code than this one" in said
+    assert f"({NOW}): 3 by {then}." in said
+    lines = table.partition("</table>")[0].split("<tr")
+    marked = [line for line in lines if "other code" in line]
+    runs = [one.run for one in cells.rows if any(one.run in line for line in marked)]
+    assert (len(marked), sorted(runs)) == (3, sorted(one.run for one in of_then[:3]))
+    head, *rows = analyses_csv([found], cells)
+    codes = {row[head.index("run")]: row[head.index("code")] for row in rows}
+    assert [codes[one.run] for one in found.cells] == [then] * 3 + [NOW] * 16
+    assert sorted(codes.values())[:2] == ["", ""], "of what is not there it is not known"
+
+
+def test_the_same_code_of_another_commit_is_no_other():
+    results = made.rerun()
+    (found,) = made.analyses(results)
+    same = f"an0ther {NOW.partition(' ')[2]}"
+    found = replace(found, cells=tuple(replace(one, code=same) for one in found.cells))
+    assert "ther code" not in str(analyses_section([found], shown_of(results)))
 
 
 def test_what_is_not_done_is_counted_and_named():
@@ -387,7 +489,7 @@ def test_metrics_that_are_hurt_in_no_cell_are_counted_where_there_are_many():
     def found(metrics: int) -> Analysed:
         parts = [f"t{i}/acc" for i in range(metrics)]
         numbers = {p: Number("change", -0.1, part=p, hurt=p == parts[1]) for p in parts}
-        return analysed([AnalysedCell(made.rerun()[0]["run"], {}, None, numbers)], ())
+        return analysed([AnalysedCell(made.rerun()[0]["run"], {}, None, numbers, NOW)], ())
 
     assert found(MOST_PARTS).names == [f"t{i}/acc" for i in range(MOST_PARTS)]
     many = found(MOST_PARTS + 1)
@@ -442,7 +544,11 @@ def test_hostile_texts_stay_texts():
     number = Number("share", 0.1, part=HOSTILE, more=HOSTILE)
     cells = tuple(
         AnalysedCell(
-            one["run"], {"a": HOSTILE if i % 2 else "b"}, f'x"{HOSTILE}', {HOSTILE: number}
+            one["run"],
+            {"a": HOSTILE if i % 2 else "b"},
+            f'x"{HOSTILE}',
+            {HOSTILE: number},
+            HOSTILE,
         )
         for i, one in enumerate(results[:2])
     )

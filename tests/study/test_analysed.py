@@ -68,12 +68,14 @@ def finish(root: Path, cell: PlannedCell, **more: Any) -> Path:
     return run
 
 
-def do(run: Path, cell: PlannedCell, count: Any, analysis: Analysis = A) -> Path:
+def do(
+    run: Path, cell: PlannedCell, count: Any, analysis: Analysis = A, code: Any = "c0de"
+) -> Path:
     """An analysis of a run that found a number."""
     place = analysis_place(analysis, cell.cell.suite, run)
     write_json(place / "summary.json", {"count": count})
     write_text(place / "report.html", "<p>")
-    write_json(place / "manifest.json", {})
+    write_json(place / "manifest.json", {"code": code})
     return place
 
 
@@ -147,6 +149,49 @@ def test_a_damaged_summary_is_a_line_and_stops_nothing(two: Any, harm: str, tmp_
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("text", ["{}", '{"code": null}', '{"co', "[]"])
+def test_an_analysis_of_unknown_code_is_a_line_too(two: Any, text: str, tmp_path: Path):
+    cells, runs = two
+    do(runs[0], cells[0], 0.25)
+    manifest = do(runs[1], cells[1], 0.5) / "manifest.json"
+    manifest.write_text(text)
+    found = found_in(cells, tmp_path)
+    assert [one.run for one in found.cells] == [cells[0].key[0]]
+    assert str(manifest) in found.damaged[cells[1].key[0]]
+
+
+def test_an_analysis_stands_though_the_model_of_its_run_was_removed(two: Any, tmp_path: Path):
+    cells, runs = two
+    for each in zip(runs, cells, (0.25, 0.5), strict=True):
+        do(*each)
+    (runs[1] / "model").rmdir()
+    found = found_in(cells, tmp_path)
+    assert [one.numbers[NAME].value for one in found.cells] == [0.25, 0.5]
+    assert found.damaged == {}
+    assert is_analysed(A, cells[1].cell.suite, runs[1])
+
+
+def test_a_disk_that_cannot_be_read_is_a_line_too(
+    two: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cells, runs = two
+    do(runs[0], cells[0], 0.25)
+    real = Path.is_file
+
+    def failing(path: Path) -> bool:
+        if path.is_relative_to(runs[1]):
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    results = {(one["run"], one["suite"]): one for one in outcomes(cells, tmp_path).done}
+    monkeypatch.setattr(Path, "is_file", failing)
+    (found,) = analysed([A], study(), cells, results, tmp_path)
+    assert [one.run for one in found.cells] == [cells[0].key[0]]
+    line = found.damaged[cells[1].key[0]]
+    assert "Input/output error" in line
+    assert str(runs[1]) in line
+
+
 def test_a_damaged_run_is_a_line_too(two: Any, tmp_path: Path):
     cells, runs = two
     do(runs[0], cells[0], 0.25)
@@ -180,6 +225,38 @@ def test_cells_of_other_code_or_settings_are_no_pair(more: Any, pairs: int, tmp_
         do(finish(tmp_path, cell, **{**settings, **said}), cell, 0.25)
     told, without = all_else_equal(found_in(same, tmp_path))
     assert (sum(one.pairs for one in told), without) == (pairs, 1 - pairs)
+
+
+@pytest.mark.parametrize(
+    ("codes", "pairs"),
+    [
+        (("a source 1", "a source 1"), 1),
+        (("a source 1", "b source 1"), 1),
+        (("a source 1", "a source 2"), 0),
+        (("old", "a source 2"), 0),
+    ],
+)
+def test_analyses_of_other_code_are_no_pair(codes: tuple[str, str], pairs: int, tmp_path: Path):
+    """Though one state of code trained both cells; commits with the same source are no other."""
+    cells = [planned(tmp_path, i, lr=lr) for i, lr in enumerate(("hot", "cold"), 1)]
+    same = [replace(cell, cell=replace(cell.cell, seed=1)) for cell in cells]  # type: ignore[type-var]
+    for cell, code in zip(same, codes, strict=True):
+        do(finish(tmp_path, cell), cell, 0.25, code=code)
+    found = found_in(same, tmp_path)
+    assert [one.code for one in found.cells] == list(codes)
+    told, without = all_else_equal(found)
+    assert (sum(one.pairs for one in told), without) == (pairs, 1 - pairs)
+
+
+def test_among_analyses_of_several_states_those_of_one_source_are_pairs(tmp_path: Path):
+    rates = ("hot", "cold", "warm")
+    cells = [planned(tmp_path, i, lr=lr) for i, lr in enumerate(rates, 1)]
+    same = [replace(cell, cell=replace(cell.cell, seed=1)) for cell in cells]  # type: ignore[type-var]
+    for cell, code in zip(same, ("a source 1", "a source 2", "b source 1"), strict=True):
+        do(finish(tmp_path, cell), cell, 0.25, code=code)
+    told, without = all_else_equal(found_in(same, tmp_path, study(axes={"lr": rates})))
+    assert [(one.one, one.two, one.pairs) for one in told] == [("hot", "warm", 1)]
+    assert without == 2
 
 
 def test_the_page_of_a_study_shows_what_its_analyses_found(two: Any, tmp_path: Path):

@@ -36,7 +36,7 @@ from heed.study.answering import (
     EndpointAnswering,
     ModelAnswering,
 )
-from heed.study.drawn import KEPT
+from heed.study.drawn import KEPT, Draws, answers_of
 from heed.study.evaluation import run_evaluation
 from heed.study.generation import (
     AGAIN,
@@ -470,6 +470,22 @@ def test_an_endpoint_that_refuses_all_is_asked_five_times_and_quoted(tmp_path, m
         made(tmp_path, made_of.generation, who, texts)
     assert "go on" not in str(caught.value)
     assert len(asked) == 5
+
+
+def test_answers_that_are_refused_are_counted_as_requests_and_not_as_instructions(tmp_path):
+    """Of two instructions with three draws each, all is given up after five requests."""
+
+    class No:
+        name, patience = "m", 5
+
+        def answers(self, asked, most, ways, events):
+            events["status 400"] += 1
+            yield from ((place, Answer(None, 0, None)) for place in range(len(asked)))
+
+    draws = Draws(None, 3, 9)
+    with pytest.raises(RunError, match=r"each of the first 5 requests, .*status 400") as said:
+        answers_of(No(), draws, ["a", "b"], tmp_path / "journal.jsonl", Counter())
+    assert "instructions" not in str(said.value)
 
 
 def test_a_few_that_are_refused_again_end_nothing(tmp_path, monkeypatch):

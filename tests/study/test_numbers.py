@@ -151,6 +151,77 @@ def test_a_metric_that_cannot_be_contrasted_leaves_the_other_standing(world, mon
     assert {one["metric"] for one in found["contrasts"]} == {"play_follow/inst_level_strict_acc"}
 
 
+COST = "play_facts/acc"
+
+
+def without(scores: list[ItemScore], task: str, last: int) -> list[ItemScore]:
+    """Of the last items of a task no score is known."""
+    of_task = [one for one in scores if one.task == task]
+    bare = {one.key for one in of_task[-last:]}
+    return [
+        replace(one, metrics={}) if one.task == task and one.key in bare else one for one in scores
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 3], ids=["the first cell", "another"])
+@pytest.mark.parametrize("last", [1, ITEMS], ids=["one item", "all items"])
+def test_a_cell_whose_scores_lack_the_cost_is_left_out_of_its_contrasts_alone(
+    world, tmp_path, place, last
+):
+    root, cells, done = world
+    lacking = cells[place]
+    folder = tmp_path / "run"
+    old = without(scores(0.5, 1), "play_facts", last)
+    write_scores(folder / "scores/play", Silent(lacking.cell.suite), old, fingerprint(lacking))
+    mixed = done | {lacking.key: done[lacking.key] | {"directory": str(folder)}}
+    found = study_numbers(STUDY, cells, mixed, root)
+    mean = [one for one in found["contrasts"] if one["axis"] == "lr" and not one["part"]]
+    assert {one["metric"]: one["pairs"] for one in mean}[cells[0].cell.suite.primary] == 4
+    (cost,) = [one for one in mean if one["metric"] == COST]
+    assert lacking.key[0] not in cost["runs"]
+    assert cost["pairs"] > 0
+    lines = [line for line in found["left_out"] if "training curve" not in line]
+    (line,) = lines
+    assert line.startswith(f"on {COST}: ")
+    assert f"lack {COST} ({ITEMS - last} of {ITEMS} items" in line
+    assert str(folder / "scores/play") in line
+
+
+def test_a_cell_that_lacks_a_whole_task_sets_no_rule_for_the_others(world, tmp_path):
+    """Though it comes first."""
+    root, cells, done = world
+    folder = tmp_path / "run"
+    follow = [one for one in scores(0.5, 1) if one.task == "play_follow"]
+    write_scores(folder / "scores/play", Silent(cells[0].cell.suite), follow, fingerprint(cells[0]))
+    mixed = done | {cells[0].key: done[cells[0].key] | {"directory": str(folder)}}
+    found = measured(cells, mixed, ["model", "lr"], root, COST)
+    assert len(found.cells) == len(cells) - 1
+    (line,) = found.left_out
+    assert f"lack {COST} (0 of 0 items" in line
+
+
+def test_a_line_names_the_metric_unless_a_cell_is_left_out_on_all(world, tmp_path):
+    root, cells, done = world
+    folders = [tmp_path / name for name in ("lost", "cost", "gain")]
+    for folder, task in zip(folders[1:], ("play_facts", "play_follow"), strict=True):
+        write_scores(
+            folder / "scores/play",
+            Silent(cells[0].cell.suite),
+            without(scores(0.5, 1), task, 1),
+            fingerprint(cells[0]),
+        )
+    changed = zip(cells, folders, strict=False)
+    mixed = done | {c.key: done[c.key] | {"directory": str(f)} for c, f in changed}
+    found = study_numbers(STUDY, cells, mixed, root)["left_out"]
+    lines = [line for line in found if "training curve" not in line]
+    primary = cells[0].cell.suite.primary
+    where = [str(one.directory) for one in cells[:3]]
+    assert [line.partition(": ")[0] for line in lines] == [where[0], f"on {primary}", f"on {COST}"]
+    assert [w in line for w, line in zip((where[0], where[2], where[1]), lines, strict=True)] == [
+        True
+    ] * 3
+
+
 def test_the_best_rate_is_that_of_each_student(world):
     root, cells, done = world
     found = rates_of(measured(cells, done, ["model", "lr"], root), ["model", "lr"])
@@ -159,6 +230,16 @@ def test_the_best_rate_is_that_of_each_student(world):
         assert one["peaks"] == sorted(PEAKS.values())
         assert (one["chosen"]["name"], one["edge"]) == ("play_gentle", "lowest")
         assert one["chosen"]["items"] + one["reported"]["items"] == ITEMS
+
+
+def test_the_runs_of_a_best_rate_are_those_that_it_was_chosen_among(world):
+    root, cells, done = world
+    found = rates_of(measured(cells, done, ["model", "lr"], root), ["model", "lr"])
+    own = {
+        name: [c.key[0] for c in cells if c.cell.model.name == name] for name in ("nano", "micro")
+    }
+    assert {one["student"]: sorted(one["runs"]) for one in found} == own
+    assert all({*one["chosen"]["runs"]} < {*one["runs"]} for one in found)
 
 
 def test_types_hold_what_was_followed_before_and_after(world):

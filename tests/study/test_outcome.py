@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from made_up import METRIC, done, planned
 
+from heed.analysis.markup import tag
 from heed.core.files import write_json
 from heed.study.ledger import record, record_result, result_file
 from heed.study.outcome import outcomes, report
@@ -125,6 +126,76 @@ def test_a_section_of_teachers_that_cannot_be_drawn_is_told_and_ends_no_page(
     with pytest.raises(ZeroDivisionError):  # nothing of teachers, so no page
         report(study(), cells, outcomes(cells, tmp_path), tmp_path)
     assert not log.exists()
+
+
+PARTS = ("teaching_drawings", "teaching_section", "teaching_csv")
+
+
+@pytest.fixture
+def drawable(monkeypatch) -> None:
+    """A section on teachers that can be drawn, whatever is in it."""
+    made: dict[str, Any] = {"teaching_drawings": [], "teaching_csv": [["student"]]}
+    made["teaching_section"] = tag("p", "of teachers")
+    monkeypatch.setattr("heed.study.outcome.teaching_of", lambda *_: {"made": "up"})
+    for part in PARTS:
+        monkeypatch.setattr(f"heed.analysis.report.{part}", lambda *_, part=part: made[part])
+
+
+@pytest.mark.usefixtures("drawable")
+@pytest.mark.parametrize("part", ["to_csv", "write_bytes", "study_page"])
+def test_an_error_of_the_rest_of_the_page_is_not_put_down_to_teachers(
+    two: Any, tmp_path: Path, monkeypatch, capsys, part: str
+):
+    calls: list[None] = []
+
+    def full(*_: Any) -> None:
+        calls.append(None)
+        raise OSError("no space is left")
+
+    cells, found = two[0], outcomes(two[0], tmp_path)
+    page, failed = report(study(), cells, found, tmp_path)
+    assert (failed, "of teachers" in page.read_text()) == ([], True)
+    monkeypatch.setattr(f"heed.analysis.report.{part}", full)
+    with pytest.raises(OSError, match="no space is left"):
+        report(study(), cells, found, tmp_path)
+    assert len(calls) == 1  # told at once, and not after it was tried again
+    assert "cannot be said" not in capsys.readouterr().err
+    assert not (page.parent / "teaching.log").exists()
+
+
+@pytest.mark.usefixtures("drawable")
+@pytest.mark.parametrize("part", PARTS)
+def test_an_error_of_any_part_on_teachers_leaves_them_out_of_a_whole_page(
+    two: Any, tmp_path: Path, monkeypatch, part: str
+):
+    from heed.analysis import report as page_of
+
+    drawn = getattr(page_of, part)
+
+    def breaks(about: Any, *more: Any) -> Any:
+        if "reason" not in about:
+            raise IndexError("9 of 8")
+        return drawn(about, *more)
+
+    monkeypatch.setattr(page_of, part, breaks)
+    page, (failed,) = report(study(), two[0], outcomes(two[0], tmp_path), tmp_path)
+    assert "cannot be said: IndexError: 9 of 8" in failed
+    assert "Of 2 cells" in page.read_text()
+    assert "breaks" in (page.parent / "teaching.log").read_text()
+
+
+def test_the_page_tells_cells_apart_by_the_option_of_a_group(tmp_path: Path):
+    cells = [planned(tmp_path, 1), planned(tmp_path, 2)]
+    cells = [
+        replace(one, overrides=(f"data={name}", *one.overrides))
+        for one, name in zip(cells, ("long", "short"), strict=True)
+    ]
+    for one, epochs in zip(cells, (2, 1), strict=True):
+        done(tmp_path, one, cost=COST, settings={"data": {"epochs": epochs}})
+    made = study(axes={"data": ("short", "long")}, seeds=(1, 2))
+    page = report(made, cells, outcomes(cells, tmp_path), tmp_path)[0].read_text()
+    assert "<th>data</th>" in page
+    assert page.index("<td>short</td>") < page.index("<td>long</td>")
 
 
 PAPER = {"metric": METRIC, "source": "A paper, <table> 2", "before": 0.2, "delta": 0.05}

@@ -49,7 +49,7 @@ def result(run: str, **more) -> dict:
 def cell(root: Path, run: str, **more) -> SimpleNamespace:
     """A finished cell in the ledger, with all of its result there."""
     record(root, "done", result(run, **more))
-    return SimpleNamespace(key=(run, "hash"), names={})
+    return SimpleNamespace(key=(run, "hash"), names={}, settings={})
 
 
 def printed(root: Path, *cells, width: int = 100) -> str:
@@ -78,7 +78,7 @@ def test_of_a_cell_that_the_ledger_has_in_short_the_whole_result_is_shown(tmp_pa
     whole = result("a")
     write_json(result_file(tmp_path / whole["directory"], whole["suite_name"]), whole)
     record_result(tmp_path, whole)
-    text = printed(tmp_path, SimpleNamespace(key=("a", "hash"), names={}))
+    text = printed(tmp_path, SimpleNamespace(key=("a", "hash"), names={}, settings={}))
     assert text == printed(tmp_path / "old", cell(tmp_path / "old", "a"))
     assert "+0.272 sure" in text
 
@@ -175,26 +175,55 @@ def test_a_cell_that_other_code_made_is_marked_and_said(tmp_path):
     assert "1 by c0de source 00000000" in words(text)
 
 
+def heads_and_rows(root: Path, cells, keys) -> tuple[str, list[list[str]]]:
+    """The heads of a table, and of each line what stands before the numbers."""
+    console = Console(width=130)
+    with console.capture() as capture:
+        console.print(result_table(outcomes(cells, root).done, keys))
+    lines = capture.get().splitlines()
+    rows = [line.partition("0.250")[0].split() for line in lines if "+0.100" in line]
+    return " ".join(" ".join(lines[1:3]).split()), rows
+
+
 def test_cells_are_told_apart_by_every_axis_of_the_study(tmp_path):
     """Also by the peak of a rate of one name, and by keys that are no group."""
-    given = [("a", 0.01, 250), ("b", 0.01, 500), ("c", 0.04, 250)]
-    for run, peak, limit in given:
+    given = [("a", 0.01, 250, "lora"), ("b", 0.01, 500, "lora, noise"), ("c", 0.04, 250, "lora")]
+    for run, peak, limit, method in given:
         settings = {"data": {"limit": limit}, "lr": {"peak": peak}}
-        record(tmp_path, "done", result(run, lr_peak=peak, settings=settings))
-    cells = [SimpleNamespace(key=(run, "hash"), names={}) for run, *_ in given]
-    found = outcomes(cells, tmp_path).done
+        made = {"lr_peak": peak, "settings": settings, "method": method}
+        record(tmp_path, "done", result(run, **made))
+    cells = [SimpleNamespace(key=(run, "hash"), names={}, settings={}) for run, *_ in given]
+    keys = ["model", "lr.peak", "data.limit", "noise"]
+    heads, rows = heads_and_rows(tmp_path, cells, keys)
+    assert "student method lr.peak data.limit after" in heads
+    assert rows == [
+        ["nano", "lora", "0.01", "250"],
+        ["nano", "lora,", "noise", "0.01", "500"],
+        ["nano", "lora", "0.04", "250"],
+    ]
+    heads, rows = heads_and_rows(tmp_path, cells, ["model"])
+    assert "learning rate" in heads
+    assert [row[-2:] for row in rows] == [["hot", "(1e-2)"]] * 2 + [["hot", "(4e-2)"]]
 
-    def heads_and_rows(keys):
-        console = Console(width=110)
-        with console.capture() as capture:
-            console.print(result_table(found, keys))
-        lines = capture.get().splitlines()
-        return " ".join(lines[1:3]), [line for line in lines if "+0.100" in line]
 
-    heads, rows = heads_and_rows(["model", "lr.peak", "data.limit", "noise"])
-    assert "lr.peak" in heads
-    assert "data.limit" in heads
-    assert [row.split()[1:3] for row in rows] == [["0.01", "250"], ["0.01", "500"], ["0.04", "250"]]
-    heads, rows = heads_and_rows(["model"])
-    assert "learning rate" in " ".join(heads.split())
-    assert [row.split()[1:3] for row in rows] == [["hot", "(1e-2)"]] * 2 + [["hot", "(4e-2)"]]
+def test_cells_are_told_apart_by_the_option_of_a_group_as_it_was_typed(tmp_path):
+    """A result records what stands below a group, and not which option that was."""
+    typed = [
+        {"data": "short", "optim": "adam"},
+        {"data": "long", "optim": "adam"},
+        {"data": "long"},
+    ]
+    cells = []
+    for run, epochs, settings in zip("abc", (1, 2, 2), typed, strict=True):
+        one = cell(tmp_path, run, settings={"data": {"epochs": epochs}})
+        cells.append(SimpleNamespace(key=one.key, names={}, settings=settings | {"seed": "1"}))
+    heads, rows = heads_and_rows(tmp_path, cells, ["data", "optim", "seed"])
+    assert "student data optim after" in heads
+    assert rows == [
+        ["nano", "short", "adam"],
+        ["nano", "long", "adam"],
+        ["nano", "long", "as", "in", "conf"],
+    ]
+    heads, rows = heads_and_rows(tmp_path, cells, ["data.epochs"])
+    assert "student data.epochs after" in heads
+    assert rows == [["nano", "1"], ["nano", "2"], ["nano", "2"]]

@@ -194,17 +194,17 @@ def test_a_second_call_trains_nothing_and_imports_no_torch(finished: Finished):
 @pytest.mark.parametrize(
     "change", ["max_new_tokens was 4 and is 5", "margin.play_follow was 0.02 and is 0.5"]
 )
-def test_a_changed_suite_of_the_same_name_is_refused(change: str, finished: Finished):
+def test_a_changed_suite_of_the_same_name_is_refused(change: str, finished: Finished, tmp_path):
     key, now = re.findall(r"^[\w.]+|\S+$", change)
-    changed = cell(finished.root, f"suite.{key}={now}")
-    before = finished.result
+    result = finished.copy(tmp_path).directory / "scores/play/result.json"
+    changed, before = cell(tmp_path, f"suite.{key}={now}"), read_json(result)
     with pytest.raises(RunError, match=re.escape(f"suite.{change} now")) as caught:
         run_cell(changed)
     assert "suite.name=play2" in str(caught.value)
-    known = latest(finished.root)
+    known = latest(tmp_path)
     assert known[changed.run.id, changed.names["suite"]]["event"] == "failed"
     assert known[changed.run.id, before["suite"]]["event"] == "done"
-    assert finished.result == before
+    assert read_json(result) == before
 
 
 @pytest.mark.slow

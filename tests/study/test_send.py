@@ -126,7 +126,7 @@ def test_it_is_said_which_finished_cells_this_command_has_not_sent(two, capsys):
 def test_a_sweep_tells_of_cells_that_were_done_before_it(command, tmp_path, monkeypatch, capsys):
     page = tmp_path / "report.html"
     page.write_text("<p>the page</p>")
-    monkeypatch.setattr("heed.study.sweep.report", lambda *_: page)
+    monkeypatch.setattr("heed.study.sweep.report", lambda *_: (page, []))
     (cell,) = _cells(tmp_path)
     done(tmp_path, cell, cost=(1.0, 1.0, 1))
     command(code="pass")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from heed.study.measured import Measured, MeasuredCell
 from heed.study.ranking import Found
 from heed.study.study import Study
 from heed.study.teaching import deltas, teaching_of
-from heed.study.teaching_groups import groups_of, shared_teachers
+from heed.study.teaching_groups import Group, groups_of, of_one_state, shared_teachers
 
 BOOTSTRAP = {"level": 0.95, "resamples": 50, "seed": 0}
 AXES = ("model", "teacher")
@@ -340,6 +341,68 @@ def test_of_two_states_with_as_many_teachers_the_newest_is_ranked(asked, tmp_pat
         assert shown == [pytest.approx(one.change.delta) for one in newer]
         assert "data.x 1" in found["notes"][0]
         assert "data.x not set" in found["notes"][0]
+
+
+def ranked(*students: dict[str, str], seeds: tuple[int, ...] = (1,)) -> tuple[str, list[str]]:
+    """The teachers that are left to all students, and the state of each student's cells.
+
+    Each student has, of each state, teachers of a letter each; those of the state "old" have as
+    many cells as there are seeds.
+    """
+    groups = []
+    for number, states in enumerate(students):
+        cells: dict[str, list] = {}
+        for code, names in states.items():
+            for name in names:
+                own = [SimpleNamespace(beside={"code": code})] * len(
+                    seeds if code == "old" else "1"
+                )
+                cells.setdefault(name, []).extend(own)
+        groups.append(Group(f"student {number}", cells))
+    kept, _ = of_one_state(groups, lambda one: one.beside["code"])
+    codes = [{c.beside["code"] for own in g.by_teacher.values() for c in own} for g in kept]
+    assert all(len(code) == 1 for code in codes)
+    return "".join(sorted(shared_teachers(kept))), [min(code) for code in codes]
+
+
+def test_states_are_chosen_so_that_most_teachers_are_left_to_all_students():
+    """Each student's own fullest state may have few teachers in common with the others'."""
+    nano = {"old": "abcde", "zew": "efghij"}
+    assert ranked(nano, {"old": "abcdef", "zew": "gh"}) == ("abcde", ["old", "old"])
+    assert ranked(nano, {"mid": "bcdez"}) == ("bcde", ["old", "mid"])
+    assert ranked(nano, {"mid": "efghz"}) == ("efgh", ["zew", "mid"])
+    assert ranked() == ("", [])
+
+
+def test_of_states_that_leave_as_many_teachers_one_that_all_students_have_is_ranked():
+    nano = {"old": "abcd", "zew": "abcde"}
+    assert ranked(nano, {"old": "abcd"}) == ("abcd", ["old", "old"])
+    assert ranked(nano, {"old": "abcd", "zew": "abcdf"}) == ("abcd", ["zew", "zew"])  # the fullest
+
+
+def test_of_states_with_as_many_teachers_the_one_with_more_seeds_is_ranked_then_the_newest():
+    states = {"old": "abcde", "zew": "abcde"}
+    assert ranked(states, seeds=(1, 2)) == ("abcde", ["old"])
+    assert ranked(states) == ("abcde", ["zew"])
+
+
+CODES = st.sampled_from(["old", "mid", "zew"])
+LETTERS = st.text("abcdef", min_size=1, max_size=6).map(lambda text: "".join(dict.fromkeys(text)))
+
+
+@given(st.lists(st.dictionaries(CODES, LETTERS, min_size=1), min_size=1, max_size=4))
+def test_no_other_choice_of_states_leaves_more_teachers(students: list[dict[str, str]]):
+    found, codes = ranked(*students)
+
+    def left(way: tuple[str, ...]) -> set[str]:
+        return set.intersection(*(set(s[code]) for s, code in zip(students, way, strict=True)))
+
+    most = max(len(left(way)) for way in product(*students))
+    assert set(found) == left(tuple(codes))
+    assert len(found) == most
+    common = [code for code in students[0] if all(code in states for states in students)]
+    if any(len(left((code,) * len(students))) == most for code in common):
+        assert len(set(codes)) == 1
 
 
 def ended(one: MeasuredCell, hour: int) -> str:

@@ -1,9 +1,11 @@
 """A study from plan to page: what is run, what is shown, and what is told of failures."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up import done, planned
 from stubs import CONF, begun, stub
 
 from heed.core.compose import compose_component
@@ -158,3 +160,20 @@ def test_failed_cells_of_a_command_with_several_are_run_again_by_the_same_comman
             run_lines([line], CONF, tmp_path, begin)
     assert len(begun(tmp_path)) == 2
     assert len(latest(tmp_path)) == 1
+
+
+def test_a_command_with_several_options_of_a_group_ends_with_a_table_that_names_them(
+    tmp_path, capsys, monkeypatch
+):
+    cells = [
+        replace(planned(tmp_path, number), overrides=(f"data={name}", "seed=1"))
+        for number, name in enumerate(("play", "responses"))
+    ]
+    for one in cells:
+        done(tmp_path, one, cost=(10.0, 5.0, 100), settings={"data": {"epochs": one.cell.seed}})
+    monkeypatch.setattr("heed.study.sweep.plan_cells", lambda *_: cells)
+    monkeypatch.setattr("heed.study.sweep.plan_table", lambda *_: "the plan")
+    run_lines([list(one.overrides) for one in cells], CONF, tmp_path, Launch(lambda *_: None))
+    table = capsys.readouterr().out.partition("results on the primary metric")[2]
+    rows = [line.split() for line in table.splitlines() if "+0.125" in line]
+    assert [("play" in row, "responses" in row) for row in rows] == [(True, False), (False, True)]

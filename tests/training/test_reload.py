@@ -49,10 +49,17 @@ def seen(loaded: Loaded, **changes: Any) -> Reread:
     return replace(usual, **changes)
 
 
+@pytest.fixture(params=["begun", "forked"])
+def way(request: pytest.FixtureRequest, readers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process as heed begins it, and as other tests have it, from one with all imports."""
+    if request.param == "forked":
+        monkeypatch.setattr(reload, "subprocess", readers)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", [LORA, Full()], ids=["lora", "full"])
 def test_a_fresh_process_finds_the_student_of_memory_and_no_other(
-    saved_base, template, tmp_path: Path, adapter
+    saved_base, template, tmp_path: Path, adapter, way
 ):
     template = replace(template, end_of_turn="<|im_end|>", system_in_user=True)
     loaded = load(str(saved_base), name="t", template=template, new_tokens="train")
@@ -66,7 +73,7 @@ def test_a_fresh_process_finds_the_student_of_memory_and_no_other(
 
 
 @pytest.mark.slow
-def test_a_card_that_loads_nothing_ends_in_one_screen(trained, tmp_path: Path):
+def test_a_card_that_loads_nothing_ends_in_one_screen(trained, tmp_path: Path, way):
     card = tmp_path / "model" / "README.md"
     card.write_text(card.read_text().replace("peft.PeftModel", "peft.NoSuchModel"))
     with pytest.raises(RunError, match="cannot be loaded as its card says") as caught:

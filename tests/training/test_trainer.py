@@ -148,9 +148,12 @@ def test_a_fit_with_blocks_computed_again_is_the_same_fit(
 
 
 @pytest.fixture
-def compiler(monkeypatch):
+def compiler():
     """The compiler begins no processes of its own: they take longer than what they compile."""
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+    import torch._inductor.config
+
+    with torch._inductor.config.patch(compile_threads=1):
+        yield
 
 
 @pytest.fixture

@@ -23,12 +23,15 @@ class AnalysedCell:
         place: Axis -> value, the seed among them, and all else that tells cells apart.
         page: The page of the analysis, below the run's directory; None: it is lost.
         numbers: Name -> number, in the order in which they are shown.
+        code: The state of heed's code that did the analysis, which may be another than that of
+            the training.
     """
 
     run: str
     place: Mapping[str, str]
     page: str | None
     numbers: Mapping[str, Number]
+    code: str
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from typing import Any
 
 from heed.analysis.analysed import Analysed, AnalysedCell, Sided, TwoValues, all_else_equal
 from heed.analysis.cells import Cells, home
+from heed.analysis.confounds import OTHER_CODE, code_groups
 from heed.analysis.deltas import Row
 from heed.analysis.markup import Markup, breakable, join, table, tag, value
 from heed.analysis.number import UNITS, Number, difference, shown
+from heed.core.manifest import code_state, same_code
 
 NOT_DONE, OTHERWISE, DAMAGED = "not done", "not done (otherwise only)", "cannot be read"
 
@@ -26,6 +28,9 @@ STEPS = (
 )
 NAMED_BY_ITSELF = ("student", "teacher", "method", "lr")
 """Axes whose values say by themselves what they are of."""
+
+FEWEST_PAIRS, AGREE = 5, 80
+"""The answer tells of an axis where so many pairs, and so many per cent of them, agree."""
 
 
 def analyses_section(analyses: Sequence[Analysed], cells: Cells) -> Markup:
@@ -47,12 +52,13 @@ def _section(found: Analysed, cells: Cells, place: int) -> Markup:
     if not found.cells:
         return join(title, _lacking(found, cells))
     columns = [*cells.heads, *_heads(found), "page", "run"]
-    known = {cell.run: cell for cell in found.cells}
-    lines = [cells.line(row, _entries(found, known.get(row.run), row)) for row in cells.rows]
+    known, now = {cell.run: cell for cell in found.cells}, code_state()
+    lines = [cells.line(row, _entries(found, known.get(row.run), row, now)) for row in cells.rows]
     return join(
         title,
         tag("p", " ".join(filter(None, (found.about, _unhurt(found))))),
         _lacking(found, cells),
+        _other_code(found, now),
         table(columns, lines, id=f"analysis-{place}"),
         _equal(found, cells, place),
     )
@@ -65,17 +71,35 @@ def _heads(found: Analysed) -> list[Markup]:
     return [breakable(f"{name}, {unit}" if unit else name) for name, unit in pairs]
 
 
-def _entries(found: Analysed, cell: AnalysedCell | None, row: Row) -> list[Any]:
-    """The numbers of a cell and where its page is, or why there are none."""
+def _entries(found: Analysed, cell: AnalysedCell | None, row: Row, now: str) -> list[Any]:
+    """The numbers of a cell, where its page is and whose code made it, or why there are none."""
     if cell is None:
-        why = NOT_DONE
-        if row.run in found.otherwise:
-            why = OTHERWISE
-        if row.run in found.damaged:
-            why = DAMAGED
-        return [*[""] * len(found.names), why]
+        return [*[""] * len(found.names), _why(found, row.run)]
     page = tag("a", found.name, href=f"{home(row)}{cell.page}") if cell.page else "lost"
-    return [*(_number(cell.numbers.get(name)) for name in found.names), page]
+    other = "" if same_code(cell.code, now) else tag("small", OTHER_CODE)
+    return [*(_number(cell.numbers.get(name)) for name in found.names), join(page, other)]
+
+
+def _why(found: Analysed, run: str) -> str:
+    """Why a cell has no numbers."""
+    if run in found.damaged:
+        return DAMAGED
+    return OTHERWISE if run in found.otherwise else NOT_DONE
+
+
+def _other_code(found: Analysed, now: str) -> Markup:
+    """How many analyses other code did than this one; nothing where none did."""
+    others = [group for group in code_groups(found.cells) if not same_code(group[0].code, now)]
+    if not others:
+        return join()
+    said = ", ".join(f"{len(group)} by {group[0].code}" for group in others)
+    text = (
+        f"{sum(map(len, others))} of {len(found.cells)} analyses {found.name} were made by another "
+        f"state of heed's code than this one ({now}): {said}. They are marked '{OTHER_CODE}', and "
+        "two are set side by side only where one state made both. To have them of this one, "
+        "remove the folders in which their pages lie and give the study's command again."
+    )
+    return tag("div", tag("strong", "Other code. "), text, class_="warning")
 
 
 def _number(number: Number | None) -> Any:
@@ -188,8 +212,8 @@ def _is_whole(two: TwoValues, rows: Sequence[Row]) -> bool:
 def _clause(found: Analysed, two: TwoValues) -> str:
     """Which value has more in most pairs, of the first number that makes a sentence.
 
-    Where the higher mean is the other's, "yet" says so. Empty where neither has more in over half
-    of the pairs, and where a pair does not know the number.
+    Empty where a pair does not know the number, where there are fewer than `FEWEST_PAIRS`, where
+    fewer than `AGREE` per cent of them agree, and where the mean of the other is no lower.
     """
     one = next((one for one in two.numbers if found.every[one.number].more), None)
     if one is None or one.unknown or one.means is None:
@@ -197,13 +221,12 @@ def _clause(found: Analysed, two: TwoValues) -> str:
     names = [n if two.axis in NAMED_BY_ITSELF else f"{two.axis} {n}" for n in (two.one, two.two)]
     sides = [(one.below, one.means[0], names[0]), (one.above, one.means[1], names[1])]
     (_, other, less), (most, mean, more) = sorted(sides)
-    if 2 * most <= one.pairs:
+    if one.pairs < FEWEST_PAIRS or 100 * most < AGREE * one.pairs or mean <= other:
         return ""
-    yet = "yet " if mean < other else ""
     unit = f" {UNITS[one.kind]}".rstrip()
     return (
         f"{more} {found.every[one.number].more} than {less} in {most} of {one.pairs} pairs equal "
-        f"in all else ({yet}{shown(one.kind, mean)} against {shown(one.kind, other)}{unit} on "
+        f"in all else ({shown(one.kind, mean)} against {shown(one.kind, other)}{unit} on "
         "average)"
     )
 
@@ -215,7 +238,7 @@ def analyses_csv(analyses: Sequence[Analysed], cells: Cells) -> list[list[Any]]:
     is not known is left empty.
     """
     lines: list[list[Any]] = [
-        ["analysis", "run", "cell", "state", "number", "kind", "value", "low", "high"]
+        ["analysis", "run", "cell", "state", "number", "kind", "value", "low", "high", "code"]
     ]
     for found in analyses:
         known = {cell.run: cell for cell in found.cells}
@@ -223,11 +246,12 @@ def analyses_csv(analyses: Sequence[Analysed], cells: Cells) -> list[list[Any]]:
             which = [found.name, row.run, cells.label(row)]
             cell = known.get(row.run)
             if cell is None or not cell.numbers:
-                state = "done" if cell else _entries(found, None, row)[-1]
-                lines.append([*which, state, *[""] * 5])
+                state, code = ("done", cell.code) if cell else (_why(found, row.run), "")
+                lines.append([*which, state, *[""] * 5, code])
                 continue
             for name, one in cell.numbers.items():
-                lines.append([*which, "done", name, one.kind, *map(_plain, _ends(one))])
+                ends = map(_plain, _ends(one))
+                lines.append([*which, "done", name, one.kind, *ends, cell.code])
     return lines
 
 

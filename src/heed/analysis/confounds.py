@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from heed.analysis.deltas import AXES, Row
 from heed.core.manifest import code_state, same_code
@@ -12,9 +12,21 @@ OTHER_CODE = "other code"
 """Mark of a cell that was made by another state of heed's code than this one."""
 
 
-def code_groups(rows: Sequence[Row]) -> list[list[Row]]:
+class Coded(Protocol):
+    """What knows the state of heed's code that made it."""
+
+    @property
+    def code(self) -> str:
+        """As `heed.core.manifest.code_state` says it."""
+        ...
+
+
+C = TypeVar("C", bound=Coded)
+
+
+def code_groups(rows: Sequence[C]) -> list[list[C]]:
     """Cells by the state of heed's code that made them, in the order in which they come."""
-    groups: list[list[Row]] = []
+    groups: list[list[C]] = []
     for row in rows:
         same = next((group for group in groups if same_code(group[0].code, row.code)), None)
         if same is None:

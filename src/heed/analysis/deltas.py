@@ -50,6 +50,7 @@ class Row:
         flags: `kind` and `text` of what a reader of the verdict must know; None: not recorded.
         beside: What else the result records beside the deltas: `controls`, `form` and `also`.
         before: Directory of the scores before tuning, below the root of the outputs.
+        typed: Config group or key -> what the cell's command line has for it; empty: not known.
     """
 
     student: str
@@ -72,14 +73,18 @@ class Row:
     flags: tuple[Mapping[str, str], ...] | None = None
     beside: Mapping[str, Any] = field(default_factory=dict)
     before: str = ""
+    typed: Mapping[str, str] = field(default_factory=dict)
 
     def delta(self, metric: str) -> Delta | None:
         """The delta of one metric, or None if the suite did not measure it."""
         return next((d for d in self.deltas if d.metric == metric), None)
 
     def value(self, axis: str) -> Any:
-        """The cell's value on an axis: one of `AXES`, or a dotted config key."""
-        return getattr(self, axis) if axis in AXES else self.settings.get(axis, "not recorded")
+        """The cell's value on an axis: one of `AXES`, a dotted config key, or a config group."""
+        if axis in AXES:
+            return getattr(self, axis)
+        unknown = "as in conf" if self.typed else "not recorded"
+        return self.settings.get(axis, self.typed.get(axis, unknown))
 
     @property
     def decisive(self) -> Delta:
@@ -108,6 +113,7 @@ def row_of(result: Mapping[str, Any]) -> Row:
         flags=tuple(result["flags"]) if "flags" in result else None,
         beside={k: result[k] for k in ("controls", "form", "also") if k in result},
         before=str(result.get("before", "")),
+        typed=dict(result.get("typed", {})),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from heed.analysis.car_summary import share_text
 from heed.analysis.deltas import signed
 
 Kind = Literal["share", "nats", "change", "step"]
@@ -15,6 +16,9 @@ sign; `step`: an optimiser step, infinite where it never came."""
 
 UNITS: dict[Kind, str] = {"share": "%", "nats": "nats", "change": "", "step": ""}
 NOT_KNOWN = "not known"
+
+PLACES = 12
+"""Decimals to which a sum of shares may miss what it would be without rounding."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,13 @@ class Number:
                 raise ValueError(f"{value!r} is no {self.kind}.")
 
     def _fits(self, value: float) -> bool:
-        never = self.kind == "step" and value == math.inf
-        return not isinstance(value, bool) and (math.isfinite(value) or never)
+        if isinstance(value, bool):
+            return False
+        if self.kind == "step":
+            return value >= 0  # infinite: it never came
+        if self.kind == "share":
+            return 0 <= round(value, PLACES) <= 1
+        return math.isfinite(value)
 
     @property
     def main(self) -> str:
@@ -89,17 +98,22 @@ def measured(kind: Kind, found: Mapping[str, Any] | None, **more: Any) -> Number
 
 
 def shown(kind: Kind, value: float) -> str:
-    """A number of a kind as a text, without its unit.
+    """A number of a kind as a text, without its unit; what shows as zero has no sign.
 
     Example:
         >>> shown("share", 0.1314), shown("nats", 1.2426), shown("step", math.inf)
         ('13.1', '1.243', 'never')
+        >>> shown("share", 0.9996), shown("nats", -0.00001)
+        ('more than 99.9', '0.000')
     """
     if kind == "step":
         return "never" if math.isinf(value) else f"{value:g}"
     if kind == "change":
         return signed(value)
-    return f"{100 * value:.1f}" if kind == "share" else f"{value:.3f}"
+    if kind == "share":
+        return share_text(round(value, PLACES) + 0.0, 1).removesuffix(" %")
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text
 
 
 def difference(kind: Kind, value: float) -> str:

@@ -66,7 +66,9 @@ def _line(one: Mapping[str, Any], cells: Cells, within: bool) -> Markup:
 
 
 def _runs(one: Mapping[str, Any], cells: Cells) -> list[str]:
-    """The cells of these rates."""
+    """The cells of these rates; of numbers that do not say them, all that are named alike."""
+    if "runs" in one:
+        return list(one["runs"])
     which = [one[name] for name in ("student", "teacher", "method")]
     return [row.run for row in cells.rows if [row.student, row.teacher, row.method] == which]
 

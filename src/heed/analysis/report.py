@@ -107,6 +107,16 @@ def write_report(
     return path
 
 
+def draw_teaching(teaching: Mapping[str, Any] | None) -> None:
+    """Draw all that a page says of teachers, and keep nothing: raises what is wrong with it.
+
+    Args:
+        teaching: As `heed.analysis.teaching_page.teaching_section` takes it.
+    """
+    teaching_section(teaching, teaching_drawings(teaching))
+    _csv(teaching_csv(teaching))
+
+
 def _remove_old(directory: Path, drawings: Drawings, numbers: Collection[str]) -> None:
     """Remove files of an earlier report that this one, which is written, does not hold."""
     drawn = {drawing.name for drawing in drawings.every()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from heed.core.errors import DataError
-from heed.data.tables import json_lines, need_file, numbered_json_lines, open_text
+from heed.data.tables import json_lines, need_file, numbered_json_lines, open_text, shown
 
 Scale = Literal["0 to 1", "1 to 2"]
 """What a recorded preference for the reference and one for the response are written as."""
@@ -75,23 +76,37 @@ def keys_of(path: Path) -> dict[str, str]:
     """What was judged, in AlpacaEval's layout: instruction -> its key in the table.
 
     Raises:
-        DataError: a row lacks one of the two, or an instruction stands there twice; the message
-            names the line.
+        DataError: a row lacks one of the two, or an instruction or a key stands there twice; the
+            message names the line.
     """
     found: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for number, row in numbered_json_lines(path):
-        key, instruction = row.get("idx"), row.get("instruction")
-        lacks = [] if isinstance(key, int | str) else ["idx"]
-        lacks += [] if isinstance(instruction, str) else ["instruction"]
-        if lacks or instruction in found:
-            wrong = f"lacks {' and '.join(lacks)}" if lacks else "stands there twice"
+        instruction = row.get("instruction")
+        if wrong := _wrong_key(row, found, lines):
             raise DataError(
                 f"{path}, line {number}: {str(instruction)!r:.60} {wrong}, so its judgements "
                 f"cannot be found in the table. Give each instruction one line with idx, its key "
                 f"in the table's first column, and instruction, its text."
             )
-        found[str(instruction)] = str(key)
+        key = str(row["idx"])
+        found[str(instruction)], lines[key] = key, number
     return found
+
+
+def _wrong_key(row: Mapping[str, Any], found: Mapping[str, str], lines: Mapping[str, int]) -> str:
+    """Why a row is no instruction with a key of its own; empty if it is."""
+    key, instruction = row.get("idx"), row.get("instruction")
+    lacks = [name for name in ("idx", "instruction") if row.get(name) is None]
+    if lacks:
+        return f"lacks {' and '.join(lacks)}"
+    if isinstance(key, bool) or not isinstance(key, int | str):
+        return f"has the idx {shown(key)}, which must be a whole number or a text"
+    if not isinstance(instruction, str):
+        return "is no text"
+    if instruction in found:
+        return "stands there twice"
+    return f"has the key {key} of line {lines[str(key)]}" if str(key) in lines else ""
 
 
 def _preference(where: str, value: str, scale: Scale) -> float | None:

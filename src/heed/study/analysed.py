@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from heed.analysis.analysed import Analysed, AnalysedCell
 from heed.analysis.analysis import Analysis
+from heed.analysis.confounds import code_groups
 from heed.analysis.contrasts import SEED
 from heed.core.errors import HeedError, RunError
 from heed.core.files import read_json
@@ -19,7 +21,10 @@ from heed.study.study import Study
 DAMAGES = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What reading a damaged summary may raise."""
 
-PAGE, SUMMARY = "report.html", "summary.json"
+PAGE, SUMMARY, MANIFEST = "report.html", "summary.json", "manifest.json"
+
+CODE = "code of the analysis"
+"""What the code that did an analysis is called beside axes."""
 
 
 def analysed(
@@ -71,8 +76,26 @@ def _over(
                 otherwise.append(run)
         except HeedError as error:
             damaged[run] = str(error)
-    told = (tuple(found), tuple(missing), tuple(otherwise), damaged)
-    return Analysed(analysis.name, analysis.about, axes, beside, *told)
+        except OSError as error:
+            damaged[run] = (
+                f"{directory} cannot be read ({type(error).__name__}: {error}), so it is not known "
+                f"what analysis {analysis.name} found. Put that right and give the command again."
+            )
+    cells, codes = _apart_by_code(found)
+    told = (cells, tuple(missing), tuple(otherwise), damaged)
+    return Analysed(analysis.name, analysis.about, axes, (*beside, *codes), *told)
+
+
+def _apart_by_code(
+    found: Sequence[AnalysedCell],
+) -> tuple[tuple[AnalysedCell, ...], tuple[str, ...]]:
+    """The cells with what tells analyses of several states of code apart, and its name."""
+    groups = code_groups(found)
+    if len(groups) < 2:
+        return tuple(found), ()
+    states = {cell.run: group[0].code for group in groups for cell in group}
+    told = (replace(cell, place={**cell.place, CODE: states[cell.run]}) for cell in found)
+    return tuple(told), (CODE,)
 
 
 def _read(
@@ -81,14 +104,19 @@ def _read(
     """What an analysis found of a cell.
 
     Raises:
-        RunError: its summary is damaged.
+        RunError: its summary or its manifest is damaged.
     """
+    file = kept / SUMMARY
     try:
-        numbers = analysis.numbers(read_json(kept / SUMMARY), cell.cell.suite.primary)
+        numbers = analysis.numbers(read_json(file), cell.cell.suite.primary)
+        file = kept / MANIFEST
+        code = read_json(file)["code"]
+        if not isinstance(code, str):
+            raise TypeError(f"code is {code!r:.60}")
     except DAMAGES as error:
         raise RunError(
-            f"{kept / SUMMARY} cannot be read ({type(error).__name__}: {error}), so its numbers "
-            f"are none of the table's. Remove {kept} and give the command again."
+            f"{file} cannot be read ({type(error).__name__}: {error}), so its numbers are none of "
+            f"the table's. Remove {kept} and give the command again."
         ) from error
     page = f"{kept.parent.name}/{kept.name}/{PAGE}" if (kept / PAGE).is_file() else None
-    return AnalysedCell(cell.key[0], place, page, numbers)
+    return AnalysedCell(cell.key[0], place, page, numbers, code)

@@ -24,7 +24,7 @@ from heed.study.cell import Cell
 from heed.study.controls import with_controls
 from heed.study.recorded import recorded_lines
 from heed.study.run_cell import refuse_other_base, surroundings
-from heed.study.runs import TrainedRun, read_run, run_lock
+from heed.study.runs import TrainedRun, read_record, read_run, run_lock
 from heed.study.scores import SAY, Kept, kept_scores, say_waiting, scores_of
 from heed.study.steps import KeptStep, kept_steps, last_step, recorded_steps
 from heed.study.subjects import Tuned
@@ -222,12 +222,12 @@ def analysis_place(analysis: Analysis, suite: Suite, directory: Path) -> Path:
     Args:
         analysis: Which.
         suite: That of the analysis.
-        directory: Of the run, which is finished.
+        directory: Of the run, which is finished; its model may be gone.
 
     Raises:
         RunError: the run is damaged.
     """
-    run = read_run(directory)
+    run = read_record(directory)
     return _place(analysis, _decides(analysis, suite, run), run)
 
 

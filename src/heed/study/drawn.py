@@ -90,7 +90,7 @@ def _refuse_all_refused(who: Answering, done: int, said: bool, events: Mapping[s
         return
     told = "; ".join(what for what, times in events.items() if times)
     raise RunError(
-        f"{who.name} refused each of the first {done} instructions, so the others are not asked: "
+        f"{who.name} refused each of the first {done} requests, so the others are not sent: "
         f"{told}. Put the request right: endpoint.cap, endpoint.arguments, endpoint.model, "
         f"generation.max_new_tokens."
     )

@@ -165,16 +165,16 @@ class _Reader:
         """One cell.
 
         Raises:
-            RunError: scores are lost, or were made in another way than the first cell's.
+            RunError: scores are lost, lack the metric, or were made in another way than the first
+                cell's.
             DataError: its items are asked for other amounts before than after.
         """
         metric = self.metric or planned.cell.suite.primary
-        task = metric.partition("/")[0]
         where = str(result["before"])
         if where not in self.befores:
-            self.befores[where] = self._read(self.root / where, task)
+            self.befores[where] = self._read(self.root / where, metric)
         folder = self.root / result["directory"] / "scores" / planned.cell.suite.name
-        sides = [self.befores[where], self._read(folder, task)]
+        sides = [self.befores[where], self._read(folder, metric)]
         for _, fingerprint in sides:
             self._refuse_other(fingerprint)
         order = self.order or sides[0][0]
@@ -184,9 +184,18 @@ class _Reader:
         self.order = order
         return found
 
-    def _read(self, directory: Path, task: str) -> tuple[list[ItemScore], dict[str, Any]]:
-        scores, fingerprint = read_scores(directory)
-        return [score for score in scores if score.task == task], fingerprint
+    def _read(self, directory: Path, which: str) -> tuple[list[ItemScore], dict[str, Any]]:
+        task, _, metric = which.partition("/")
+        every, fingerprint = read_scores(directory)
+        scores = [score for score in every if score.task == task]
+        known = sum(metric in score.metrics for score in scores)
+        if not scores or known < len(scores):
+            raise RunError(
+                f"the scores in {directory} lack {which} ({known} of {len(scores)} items of that "
+                f"task have it): they were made before the task had it, or by another suite. "
+                f"Remove that folder and give the command again."
+            )
+        return scores, fingerprint
 
     def _refuse_other(self, fingerprint: Mapping[str, Any]) -> None:
         shared = {key: fingerprint[key] for key in fingerprint if key not in OF_THE_STUDENT}

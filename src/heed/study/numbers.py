@@ -43,27 +43,39 @@ def study_numbers(
 
     Returns:
         As `heed.analysis.report.write_report` takes them. `left_out` has a line for each finished
-        cell whose items are lost, or were scored in another way than the others', and for each
-        without a training curve.
+        cell whose items are lost, or were scored in another way than the others' (it names the
+        metric where it is left out of comparisons on one alone), and for each without a training
+        curve.
     """
     axes = [axis for axis in study.varied if axis != SEED]
     known = measured(cells, done, axes, root)
     ended = [planned for planned in cells if planned.key in done]
     cost = forgetting_of([row_of(done[planned.key]) for planned in ended])
-    further = [measured(cells, done, axes, root, cost)] if cost else []
+    every = {ended[0].cell.suite.primary: known} if ended else {}
+    every |= {cost: measured(cells, done, axes, root, cost)} if cost else {}
     losses = losses_of(ended, done, root)
     return {
-        **_contrasts([known, *further], axes),
+        **_contrasts(list(every.values()), axes),
         "rates": rates_of(known, axes),
         "types": types_of(known),
         "left_out": [
-            *dict.fromkeys(line for one in (known, *further) for line in one.left_out),
+            *_left_out(every),
             *without_curve(ended, losses),
         ],
         "losses": losses,
         "environment": environment_of([root / done[c.key]["directory"] for c in ended]),
         "commands": {planned.key[0]: planned.command for planned in cells},
     }
+
+
+def _left_out(every: Mapping[str, Measured]) -> list[str]:
+    """A line for each cell that is left out on a metric, named unless it is left out on all."""
+    found: dict[str, None] = {}
+    for metric, known in every.items():
+        for line in known.left_out:
+            on_all = all(line in other.left_out for other in every.values())
+            found[line if on_all else f"on {metric}: {line}"] = None
+    return list(found)
 
 
 def _contrasts(every: Sequence[Measured], axes: Sequence[str]) -> dict[str, Any]:
@@ -110,6 +122,7 @@ def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
             "metric": one.suite.primary,
             "seeds": len({cell.planned.cell.seed for cell in group}),
             "context": said(told, [group[0].change.place[name] for name in told]),
+            "runs": [cell.planned.key[0] for cell in group],
         }
         less = metric in one.suite.tasks[task].lower_is_better
         best = best_rate(_tried(group), group[0].keys, one.suite.bootstrap(), less=less)

@@ -23,7 +23,7 @@ class Outcomes(NamedTuple):
     """The cells that ended, each with the `command` that runs it.
 
     Attributes:
-        done: Whole results, in the order of the cells.
+        done: Whole results, in the order of the cells, each with what is `typed` for it.
         failed: Entries of the ledger with a `reason`; of lost results too.
     """
 
@@ -45,7 +45,8 @@ def outcomes(cells: Sequence[PlannedCell], root: Path) -> Outcomes:
         if entry is None or entry["event"] != "done":
             continue
         try:
-            found.done.append(_whole(root, entry) | cell.names)  # as this study calls them
+            named = cell.names | {"typed": cell.settings}  # as this study calls them
+            found.done.append(_whole(root, entry) | named)
         except RunError as error:
             names = cell.names
             found.failed.append({**names, **entry, "reason": str(error), "command": cell.command})
@@ -130,17 +131,20 @@ def _written(
     directory: Path, about: Mapping[str, Any], teaching: dict[str, Any] | None, found: Outcomes
 ) -> tuple[Path, list[str]]:
     """The page; a section on teachers that cannot be drawn is left out of it, with the reason."""
-    from heed.analysis.report import write_report
+    from heed.analysis.report import draw_teaching, write_report
 
     def write() -> Path:
         return write_report(directory, {**about, "teaching": teaching}, found.done, found.failed)
 
     try:
         page = write()
-    except Exception as error:
-        if teaching is None or "reason" in teaching:
-            raise
-        teaching = failed_section(error, directory)
+    except Exception:
+        try:
+            draw_teaching(teaching)
+        except Exception as error:
+            teaching = failed_section(error, directory)
+        else:
+            raise  # not due to teachers
         page = write()
     failed = (teaching or {}).get("failed")
     return page, [failed] if failed else []

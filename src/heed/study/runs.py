@@ -115,11 +115,26 @@ def run_lock(directory: Path) -> Path:
 
 
 def read_run(directory: Path) -> TrainedRun:
-    """Read a directory that a training left.
+    """Read a directory that a training left, whose model can be loaded.
 
     Raises:
         RunError: it is none, or the training is not finished, or files are damaged or lack what is
             needed of them.
+    """
+    run = read_record(directory)
+    if not (directory / "model").is_dir():
+        raise RunError(
+            f"{directory} is a finished run, but its folder model/ is gone, so there is nothing to "
+            f"load. Put it back, or remove the directory and train again."
+        )
+    return run
+
+
+def read_record(directory: Path) -> TrainedRun:
+    """`read_run` of a directory whose model may be gone.
+
+    Raises:
+        RunError: as there.
     """
     if not (directory / "config.yaml").is_file():
         raise RunError(_no_run(directory))
@@ -135,11 +150,6 @@ def read_run(directory: Path) -> TrainedRun:
             f"{directory}: config.yaml or manifest.json is damaged ({type(error).__name__}: "
             f"{error}), so what was trained is not known. Remove the directory and train again."
         ) from error
-    if not (directory / "model").is_dir():
-        raise RunError(
-            f"{directory} is a finished run, but its folder model/ is gone, so there is nothing to "
-            f"load. Put it back, or remove the directory and train again."
-        )
     return run
 
 

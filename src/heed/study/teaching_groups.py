@@ -112,14 +112,18 @@ def with_shared_seeds(
 State = tuple[tuple[str, str], ...]
 """In what cells differ beside the axes: name and value each."""
 
+ByTeacher = Mapping[str, Sequence[MeasuredCell]]
+"""Teacher's name -> its cells."""
+
 
 def of_one_state(
     groups: Sequence[Group], ended: Callable[[MeasuredCell], str]
 ) -> tuple[list[Group], list[str]]:
     """The same with cells of one state of heed's code and settings each, as contrasts compare.
 
-    Of several states the one with the most teachers is kept, of these the newest: else what a
-    change of code does would be told as what a teacher does.
+    Else what a change of code does would be told as what a teacher does. Those states are kept that
+    leave most teachers to all groups: one that all groups have, if such a one does. Of several ways
+    the one in which the first group has most teachers, then most cells, then the newest ones.
 
     Args:
         groups: All of them.
@@ -128,30 +132,47 @@ def of_one_state(
     Returns:
         The groups, and a sentence for each in which something was dropped.
     """
+    every = [_states(group, ended) for group in groups]
     found, told = [], []
-    for group in groups:
-        states = _states(group)
-        kept = max(states, key=lambda state: _rank(states[state], ended))
+    for group, states, kept in zip(groups, every, _chosen(every), strict=True):
         found.append(Group(group.name, states[kept]))
         if len(states) > 1:
             told.append(_dropped(group.name, states, kept))
     return found, told
 
 
-def _states(group: Group) -> dict[State, dict[str, list[MeasuredCell]]]:
-    """State -> teacher -> cells."""
+def _states(group: Group, ended: Callable[[MeasuredCell], str]) -> dict[State, ByTeacher]:
+    """State -> teacher -> cells; the fullest state first, of equal ones the newest."""
     found: dict[State, dict[str, list[MeasuredCell]]] = {}
     for teacher, cells in group.by_teacher.items():
         for one in cells:
             own = found.setdefault(tuple(sorted(one.beside.items())), {})
             own.setdefault(teacher, []).append(one)
-    return found
+
+    def rank(state: State) -> tuple[int, int, str]:
+        cells = [one for own in found[state].values() for one in own]
+        return len(found[state]), len(cells), max(map(ended, cells))
+
+    return {state: found[state] for state in sorted(found, key=rank, reverse=True)}
 
 
-def _rank(
-    state: Mapping[str, Sequence[MeasuredCell]], ended: Callable[[MeasuredCell], str]
-) -> tuple[int, str]:
-    return len(state), max(ended(one) for cells in state.values() for one in cells)
+def _chosen(every: Sequence[Mapping[State, ByTeacher]]) -> tuple[State, ...]:
+    """A state for each group: of all ways the first that leaves most teachers to all groups."""
+    everyone = frozenset(name for states in every for own in states.values() for name in own)
+    ways: dict[frozenset[str], tuple[State, ...]] = {everyone: ()}  # who is left by which way
+    for states in every:
+        grown: dict[frozenset[str], tuple[State, ...]] = {}
+        for left, way in ways.items():
+            for state, own in states.items():
+                grown.setdefault(left.intersection(own), (*way, state))
+        ways = grown
+    most = max(map(len, ways))
+    for state in every[0] if every else ():
+        if not all(state in states for states in every):
+            continue
+        if len(everyone.intersection(*(states[state] for states in every))) == most:
+            return (state,) * len(every)
+    return ways[max(ways, key=len)]
 
 
 def _dropped(
