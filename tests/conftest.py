@@ -38,12 +38,6 @@ WORDS = "Name three colours of the sea, and say why a lamp is not a fish. red gr
 PAIRS = [(f"Name thing {i}.", f"Thing {i} is " + "very " * (i % 5) + "red.") for i in range(24)]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: of several test processes none waits long for the last."""
-    slow = {item.path for item in items if "slow" in item.keywords}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 def pytest_collection_finish() -> None:
     """What the imports have made stays: to look through it for garbage again and again takes time.
 
