@@ -56,7 +56,7 @@ class Swept:
     def run(self, *more: str, script: tuple[str, ...] = ("sweep.py", *STUDY)) -> tuple[int, str]:
         """The same to its end: exit code, and what it printed."""
         size = self.log.stat().st_size if self.log.exists() else 0
-        code = self.start(*more, script=script).wait(240)
+        code = self.start(*more, script=script).wait(600)
         return code, self.log.read_text()[size:]
 
     @property
