@@ -71,7 +71,7 @@ class Parrot(Backend):
     def told(self, loaded: Any, answers: int) -> dict[str, int]:
         return {"repeated": answers}
 
-    def settings(self, loaded: Any) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {"name": "parrot"}
 
 

@@ -75,7 +75,7 @@ class Repeat(Backend):
         for place in reversed(range(len(prompts))):
             yield place, Answer(prompts[place], 2, "stop")
 
-    def settings(self, loaded: Any) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {"name": "repeat"}
 
 
@@ -404,7 +404,7 @@ class Mirror(Backend):
     def answers(self, *_, **__) -> Iterator[tuple[int, Answer]]:
         yield from ()
 
-    def settings(self, loaded: Any) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {"name": "mirror"}
 
 

@@ -95,7 +95,7 @@ class Counting(Backend):
             events["repeated"] += 1
             yield place, Answer(f"You said: {prompts[place]}", 3, "stop")
 
-    def settings(self, loaded: Any) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {"name": "counting"}
 
 

@@ -12,7 +12,7 @@ ASKED = ["Name a colour.", "Name a fish, please.", "Why?"]
 
 
 def test_settings_of_speed_are_no_settings_of_the_scores(loaded):
-    assert OWN.settings(loaded) == HeedBackend(batch_tokens=9, rows=1).settings(loaded)
+    assert OWN.settings() == HeedBackend(batch_tokens=9, rows=1).settings()
 
 
 def test_answers_in_a_short_type_are_told(loaded):

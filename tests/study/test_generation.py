@@ -227,6 +227,22 @@ def test_a_model_that_answers_is_loaded_when_it_is_asked_and_given_back(loaded):
     assert (events[NO_ROOM], events[SPECIAL]) == (2, 2)  # once an instruction, twice asked
 
 
+def test_answers_of_another_vllm_are_other_answers(monkeypatch):
+    class Untuned:
+        identity = "u"
+
+        def make(self) -> None:
+            return
+
+    who = ModelAnswering(Untuned(), command("model=nano", "backend=vllm").suite)  # type: ignore[arg-type]
+    made_by = []
+    for version in ("1.0", "2.0"):
+        monkeypatch.setattr("heed.models.vllm.version", lambda _, found=version: found)
+        made_by.append(who.about)
+    assert [about["backend"]["version"] for about in made_by] == ["1.0", "2.0"]
+    assert made_by[0] | {"backend": None} == made_by[1] | {"backend": None}
+
+
 def test_another_choice_of_the_same_draws_asks_nobody(tmp_path):
     """So that the best and the worst are of the same answers, and are paid once."""
     table = {"a": ["x", "xx", "xxx"], "b": ["y", "yyy", "yy"]}

@@ -148,7 +148,7 @@ class Suite:
             "stops": loaded.tokenizer.convert_ids_to_tokens(list(loaded.stop_ids)),
             # kernels of shorter types round in their own way on each kind of device
             "precision": kind if kind == "float32" else f"{kind} on {loaded.model.device.type}",
-            "backend": self.backend.settings(loaded),
+            "backend": self.backend.settings(),
             "prompts": {
                 name: short_hash([self._asks(loaded, item) for item in task.items()])
                 for name, task in self.tasks.items()

@@ -67,8 +67,8 @@ class Backend(ABC):
         return {}
 
     @abstractmethod
-    def settings(self, loaded: Loaded) -> dict[str, Any]:
-        """What of the backend may change a text of this student; part of the fingerprint."""
+    def settings(self) -> dict[str, Any]:
+        """What of the backend may change a text; part of what identifies answers and scores."""
 
 
 @component
@@ -110,7 +110,7 @@ class HeedBackend(Backend):
             return {}
         return {f"answers in {kind}, where a near tie may hang on the batch": answers}
 
-    def settings(self, loaded: Loaded) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Nothing else: the rest is memory and speed."""
         return {"name": "heed"}
 
@@ -152,7 +152,7 @@ class VLLMBackend(Backend):
             sampling=sampling,
         )
 
-    def settings(self, loaded: Loaded) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Its version, which decides the kernels."""
         from heed.models.vllm import installed_version
 

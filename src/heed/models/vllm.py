@@ -10,13 +10,14 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from heed.core.errors import RunError
+from heed.core.errors import HeedError, RunError
 from heed.core.types import Answer, Prompt
 from heed.models.generate import answer_of, encoded_prompts, generate
 from heed.models.sampling import Drawing, Sampling, each
@@ -60,6 +61,26 @@ def _refuse_without_device() -> None:
     )
 
 
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Turn what ends vLLM into one error of ours: its engine, another process, prints the causes.
+
+    Raises:
+        RunError: vLLM has failed, in its own words.
+    """
+    try:
+        yield
+    except HeedError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"backend=vllm: vLLM {installed_version()} failed ({type(error).__name__}: {first}); "
+            f"what it printed before says why. Answers that it has given are kept. Try another "
+            f"suite.backend.gpu_share if memory was short, or leave backend=heed."
+        ) from error
+
+
 def vllm_answers(
     loaded: Loaded,
     prompts: Sequence[Prompt],
@@ -84,7 +105,7 @@ def vllm_answers(
         The place of a prompt and vLLM's answer, in order.
 
     Raises:
-        RunError: vLLM is not installed, there is no CUDA device, or a prompt does not fit.
+        RunError: vLLM is not installed or fails, there is no CUDA device, or a prompt does not fit.
         DataError: a prompt without any token.
     """
     _refuse_without_device()
@@ -93,38 +114,55 @@ def vllm_answers(
         return
     (gpu_share, compared), longest = engine, max(map(len, encoded)) + max_new_tokens
     ways = each(sampling, len(encoded))
-    ask = _engine(loaded, longest, max_new_tokens, gpu_share)
     answers: dict[int, Answer] = {}
-    for start in range(0, len(encoded), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        for place, ids in enumerate(ask(encoded[part], ways[part]), start):
-            answers[place] = answer_of(loaded, ids)
-            yield place, answers[place]
+    with _engine(loaded, longest, max_new_tokens, gpu_share) as ask:
+        for start in range(0, len(encoded), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            with _failures_told():
+                said = ask(encoded[part], ways[part])
+            for place, ids in enumerate(said, start):
+                answers[place] = answer_of(loaded, ids)
+                yield place, answers[place]
     if sampling is not None:
         events["answers drawn by vLLM, none compared with heed's engine"] += len(prompts)
         return
     shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
-    asked = [prompts[i] for i in shortest]
-    own = generate(loaded, asked, max_new_tokens=max_new_tokens, batch_tokens=1, max_rows=1)
-    events["answers of vLLM compared with heed's engine"] += len(asked)
-    events["of these, texts that differ"] += sum(
-        answer.text != answers[shortest[place]].text for place, answer in own
-    )
+    said = [(prompts[i], answers[i].text) for i in shortest]
+    events["answers of vLLM compared with heed's engine"] += len(said)
+    events["of these, texts that differ"] += _different(loaded, said, max_new_tokens)
 
 
+def _different(loaded: Loaded, said: Sequence[tuple[Prompt, str | None]], cap: int) -> int:
+    """How many of these prompts heed's own engine answers otherwise."""
+    prompts = [prompt for prompt, _ in said]
+    own = generate(loaded, prompts, max_new_tokens=cap, batch_tokens=1, max_rows=1)
+    return sum(answer.text != said[place][1] for place, answer in own)
+
+
+@contextmanager
 def _engine(
     loaded: Loaded, longest: int, cap: int, gpu_share: float
-) -> Callable[[Sequence[list[int]], Sequence[Sampling]], list[list[int]]]:
+) -> Iterator[Callable[[Sequence[list[int]], Sequence[Sampling]], list[list[int]]]]:
     """A vLLM with the student's weights: ids of prompts, and how each is drawn, if any is -> ids.
 
-    What is generated has its stop token.
+    What is generated has its stop token. Its process, and the memory that it holds, end with the
+    block: a reward model may come next.
     """
-    from vllm import LLM, SamplingParams
+    with _failures_told():
+        engine = _begun(loaded, longest, gpu_share)
+    try:
+        yield partial(_asked, loaded, engine, cap)
+    finally:
+        engine.llm_engine.engine_core.shutdown()  # the class itself has no such method
+
+
+def _begun(loaded: Loaded, longest: int, gpu_share: float) -> Any:
+    from vllm import LLM
 
     with tempfile.TemporaryDirectory(prefix="heed-vllm-") as directory:
         loaded.model.save_pretrained(directory, safe_serialization=True)
         loaded.tokenizer.save_pretrained(directory)
-        engine: Any = LLM(
+        return LLM(
             model=directory,
             dtype=str(loaded.model.dtype).removeprefix("torch."),
             max_model_len=longest,
@@ -134,6 +172,17 @@ def _engine(
             trust_remote_code=loaded.trust_remote_code,
             seed=0,
         )
+
+
+def _asked(
+    loaded: Loaded,
+    engine: Any,
+    cap: int,
+    encoded: Sequence[list[int]],
+    ways: Sequence[Sampling],
+) -> list[list[int]]:
+    from vllm import SamplingParams
+
     settings = {
         "max_tokens": cap,
         "stop_token_ids": list(loaded.stop_ids),
@@ -141,18 +190,14 @@ def _engine(
         "detokenize": False,
     }
 
-    greedy = SamplingParams(temperature=0.0, **settings)
-
     def drawn(way: Sampling, ids: Sequence[int]) -> Any:
         how = {"temperature": way.temperature, "top_p": way.top_p}
         return SamplingParams(**how, seed=way.seed_of(ids) % 2**31, **settings)
 
-    def ask(encoded: Sequence[list[int]], ways: Sequence[Sampling]) -> list[list[int]]:
-        wanted = [drawn(*one) for one in zip(ways, encoded, strict=True)] if ways else greedy
-        found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
-        return [_whole(loaded, request.outputs[0]) for request in found]
-
-    return ask
+    greedy = SamplingParams(temperature=0.0, **settings)
+    wanted = [drawn(*one) for one in zip(ways, encoded, strict=True)] if ways else greedy
+    found = engine.generate([{"prompt_token_ids": ids} for ids in encoded], wanted)
+    return [_whole(loaded, request.outputs[0]) for request in found]
 
 
 def _whole(loaded: Loaded, output: Any) -> list[int]:

@@ -104,7 +104,7 @@ class ModelAnswering(Answering):
         return {
             "model": self.subject.identity,
             "prompting": self.suite.prompting.settings(),
-            "backend": canonical(self.suite.backend),
+            "backend": self.suite.backend.settings(),
             "versions": versions(),
         }
 

@@ -66,6 +66,7 @@ def answers_of(
     how = draws.sampling
     ways = None if how is None else [how.numbered(number) for _, number in left]
     texts, said = [text for text, _ in left], bool(found)
+    tell("answers", len(found), total)
     for place, answer in who.answers(texts, draws.most, ways, here) if left else ():
         found[left[place]] = answer
         said |= answer.text is not None
