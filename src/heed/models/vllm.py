@@ -119,8 +119,8 @@ def vllm_answers(
         for start in range(0, len(encoded), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             with _failures_told():
-                said = ask(encoded[part], ways[part])
-            for place, ids in enumerate(said, start):
+                found = ask(encoded[part], ways[part])
+            for place, ids in enumerate(found, start):
                 answers[place] = answer_of(loaded, ids)
                 yield place, answers[place]
     if sampling is not None:
