@@ -5,11 +5,12 @@
     python bench/train.py --models small --repeats 5
     python bench/train.py --device cuda            # tokens/s and MFU of 1, 2 and 3 billion
 
-On a CPU every setting of TRL's grid (packing x attention x precision, beside its default and a few
-settings of its batches that a user may find) is measured once; then heed, the two loops, TRL's
-default and TRL's best correct setting are measured again, in turns. A setting is correct if it
-neither cuts documents nor lets them see each other; both are looked for, not assumed. All get the
-same random weights and the same documents, whose lengths are real (`train_rows.py`).
+On a CPU every setting of TRL's grid (packing x attention x precision, beside its default) is
+measured once, and so are a few settings of its batches that a user may find. Then heed, the two
+loops, TRL's default, its best correct setting of the grid and that of all are measured again, in
+turns. A setting is correct if it neither cuts documents nor lets them see each other; both are
+looked for, not assumed. All get the same random weights and the same documents, whose lengths are
+real (`train_rows.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DEFAULT = Way("TRL default (bf16, recomputing)", "trl", checkpointing=True)
 
 
 def grid(*, quick: bool) -> list[Way]:
-    """TRL's settings: packing x attention x precision, and batches that a user may find."""
+    """TRL's default, and packing x attention x precision in batches of eight."""
     attentions = ("sdpa",) if quick else ("sdpa", "eager")
     precisions = ("bf16",) if quick else ("fp32", "bf16")
     made = [DEFAULT]
@@ -42,9 +43,13 @@ def grid(*, quick: bool) -> list[Way]:
                 name = f"TRL {packing} {attention} {precision}"
                 order = "random" if packing in ("bfd", "wrapped") else "sequential"
                 made.append(Way(name, "trl", precision, packing, attention, False, 8, order))
-    one, order = replace(made[-1], rows=1, attention="sdpa"), "group_by_length"
+    return made
+
+
+def batches() -> list[Way]:
+    """TRL with other batches than those of the grid, which a user may find."""
+    one, order = Way("", "trl", rows=1), "group_by_length"
     return [
-        *made,
         replace(one, name="TRL bfd, a row at a time", packing="bfd", sampling="random"),
         replace(one, name="TRL a document at a time", packing="none"),
         replace(one, name="TRL grouped by length", packing="none", rows=8, sampling=order),
@@ -99,24 +104,29 @@ def on_cpu(name: str, asked: argparse.Namespace) -> Iterator[Measured]:
         raise SystemExit(f"the rate of a matrix product could not be measured: {matmul}")
     said = " ".join(f"{kind} {rate / 1e9:.0f} GFLOP/s" for kind, rate in matmul.items())
     print(f"\n{shape}\nmatrix product, for each second of the processor: {said}")
-    scan = measure([task(way) for way in grid(quick=asked.quick)], 1)
+    settings = grid(quick=asked.quick)
+    scan = measure([task(way) for way in (*settings, *batches())], 1)
     if not scan[0].runs:
         raise SystemExit(f"TRL's default does not run: {scan[0].failed}")
     print(
         f"\nTRL's settings, once each (ratio: to its default)\n{table(scan, scan[0].speed, matmul)}"
     )
-    best = best_correct(scan[1:])
+    best = {"of its grid": best_correct(scan[1 : len(settings)]), "of all": best_correct(scan[1:])}
     ways = [
         Way(f"heed {precision}", "heed", precision) for precision in ("bf16", "fp32")
     ] + [Way("bare loop, heed's plan, bf16", "bare"), Way("padded loop, bf16", "padded"),
-         Way("padded loop, fp32", "padded", "fp32"), DEFAULT, best.task.way]  # fmt: skip
-    tasks = [task(way) for way in ways]
-    found = measure(tasks, asked.repeats)
-    heed, bare, default, again = found[0], found[2], found[5], found[6]
+         Way("padded loop, fp32", "padded", "fp32"), DEFAULT]  # fmt: skip
+    ways += dict.fromkeys(one.task.way for one in best.values())  # each once
+    found = measure([task(way) for way in ways], asked.repeats)
+    again = {one.task.way: one for one in found}
+    heed, bare, default = found[0], found[2], again[DEFAULT]
     print(f"\nmedians of {asked.repeats}, in turns (ratio: to TRL's default)")
     print(table(found, default.speed, matmul))
-    for what, ratio, mark, reached in verdicts(heed, bare, default, again):
-        print(f"{what:52} {ratio:5.2f}  asked {mark:4.2f}  {'reached' if reached else 'NOT'}")
+    peers = {f"TRL's best correct {what}": (again[one.task.way], 2.5) for what, one in best.items()}
+    for what, ratio, mark, reached in verdicts(
+        heed, bare, {"TRL's default": (default, 4.0), **peers}
+    ):
+        print(f"{what:60} {ratio:5.2f}  asked {mark:4.2f}  {'reached' if reached else 'NOT'}")
     yield from (*scan, *found)
 
 

@@ -94,24 +94,26 @@ def best_correct(found: Sequence[Measured]) -> Measured:
 
 
 def verdicts(
-    heed: Measured, bare: Measured, default: Measured, best: Measured
+    heed: Measured, bare: Measured, peers: Mapping[str, tuple[Measured, float]]
 ) -> list[tuple[str, float, float, bool]]:
     """What is asked of heed on a CPU: name, found, asked, whether it is reached.
 
     Args:
         heed: Its fastest way.
         bare: A loop over the same model and plan, in the same precision.
-        default: TRL's default.
-        best: TRL's best correct setting.
+        peers: Name -> a setting of TRL, and how many times its speed is asked; of each no more
+            memory than it takes is asked too.
     """
     over = [
-        ("supervised tokens/s, heed / TRL default", heed.speed / default.speed, 4.0),
-        ("supervised tokens/s, heed / TRL's best correct", heed.speed / best.speed, 2.5),
-        ("Lightning + heed / a bare loop over the same plan", heed.speed / bare.speed, 0.95),
+        (f"supervised tokens/s, heed / {name}", heed.speed / peer.speed, asked)
+        for name, (peer, asked) in peers.items()
     ]
+    over.append(
+        ("Lightning + heed / a bare loop over the same plan", heed.speed / bare.speed, 0.95)
+    )
     under = [
-        ("peak memory, heed / TRL default", heed.peak / default.peak, 1.0),
-        ("peak memory, heed / TRL's best correct", heed.peak / best.peak, 1.0),
+        (f"peak memory, heed / {name}", heed.peak / peer.peak, 1.0)
+        for name, (peer, _) in peers.items()
     ]
     return [(name, found, asked, found >= asked) for name, found, asked in over] + [
         (name, found, asked, found <= asked) for name, found, asked in under

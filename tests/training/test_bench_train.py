@@ -57,9 +57,11 @@ def test_the_best_setting_is_the_fastest_without_a_fault(more: dict, fault: str)
 
 def test_the_verdicts_compare_speed_upwards_and_memory_downwards():
     heed, bare = measured(400.0, 3 * 2**20), measured(420.0)
-    found = tables.verdicts(heed, bare, measured(100.0, 3 * 2**20), measured(200.0, 2 * 2**20))
+    peers = {"a": (measured(100.0, 3 * 2**20), 4.0), "b": (measured(200.0, 2 * 2**20), 2.5)}
+    found = tables.verdicts(heed, bare, peers)
     assert [round(ratio, 3) for _, ratio, _, _ in found] == [4.0, 2.0, 0.952, 1.0, 1.5]
     assert [reached for *_, reached in found] == [True, False, True, True, False]
+    assert [name.split(" / ")[1] for name, *_ in found][:2] == ["a", "b"]
 
 
 def test_the_share_of_the_matmul_rate_is_work_over_rate():
@@ -105,9 +107,9 @@ def test_a_task_survives_its_way_to_another_process():
 
 
 def test_the_grid_has_every_packing_with_every_attention_and_precision():
-    found = [(way.packing, way.attention, way.precision) for way in bench.grid(quick=False)[1:17]]
-    assert len(set(found)) == 16
-    names = [way.name for way in bench.grid(quick=False)]
+    found = [(way.packing, way.attention, way.precision) for way in bench.grid(quick=False)[1:]]
+    assert len(set(found)) == len(found) == 16
+    names = [way.name for way in (*bench.grid(quick=False), *bench.batches())]
     assert len(set(names)) == len(names)
     assert bench.grid(quick=False)[0].checkpointing  # TRL's default computes activations again
 
