@@ -28,6 +28,7 @@ from heed.study.runs import TrainedRun, read_record, read_run, run_lock
 from heed.study.scores import SAY, Kept, kept_scores, say_waiting, scores_of
 from heed.study.steps import KeptStep, kept_steps, last_step, recorded_steps
 from heed.study.subjects import Tuned
+from heed.training.processor import use_processor
 
 if TYPE_CHECKING:
     from heed.models.student import Loaded
@@ -253,11 +254,8 @@ def analyse_cell(cell: Cell, analysis: Analysis) -> None:
     Raises:
         HeedError: what the analysis needs is missing or damaged.
     """
-    import torch
-
     cell.trainer.need_device()
-    if cell.trainer.threads is not None:
-        torch.set_num_threads(cell.trainer.threads)
+    use_processor(cell.trainer.threads)
     studied = StudiedRun(read_run(cell.directory), cell.suite, surroundings(cell), cell.root)
     directory, said = analyse(analysis, studied)
     for line in (*said, str(directory / "report.html")):

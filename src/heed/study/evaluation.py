@@ -26,6 +26,7 @@ from heed.study.rank_teachers import Asked, rank_teachers, ranking_mistakes
 from heed.study.runs import TrainedRun, find_run
 from heed.study.scores import SAY, ModelSubject, Subject, scores_of
 from heed.tracking.tracker import LocalOnly
+from heed.training.processor import use_processor
 
 if TYPE_CHECKING:
     from heed.training.fit import Surroundings
@@ -316,9 +317,6 @@ def _refuse_leaks(run: TrainedRun, suite: Suite) -> None:
 
 
 def _ready(command: Evaluation) -> None:
-    """Refuse a device that is not there, and use as many threads as the command says."""
-    import torch
-
+    """Refuse a device that is not there; threads and memory as the command says."""
     command.trainer.need_device()
-    if command.trainer.threads is not None:
-        torch.set_num_threads(command.trainer.threads)
+    use_processor(command.trainer.threads)

@@ -130,12 +130,11 @@ class TrainerSettings:
 
     def build(self, *, precision: str, callbacks: list[Any]) -> Any:
         """A Trainer for one fit; heed writes its own metrics and model, so Lightning does not."""
-        import torch
+        from heed.training.processor import use_processor
 
         # Lightning's own notes on devices, workers and products: the plan says what matters.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        use_processor(self.threads)
         # On any machine of a cluster one is told to use srun, twice; heed's ranks need none.
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         try:
