@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from heed.core.errors import RunError
+from heed.models.blocked import BLOCK, attend_in_blocks
 from heed.models.documents import Documents
 
 NAME = "heed_documents"
+SHORT = 512
+"""Tokens up to which a CPU has torch attend in float32: 60 take 0.2 ms, in bfloat16 0.7."""
 ALONE = "Give data.packing=none: each document is then trained alone, with the model's own."
 """The way out where documents cannot share a row."""
-SHORT_ON_CPU = 512
-"""Tokens up to which a CPU attends in float32: a document of 60 takes 0.2 ms, in bfloat16 0.7."""
 UNKNOWN = ("s_aux", "position_bias")
 """What models hand to their attention that changes the result and is not computed here."""
 
@@ -159,14 +160,18 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Sc
 def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores) -> Tensor:
     """Attention of one document, [1, H, L, Dh], on a CPU.
 
-    The backward pass of torch's own is slow there in half precision: short documents are taken in
-    float32. Under autocast, queries and keys come in float32 from their rotation, values do not.
+    Torch's own is slow there in half precision, its backward pass above all: short documents are
+    taken in float32, longer ones in blocks where nothing forbids. Under autocast, queries and keys
+    come in float32 from their rotation, values do not.
     """
     kind = compute_type(v)
     if scores.softcap is not None:
         return checkpoint(_capped, q, k, v, scores, use_reentrant=False)
-    whole = torch.float32 if q.shape[2] <= SHORT_ON_CPU else kind
+    plain = scores.window is None and not scores.dropout
     with torch.autocast("cpu", enabled=False):
+        if plain and kind == torch.bfloat16 and q.shape[2] > BLOCK:
+            return attend_in_blocks(q, k, v, scores.scaling)
+        whole = torch.float32 if q.shape[2] <= SHORT else kind
         return _sdpa(q.to(whole), k.to(whole), v.to(whole), scores=scores).to(kind)
 
 

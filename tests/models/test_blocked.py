@@ -1,0 +1,119 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from heed.models import attention
+from heed.models.attention import Scores, one_by_one
+from heed.models.blocked import BLOCK, attend_in_blocks
+from heed.models.documents import Documents
+
+LENGTHS = [1, 63, 64, BLOCK, BLOCK + 1, 3 * BLOCK - 5, 300]
+
+
+def heads(count: int, tokens: int, size: int, seed: int) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(1, count, tokens, size, generator=draw)
+
+
+def qkv(tokens: int, groups: tuple[int, int] = (4, 2)) -> list[Tensor]:
+    """Values in bfloat16 have the same numbers for whoever multiplies in float32."""
+    sizes = [(groups[0], 16), (groups[1], 16), (groups[1], 24)]
+    rows = [heads(n, tokens, size, seed) for seed, (n, size) in enumerate(sizes)]
+    return [x.bfloat16().float().requires_grad_() for x in rows]
+
+
+def exact(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
+    """Attention in float64, all of it at once."""
+    copies = q.shape[1] // k.shape[1]
+    q, k, v = q.double(), *(x.double().repeat_interleave(copies, dim=1) for x in (k, v))
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    return scores.masked_fill(later, -torch.inf).softmax(-1) @ v
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    """Relative error of a whole tensor."""
+    found, wanted = found.detach().double(), wanted.detach().double()
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("tokens", LENGTHS)
+@pytest.mark.parametrize("groups", [(4, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_values_and_gradients_are_those_of_exact_attention_rounded(tokens, groups, scaling):
+    mine, theirs = qkv(tokens, groups), qkv(tokens, groups)
+    found, wanted = attend_in_blocks(*mine, scaling), exact(*theirs, scaling)
+    assert found.dtype == torch.bfloat16
+    assert off(found, wanted) < 5e-3
+    weights = heads(groups[0], tokens, 24, 9)
+    (found * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    for one, other in zip(mine, theirs, strict=True):
+        if other.grad.any():
+            assert off(one.grad, other.grad) < 1e-2
+        else:  # of one token: nothing to choose among
+            assert not one.grad.any()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(2, 300), st.data())
+def test_no_token_sees_what_comes_after_it(tokens: int, data: st.DataObject):
+    place = data.draw(st.integers(1, tokens - 1))
+    rows = qkv(tokens)
+    before = attend_in_blocks(*rows, None)
+    with torch.no_grad():
+        for x in rows:
+            x[:, :, place:] += 7.0
+    after = attend_in_blocks(*rows, None)
+    assert torch.equal(before[:, :, :place], after[:, :, :place])
+    assert not torch.equal(before[:, :, place:], after[:, :, place:])
+
+
+def kept_for_the_gradient(tokens: int) -> int:
+    sizes = []
+
+    def note(x: Tensor) -> Tensor:
+        sizes.append(x.numel())
+        return x
+
+    rows = qkv(tokens)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        attend_in_blocks(*rows, None)
+    return sum(sizes)
+
+
+def test_what_is_kept_for_the_gradient_grows_with_the_tokens_alone():
+    assert 0 < kept_for_the_gradient(8 * BLOCK) == 4 * kept_for_the_gradient(2 * BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "scores", "autocast", "taken"),
+    [
+        (BLOCK + 1, Scores(None, None, None, 0.0), True, True),
+        (BLOCK, Scores(None, None, None, 0.0), True, False),
+        (BLOCK + 1, Scores(None, None, None, 0.0), False, False),
+        (BLOCK + 1, Scores(None, 5.0, None, 0.0), True, False),
+        (BLOCK + 1, Scores(None, None, 9, 0.0), True, False),
+        (BLOCK + 1, Scores(None, None, None, 0.1), True, False),
+    ],
+)
+def test_long_documents_in_half_precision_are_attended_in_blocks(
+    monkeypatch, tokens: int, scores: Scores, autocast: bool, taken: bool
+):
+    called = []
+
+    def noted(*given):
+        called.append(given[0].shape[2])
+        return attend_in_blocks(*given)
+
+    monkeypatch.setattr(attention, "attend_in_blocks", noted)
+    rows = [x[0].transpose(0, 1).detach() for x in qkv(tokens + 30)]
+    documents = Documents(torch.tensor([tokens, 30]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = one_by_one(*rows, documents, scores)
+    assert called == [tokens] * taken
+    if not scores.dropout and scores.softcap is None and scores.window is None:
+        whole = one_by_one(*rows, documents, scores)
+        assert off(found, whole) < 5e-3
