@@ -42,7 +42,7 @@ def about(measured: Measured, **changes: Any) -> dict[str, Any]:
         "student": "nano", "set": "toys", "bootstrap": BOOTSTRAP, "facts": {"student": "nano"},
         "teachers": {name: {"family": None, "size_b": 1.5} for name in measured.teachers},
         "events": {"t0": {"empty response, left out": 3}},
-        "counts": {"shared": 30, "read": 30, "kept": 30, "rewarded": 30, "weighed": 30},
+        "counts": {"shared": 30, "asked": 30, "kept": 30, "rewarded": 30, "weighed": 30},
     }  # fmt: skip
     return given | changes
 
@@ -136,12 +136,12 @@ def shown(tmp_path: Path, measured: Measured, analysis: CAR, **changes: Any) -> 
 def test_what_weakens_a_ranking_is_said(odd, tmp_path):
     rewards = odd.rewards["good"].copy()
     rewards[1], rewards[2] = rewards[1] - 2, np.nan
-    counts = {"shared": 90, "read": 40, "kept": 30, "rewarded": 30, "weighed": 30}
+    counts = {"shared": 90, "asked": 40, "kept": 30, "rewarded": 30, "weighed": 30}
     measured = replace(odd, rewards={"good": rewards})
     said = shown(tmp_path, measured, settings(negative="keep"), counts=counts)
     assert "30 of 90 rewards good are negative, and so are the means of t1" in said
     assert "a higher loss makes a higher CAR" in said
-    assert "10 of 40 instructions that were read are left out" in said
+    assert "10 of 40 instructions are left out" in said
     assert "shorter answers" not in said
     long = {"t0": {"dropped: over-long (read by nano)": 10}}
     again = shown(tmp_path, measured, settings(negative="keep"), counts=counts, events=long)

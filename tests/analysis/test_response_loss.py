@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from heed.analysis import response_loss
-from heed.analysis.response_loss import OVER_LONG, Reader, ResponseLoss, alone, response_losses
+from heed.analysis import reader as reading
+from heed.analysis.reader import Reader, Rows
+from heed.analysis.response_loss import (
+    OVER_LONG,
+    ResponseLoss,
+    alone,
+    response_losses,
+    unreadable,
+)
 from heed.core.errors import DataError
 from heed.core.types import Example, Message
 from heed.data.dataset import Encoded
@@ -104,19 +111,19 @@ def test_beyond_its_context_a_student_reads_nothing_whatever_the_limit(loaded, m
 
 
 def test_losses_of_other_code_are_used_and_that_is_said(reader, monkeypatch, capsys):
-    reader.losses("toy", "digest", TEN[:3], conditioned=True)
+    reader.losses(rows_of(TEN[:3]), conditioned=True)
     capsys.readouterr()
     again = replace(reader, load=never, _loaded=[])
-    again.losses("toy", "digest", TEN[:3], conditioned=True)
+    again.losses(rows_of(TEN[:3]), conditioned=True)
     assert "other code" not in capsys.readouterr().err
-    monkeypatch.setattr(response_loss, "code_state", lambda: "later source 0000")
-    again.losses("toy", "digest", TEN[:3], conditioned=True)
+    monkeypatch.setattr(reading, "code_state", lambda: "later source 0000")
+    again.losses(rows_of(TEN[:3]), conditioned=True)
     assert "other code" in capsys.readouterr().err
-    again.losses("toy", "digest", TEN[:3], conditioned=True)
+    again.losses(rows_of(TEN[:3]), conditioned=True)
     assert "other code" not in capsys.readouterr().err  # once, not for each teacher
-    reader.losses("toy", "digest", TEN[:4], conditioned=True)
+    reader.losses(rows_of(TEN[:4]), conditioned=True)
     again = replace(again, _told=set())
-    again.losses("toy", "digest", TEN[:4], conditioned=True)
+    again.losses(rows_of(TEN[:4]), conditioned=True)
     assert "other code" in capsys.readouterr().err  # three of the four still are
 
 
@@ -162,28 +169,29 @@ def reader(loaded, tmp_path) -> Reader:
     return Reader("toy", {"weights": "a"}, lambda: loaded, tmp_path, 4096, None, "weights")
 
 
+def rows_of(examples: list[Example]) -> Rows:
+    return Rows("toy", "digest", examples)
+
+
 def never() -> Loaded:
     raise AssertionError("the weights are loaded again")
 
 
 def test_a_second_call_loads_no_weights(reader):
-    first = reader.losses("toy", "digest", TEN, conditioned=True)
-    assert (
-        replace(reader, load=never, _loaded=[]).losses("toy", "digest", TEN, conditioned=True)
-        == first
-    )
+    first = reader.losses(rows_of(TEN), conditioned=True)
+    assert replace(reader, load=never, _loaded=[]).losses(rows_of(TEN), conditioned=True) == first
 
 
 def test_only_what_is_new_is_weighed(reader, loaded):
-    reader.losses("toy", "digest", TEN[:4], conditioned=True)
+    reader.losses(rows_of(TEN[:4]), conditioned=True)
     weighed: list[int] = []
     told = replace(reader, load=lambda: weighed.append(1) or loaded, _loaded=[])
-    found = told.losses("toy", "digest", [TEN[5], TEN[1]], conditioned=True)
+    found = told.losses(rows_of([TEN[5], TEN[1]]), conditioned=True)
     assert weighed == [1]
     expected = response_losses(loaded, [TEN[5], TEN[1]], **READ)
     assert [one.nats for one in found] == pytest.approx([one.nats for one in expected], rel=1e-5)
     again = replace(reader, load=never, _loaded=[])
-    assert again.losses("toy", "digest", [TEN[1], TEN[5]], conditioned=True) == found[::-1]
+    assert again.losses(rows_of([TEN[1], TEN[5]]), conditioned=True) == found[::-1]
 
 
 @pytest.mark.parametrize(
@@ -198,29 +206,41 @@ def test_only_what_is_new_is_weighed(reader, loaded):
 )
 def test_what_decides_a_loss_is_not_read_from_another_record(reader, other):
     asked = {"digest": "digest", "conditioned": True}
-    reader.losses("toy", asked["digest"], TEN, conditioned=True)
+    reader.losses(Rows("toy", asked["digest"], TEN), conditioned=True)
     asked |= {key: value for key, value in other.items() if key in asked}
     more = {key: value for key, value in other.items() if key not in asked}
     changed = replace(reader, load=never, _loaded=[], **more)
     with pytest.raises(AssertionError, match="loaded again"):
-        changed.losses("toy", asked["digest"], TEN, conditioned=asked["conditioned"])
+        changed.losses(Rows("toy", asked["digest"], TEN), conditioned=asked["conditioned"])
 
 
 def test_left_out_is_kept_with_its_reason(reader):
     rows = [said("a", "red " * 400), TEN[0]]
     short = replace(reader, max_tokens=60, _loaded=[])
-    first = short.losses("toy", "digest", rows, conditioned=True)
+    first = short.losses(rows_of(rows), conditioned=True)
     assert first[0] == ResponseLoss(0.0, 0, OVER_LONG)
-    assert (
-        replace(short, load=never, _loaded=[]).losses("toy", "digest", rows, conditioned=True)
-        == first
-    )
+    assert replace(short, load=never, _loaded=[]).losses(rows_of(rows), conditioned=True) == first
+
+
+ODD = [said("a", "red " * 400), TEN[0], said("b", ""), said("c", "<|end|>"), said("d", "red " * 60)]
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+def test_what_cannot_be_read_is_known_before_anything_is_weighed(reader, monkeypatch, limit):
+    asked = replace(reader, max_tokens=limit, _loaded=[])
+    weighed = [one.left_out for one in asked.losses(rows_of(ODD), conditioned=True)]
+    monkeypatch.setattr(reading, "response_losses", never)
+    found = asked.unreadable(rows_of(ODD))
+    assert found == weighed == [OVER_LONG, "", EMPTY, UNRENDERED, OVER_LONG if limit else ""]
+    assert found == unreadable(reader.load(), ODD, limit)
+    again = replace(asked, load=never, _loaded=[])
+    assert again.unreadable(rows_of(ODD[::-1])) == found[::-1]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"losses": {"a": [1]}}', '{"losses": {"a": 3}}'])
 def test_a_damaged_record_is_named(reader, tmp_path, text: str):
-    reader.losses("toy", "digest", TEN, conditioned=True)
+    reader.losses(rows_of(TEN), conditioned=True)
     (place,) = tmp_path.glob("cache/response_losses/*.json")
     place.write_text(text)
     with pytest.raises(DataError, match=r"does not hold whole losses.*Remove the file"):
-        reader.losses("toy", "digest", TEN, conditioned=True)
+        reader.losses(rows_of(TEN), conditioned=True)

@@ -23,8 +23,8 @@ ABOUT = {
     "formula": "beta 1",
     "reward": "judge",
     "counts": {
-        "nano": {"shared": 90, "read": 50, "kept": 40, "rewarded": 21, "weighed": 19},
-        "micro": {"shared": 90, "read": 50, "kept": 38, "rewarded": 20, "weighed": 18},
+        "nano": {"shared": 90, "asked": 50, "kept": 40, "rewarded": 21, "weighed": 19},
+        "micro": {"shared": 90, "asked": 50, "kept": 38, "rewarded": 20, "weighed": 18},
     },
     "choices": ["mean rewards of first_half"],
     "items": 520,
@@ -195,9 +195,9 @@ def test_a_beta_is_written_as_it_is_typed(beta, said: str):
 def test_instructions_are_told_of_each_student_and_of_each_half(both):
     shown = text_of(teaching_section(both))
     assert "nano: 90 instructions that all teachers answered" in shown
-    assert "50 of them read, 40 kept, 21 of these in mean rewards, 19 in losses" in shown
+    assert "50 of them asked for, 40 read; of these 21 in mean rewards, 19 in losses" in shown
     assert "micro: 90" in shown
-    assert "38 kept, 20 of these in mean rewards, 18 in losses" in shown
+    assert "38 read; of these 20 in mean rewards, 18 in losses" in shown
     assert "mean rewards of first_half" in shown
 
 

@@ -17,6 +17,7 @@ import pytest
 from tiny import ROOT, STUDENT, evaluation
 
 import heed.study.rank_teachers as rank_module
+from heed.analysis import reader
 from heed.analysis.car_summary import refuse_negative
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import response_losses
@@ -97,11 +98,26 @@ def found_by(student: Scratch, teachers, tmp_path: Path) -> Callable[..., Any]:
 
 def test_a_response_that_is_too_long_takes_its_instruction_from_all_teachers(found_by):
     found = found_by(max_tokens=60)
-    assert found.counts == {"shared": 11, "read": 11, "kept": 10, "rewarded": 10, "weighed": 10}
+    assert found.counts == {"shared": 11, "asked": 11, "kept": 10, "rewarded": 10, "weighed": 10}
     assert found.events["b"]["dropped: over-long (read by tiny)"] == 1
     assert not [what for what in found.events["a"] if "over-long" in what]
     assert found.measured.read["self"].given.shape == (3, 10)
     assert found_by().counts["kept"] == 11  # 120 tokens fit into the student's context
+
+
+def test_what_is_left_out_is_read_of_no_teacher(found_by, monkeypatch):
+    weighed = []
+
+    def noted(loaded, examples, **how):
+        weighed.append(len(examples))
+        return response_losses(loaded, examples, **how)
+
+    monkeypatch.setattr(reader, "response_losses", noted)
+    assert found_by(max_tokens=60).counts["kept"] == 10
+    assert weighed == [10] * 6  # three teachers, after the instruction and alone
+    with pytest.raises(DataError, match="cannot be read"):
+        found_by(max_tokens=50, over_long="refuse")
+    assert len(weighed) == 6
 
 
 def test_what_is_measured_is_what_the_student_reads(found_by, student, teachers):
@@ -150,7 +166,7 @@ def test_a_reference_reads_too_and_what_it_cannot_read_is_dropped_for_all(found_
 def test_a_missing_reward_leaves_the_instruction_out_of_all_means(found_by, teachers, teacher_of):
     said = [(asked, "blank" if i == 1 else "red") for i, asked in enumerate(ASKED)]
     found = found_by(teachers | {"d": teacher_of(said, "d")})
-    assert found.counts == {"shared": 11, "read": 11, "kept": 11, "rewarded": 10, "weighed": 11}
+    assert found.counts == {"shared": 11, "asked": 11, "kept": 11, "rewarded": 10, "weighed": 11}
     assert found.events["d"]["reds: looked at"] == 11
 
 
@@ -209,7 +225,7 @@ def test_a_teacher_without_a_column_is_left_out_where_that_was_chosen(
 
 def test_instructions_beyond_the_limit_are_shared_and_not_read(found_by):
     found = found_by(limit=6)
-    assert (found.counts["shared"], found.counts["read"]) == (11, 6)
+    assert (found.counts["shared"], found.counts["asked"]) == (11, 6)
 
 
 def test_a_set_of_which_one_teacher_has_no_column_is_ranked_without_it(found_by, tmp_path: Path):

@@ -74,7 +74,7 @@ def made_measure(calls: list[str]):
             tuple(teachers), tuple("0123456789"), {"play": rewards},
             {SELF: Read(nats, nats + 1, tokens)}, every, every, where,
         )  # fmt: skip
-        counts = {"shared": 12, "read": 11, "kept": 10, "rewarded": 10, "weighed": 10}
+        counts = {"shared": 12, "asked": 11, "kept": 10, "rewarded": 10, "weighed": 10}
         return Found(numbers, {name: {"cut": 1} for name in teachers}, counts)
 
     return measure

@@ -109,11 +109,11 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
             f"with a reward, and are left out."
         )
     counts = summary["counts"]
-    if (lost := counts["read"] - counts["kept"]) > 0:
+    if (lost := counts["asked"] - counts["kept"]) > 0:
         long = any(OVER_LONG in what for events in summary["events"].values() for what in events)
         found.append(
-            f"{lost} of {counts['read']} instructions that were read are left out, because some "
-            f"response to them could not be: see what was left out, below."
+            f"{lost} of {counts['asked']} instructions are left out, because some response to them "
+            f"cannot be read: see what was left out, below."
             f"{' The rest are instructions with shorter answers.' if long else ''}"
         )
     bare = [one["name"] for one in summary["teachers"] if one["metrics"]["car"] is None]

@@ -11,22 +11,16 @@ first token is weighed too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from heed.core.console import progress_console
-from heed.core.errors import DataError
-from heed.core.files import read_json, write_json
-from heed.core.identity import canonical, short_hash, versions
-from heed.core.manifest import code_state, same_code
 from heed.core.types import Example, Message
-from heed.data.intake import EMPTY, conversation_digest, says_nothing
+from heed.data.intake import EMPTY, says_nothing
 from heed.data.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -60,122 +54,6 @@ class ResponseLoss:
     left_out: str = ""
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A student that is loaded when it is first needed, and the losses that it has on record.
-
-    Attributes:
-        name: How it is called in lines for a person.
-        decides: What tells its losses from any other student's: its weights, its template, how it
-            is loaded; plain data or components.
-        load: Gives the student.
-        root: Of the outputs.
-        batch_tokens: Most tokens of a packed row: memory and speed.
-        max_tokens: Longest example, prompt and template included, if the student's context is not
-            shorter; None: the context.
-        precision: Numbers of the reading, as `response_losses` takes it.
-    """
-
-    name: str
-    decides: Any
-    load: Callable[[], Loaded]
-    root: Path
-    batch_tokens: int
-    max_tokens: int | None
-    precision: Precision
-    _loaded: list[Loaded] = field(default_factory=list, compare=False)
-    _told: set[str] = field(default_factory=set, compare=False)
-
-    def losses(
-        self, teacher: str, digest: str, examples: Sequence[Example], *, conditioned: bool
-    ) -> list[ResponseLoss]:
-        """The loss of each example, weighed now or read from where it was kept.
-
-        Args:
-            teacher: Its name, for lines.
-            digest: Of all of the teacher's rows.
-            examples: Some of them.
-            conditioned: Whether the student reads the instructions too.
-
-        Returns:
-            One for each example, in order.
-
-        Raises:
-            DataError: what is kept is damaged.
-        """
-        place = self._place(digest, conditioned)
-        keys = [conversation_digest(example.messages).hex() for example in examples]
-        known, codes = _read(place)
-        new = {key: e for key, e in zip(keys, examples, strict=True) if key not in known}
-        if new:
-            kind = "given the instruction" if conditioned else "alone"
-            progress_console().print(
-                f"  {self.name} reads {teacher}, {kind}: {len(new)} responses", markup=False
-            )
-            made = response_losses(
-                self._student(),
-                list(new.values()),
-                conditioned=conditioned,
-                batch_tokens=self.batch_tokens,
-                max_tokens=self.max_tokens,
-                precision=self.precision,
-            )
-            known |= dict(zip(new, made, strict=True))
-            rows = {key: [loss.nats, loss.tokens, loss.left_out] for key, loss in known.items()}
-            about = {"teacher": teacher, "conditioned": conditioned}
-            codes = sorted({*codes, code_state()})
-            write_json(place, about | {"code": codes, "losses": rows})
-        self._say_other_code(place, codes)
-        return [known[key] for key in keys]
-
-    def _say_other_code(self, place: Path, codes: Sequence[str]) -> None:
-        """Tell which other code of heed weighed what is used, each once."""
-        now = code_state()
-        others = [code for code in codes if not same_code(code, now) and code not in self._told]
-        if not others:
-            return
-        self._told.update(others)
-        progress_console().print(
-            f"  {self.name}: losses weighed by other code of heed are used ({', '.join(others)}), "
-            f"as those in {place}. Where they are removed, they are weighed again.",
-            markup=False,
-            soft_wrap=True,
-        )
-
-    def _student(self) -> Loaded:
-        if not self._loaded:
-            self._loaded.append(self.load())
-        return self._loaded[0]
-
-    def _place(self, digest: str, conditioned: bool) -> Path:
-        longest = self.max_tokens and [self.max_tokens, "within the context"]
-        decides = {
-            "student": self.decides,
-            "teacher": digest,
-            "conditioned": conditioned,
-            "max_tokens": longest,
-            "precision": self.precision,
-            "versions": versions(),
-        }
-        return self.root / "cache" / "response_losses" / f"{short_hash(canonical(decides))}.json"
-
-
-def _read(place: Path) -> tuple[dict[str, ResponseLoss], list[str]]:
-    """Losses on record by the digest of the conversation, and the code that weighed them."""
-    if not place.is_file():
-        return {}, []
-    try:
-        record = read_json(place)
-        rows, codes = record["losses"].items(), record.get("code", ["not known"])
-        found = {key: ResponseLoss(float(n), int(t), str(why)) for key, (n, t, why) in rows}
-        return found, [str(code) for code in codes]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{place} does not hold whole losses ({type(error).__name__}: {error}), so they cannot "
-            f"be ranked by. Remove the file; the same command weighs those responses again."
-        ) from error
-
-
 def response_losses(
     loaded: Loaded,
     examples: Sequence[Example],
@@ -204,8 +82,7 @@ def response_losses(
     """
     found = [ResponseLoss(0.0, 0, EMPTY)] * len(examples)
     documents: list[tuple[int, Encoded]] = []
-    limit = min(max_tokens or NO_LIMIT, loaded.context or NO_LIMIT)
-    for place, encoded in _encoded(loaded, examples, limit):
+    for place, encoded in _encoded(loaded, examples, max_tokens):
         if isinstance(encoded, str):
             found[place] = ResponseLoss(0.0, 0, encoded)
             continue
@@ -217,6 +94,22 @@ def response_losses(
         weighed = _nats(loaded, documents, batch_tokens)
     for (place, _), nats in zip(documents, weighed, strict=True):
         found[place] = replace(found[place], nats=found[place].nats + nats)
+    return found
+
+
+def unreadable(
+    loaded: Loaded, examples: Sequence[Example], max_tokens: int | None = None
+) -> list[str]:
+    """Why `response_losses` would leave each example out; empty where it would not.
+
+    Args:
+        loaded: The student; only its template and its tokenizer are asked.
+        examples: What a teacher said.
+        max_tokens: As there.
+    """
+    found = [EMPTY] * len(examples)
+    for place, encoded in _encoded(loaded, examples, max_tokens):
+        found[place] = encoded if isinstance(encoded, str) else ""
     return found
 
 
@@ -255,13 +148,14 @@ def alone(loaded: Loaded, encoded: Encoded) -> list[Encoded]:
 
 
 def _encoded(
-    loaded: Loaded, examples: Sequence[Example], limit: int
+    loaded: Loaded, examples: Sequence[Example], max_tokens: int | None
 ) -> Iterator[tuple[int, Encoded | str]]:
     """Place of each example that says something, and its tokens, or why there are none."""
     from heed.data.dataset import Encoded
     from heed.data.encode import Encoder
     from heed.data.intake import Row
 
+    limit = min(max_tokens or NO_LIMIT, loaded.context or NO_LIMIT)
     encoder = Encoder(loaded.template, loaded.tokenizer, _treatment(limit))
     said = [i for i, example in enumerate(examples) if not says_nothing(example.messages)]
     for start in range(0, len(said), AT_ONCE):

@@ -41,7 +41,7 @@ def teaching_section(
     Args:
         teaching: What `heed.analysis.teaching.teaching_numbers` returns, and `outcome` (the suite's
             metric), `formula` and `reward` (in words), `counts` (student -> how many instructions
-            were `shared read kept rewarded weighed`), `choices` (of what was read, in words),
+            were `shared asked kept rewarded weighed`), `choices` (of what was read, in words),
             `items`, `level`, `about` (teacher -> `family` and `size_b`), `negative` (sentences),
             `events` (student -> teacher -> event -> count),
             `notes` (sentences), `families`, `larger` and `sizes` (`heed.analysis.families`). Or
@@ -123,8 +123,9 @@ def _notes(teaching: Mapping[str, Any]) -> Markup:
 def _read_by(student: str, counts: Mapping[str, int]) -> str:
     return (
         f"Metrics of {student}: {counts['shared']:,} instructions that all teachers answered, "
-        f"{counts['read']:,} of them read, {counts['kept']:,} kept, {counts['rewarded']:,} of "
-        f"these in mean rewards, {counts['weighed']:,} in losses, IFD, perplexity and length."
+        f"{counts['asked']:,} of them asked for, {counts['kept']:,} read; of these "
+        f"{counts['rewarded']:,} in mean rewards, {counts['weighed']:,} in losses, IFD, perplexity "
+        f"and length."
     )
 
 

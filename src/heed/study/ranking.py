@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import compress, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from heed.analysis.car import REFERENCE, SELF, Measured, Read
 from heed.analysis.ranking import CAR
-from heed.analysis.response_loss import OVER_LONG, Reader, ResponseLoss
+from heed.analysis.reader import Reader, Rows
+from heed.analysis.response_loss import OVER_LONG, ResponseLoss
 from heed.analysis.rewards import NO_REWARD, Column, Reward, rewarding
 from heed.core.component import is_component
 from heed.core.errors import DataError
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 UNREWARDED = "response without a reward, its instruction in no mean reward"
 
+Events = Mapping[str, Counter[str]]
+"""Teacher -> what happened to its responses -> how often."""
+
 Around = Callable[[], "Surroundings"]
 """Gives devices and watchers when they are needed: their import takes seconds."""
 
@@ -42,7 +47,7 @@ class Found:
     Attributes:
         measured: The numbers of every response that is kept.
         events: Teacher -> what was left out, cut, lacked -> how often.
-        counts: Instructions: `shared` by all teachers, of these `read` (a limit leaves out the
+        counts: Instructions: `shared` by all teachers, of these `asked` for (a limit leaves out the
             others), of these `kept`, and of these `rewarded` and `weighed`.
     """
 
@@ -79,23 +84,23 @@ def measure(
     have = np.logical_and.reduce([_rewarded(analysis, where, *r, events) for r in rewards.items()])
     who_reads = {SELF: student, REFERENCE: analysis.reference}
     readers = {k: reader_of(analysis, one, around, root) for k, one in who_reads.items() if one}
-    every = {who: _weigh(reader, aligned, teachers) for who, reader in readers.items()}
-    kept = _kept(analysis, where, readers, every, events)
-    first = aligned.in_first_half
-    rewarded = have & (first if analysis.rewarded == "first_half" else True)
-    weighed = ~first if analysis.weighed == "second_half" else np.ones_like(first)
+    rows = [Rows(t, teachers[t].digest(), said) for t, said in aligned.examples.items()]
+    kept = _kept(analysis, where, readers.values(), rows, events)
+    rows = [one._replace(examples=list(compress(one.examples, kept))) for one in rows]
+    rewarded = have & (aligned.in_first_half if analysis.rewarded == "first_half" else True)
+    weighed = ~aligned.in_first_half if analysis.weighed == "second_half" else ~np.zeros_like(kept)
     measured = Measured(
         teachers=tuple(teachers),
-        ids=tuple(key for key, keep in zip(aligned.ids, kept, strict=True) if keep),
+        ids=tuple(compress(aligned.ids, kept)),
         rewards={name: values[:, kept] for name, values in rewards.items()},
-        read={who: _read(found, kept) for who, found in every.items()},
+        read={who: _read(reader, rows) for who, reader in readers.items()},
         rewarded=rewarded[kept],
         weighed=weighed[kept],
         where=where,
     )
     counts = {
         "shared": len(aligned.ids) + max(one.get(OVER_LIMIT, 0) for one in aligned.events.values()),
-        "read": len(aligned.ids),
+        "asked": len(aligned.ids),
         "kept": int(kept.sum()),
         "rewarded": int(measured.rewarded.sum()),
         "weighed": int(measured.weighed.sum()),
@@ -134,27 +139,8 @@ def identity(student: Student, root: Path) -> dict[str, Any]:
     return Untuned(student, None, root).identity  # type: ignore[arg-type]
 
 
-Losses = Mapping[bool, Mapping[str, Sequence[ResponseLoss]]]
-"""Whether after the instruction -> teacher -> one for each shared instruction."""
-
-
-def _weigh(reader: Reader, aligned: Aligned, teachers: Mapping[str, Teacher]) -> Losses:
-    digests = {name: teacher.digest() for name, teacher in teachers.items()}
-    return {
-        conditioned: {
-            teacher: reader.losses(teacher, digests[teacher], examples, conditioned=conditioned)
-            for teacher, examples in aligned.examples.items()
-        }
-        for conditioned in (True, False)
-    }
-
-
 def _kept(
-    analysis: CAR,
-    where: str,
-    readers: Mapping[str, Reader],
-    every: Mapping[str, Losses],
-    events: Mapping[str, Counter[str]],
+    analysis: CAR, where: str, readers: Iterable[Reader], rows: Sequence[Rows], events: Events
 ) -> NDArray[np.bool_]:
     """bool[n]: instructions of which every model can read every teacher's response.
 
@@ -162,12 +148,12 @@ def _kept(
         DataError: a response cannot be read, and that is refused.
     """
     columns = []
-    for who, losses in every.items():
-        for teacher, found in losses[True].items():
-            columns.append([not one.left_out for one in found])
-            for why, times in Counter(one.left_out for one in found if one.left_out).items():
-                _refuse_unread(analysis, where, readers[who].name, teacher, (why, times))
-                events[teacher][f"{why} (read by {readers[who].name})"] += times
+    for reader, one in product(readers, rows):
+        unreadable = reader.unreadable(one)
+        columns.append([not why for why in unreadable])
+        for why, times in Counter(why for why in unreadable if why).items():
+            _refuse_unread(analysis, where, reader.name, one.teacher, (why, times))
+            events[one.teacher][f"{why} (read by {reader.name})"] += times
     kept: NDArray[np.bool_] = np.logical_and.reduce(np.asarray(columns), axis=0)
     return kept
 
@@ -188,14 +174,14 @@ def _refuse_unread(
     )
 
 
-def _read(found: Losses, kept: NDArray[np.bool_]) -> Read:
+def _read(reader: Reader, rows: Sequence[Rows]) -> Read:
     """What a model found, as arrays."""
+    given, apart = ([reader.losses(one, conditioned=how) for one in rows] for how in (True, False))
 
-    def table(conditioned: bool, what: str) -> Floats:
-        rows = found[conditioned].values()
-        return np.array([[getattr(one, what) for one in row] for row in rows], dtype=float)[:, kept]
+    def table(found: Sequence[Sequence[ResponseLoss]], what: str) -> Floats:
+        return np.array([[getattr(one, what) for one in row] for row in found], dtype=float)
 
-    return Read(table(True, "nats"), table(False, "nats"), table(True, "tokens"))
+    return Read(table(given, "nats"), table(apart, "nats"), table(given, "tokens"))
 
 
 def further_columns(analysis: CAR, teachers: Mapping[str, Teacher]) -> dict[str, Any]:
@@ -233,7 +219,7 @@ def _rewards(
     aligned: Aligned,
     around: Around,
     root: Path,
-    events: Mapping[str, Counter[str]],
+    events: Events,
 ) -> dict[str, Floats]:
     """Name -> f64[T, n], every reward of every response; nan where there is none."""
 
@@ -263,7 +249,7 @@ def _rewarded(
     where: str,
     name: str,
     values: Floats,
-    events: Mapping[str, Counter[str]],
+    events: Events,
 ) -> NDArray[np.bool_]:
     """bool[n]: instructions to which every teacher that has rewards at all has one.
 
