@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from heed.analysis import rewards
 from heed.analysis.rewards import (
     CUT,
     KEPT,
@@ -185,6 +186,22 @@ def test_a_reward_model_stays_for_those_who_ask_within_one_block_and_no_longer(
         assert len(loads) == 3
     assert together == alone
     assert [one() for one in loads] == [None] * 3
+
+
+def test_the_files_of_a_model_are_read_once_for_all_teachers(saved, tmp_path, monkeypatch):
+    read, digest = [], rewards.digest_model
+
+    def noted(*given: Any) -> str:
+        read.append(given)
+        return digest(*given)
+
+    monkeypatch.setattr(rewards, "digest_model", noted)
+    here = around(tmp_path)
+    for said in ("red", "green"):
+        model(saved).of([example("why", said)], here)
+    assert len(read) == 1
+    model(saved, dtype="bfloat16").of([example("why", "red")], here)
+    assert len(read) == len(list((tmp_path / "rewards").iterdir())) == 2
 
 
 def test_two_conversations_are_told_apart_by_128_bits(saved, tmp_path):

@@ -79,6 +79,21 @@ def told(*typed: str, **changed: Any) -> list[tuple[str, str]]:
     return [(mistake.where, mistake.found) for mistake in caught.value.mistakes]
 
 
+def test_debugging_shortens_whatever_a_study_says_and_what_is_typed_comes_last(tmp_path: Path):
+    fixed = {"data.epochs": 2, "data.steps": None, "data.limit": None}
+    (whole, _), (short, _) = (planned(tmp_path, *t, fixed=fixed) for t in ([], ["debug=fast"]))
+    assert (whole.cell.run.recipe.data.epochs, whole.cell.debugging) == (2, None)
+    found = short.cell.run.recipe.data
+    assert (found.epochs, found.steps, found.limit) == (None, 3, 64)
+    assert (short.cell.debugging, short.cell.suite.max_new_tokens) == ("fast", 16)
+    (five, _) = planned(tmp_path, "debug=fast", "suite.max_new_tokens=5", fixed=fixed)
+    assert five.cell.suite.max_new_tokens == 5
+    again = compose_component(CONF, "train", shlex.split(short.command)[2:])
+    assert again.run.id == short.key[0]
+    with pytest.raises(ConfigError, match="debug"):
+        planned(tmp_path, "debug=no_such")
+
+
 def test_mistakes_of_cells_and_analyses_come_together_and_each_once():
     axes = {"lr": ("play_gentel", "play_harsh"), "teachr": ("x",), "lr.peek": (1,)}
     found = told(axes=axes, seeds=(1, 2), analyses=("shfit", "shift"))

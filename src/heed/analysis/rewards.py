@@ -50,12 +50,14 @@ class RewardAround:
         device: Of a reward model.
         events: Told what a reader of the rewards should know: name -> count.
         held: What was loaded for a reward, by a name of the reward; `rewarding` gives it back.
+        files: Where scores of a reward are kept; a model's directory is read whole to know it.
     """
 
     root: Path
     device: str
     events: Counter[str] = field(default_factory=Counter)
     held: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
 
     def hold(self, name: str, load: Callable[[], Any]) -> Any:
         """What is called so, loaded when it is first asked for; what was held before is let go."""
@@ -177,7 +179,8 @@ class RewardModel(Reward):
     def of(self, examples: Sequence[Example], around: RewardAround) -> list[float | None]:
         """Scores of the model, those that are kept on disk first."""
         keys = [conversation_digest(example.messages).hex() for example in examples]
-        file = self.file(around.root)
+        file = around.files.get(repr(self)) or self.file(around.root)
+        around.files[repr(self)] = file
         kept = dict(_kept(file))
         left = {k: e for k, e in zip(keys, examples, strict=True) if k not in kept}
         around.events[KEPT] += sum(key in kept for key in keys)

@@ -55,6 +55,21 @@ def option_names(conf: Path, group: str) -> list[str]:
     return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
 
 
+def option_settings(conf: Path, group: str, option: str) -> dict[str, Any]:
+    """Dotted key -> value of all that an option itself sets, its defaults left aside."""
+    found: dict[str, Any] = {}
+
+    def walk(settings: Any, before: str) -> None:
+        for key, value in settings.items():
+            if isinstance(value, dict):
+                walk(value, f"{before}{key}.")
+            elif f"{before}{key}" != "defaults":
+                found[f"{before}{key}"] = value
+
+    walk(OmegaConf.to_container(OmegaConf.load(conf / group / f"{option}.yaml")), "")
+    return found
+
+
 def one_of_several() -> bool:
     """Whether the command under way runs several of its kind (`-m`), this one among them."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from heed.analysis.analysis import Analysis
 from heed.core.component import plain
-from heed.core.compose import compose_component
+from heed.core.compose import compose_component, option_names, option_settings
 from heed.core.console import progress_console
 from heed.core.errors import ConfigError, Mistake
 from heed.core.identity import short_hash, slug
@@ -21,6 +21,7 @@ from heed.study.cell import Cell
 from heed.study.ledger import Key, is_lost
 from heed.study.scale import RATE
 from heed.study.study import OWN, Study
+from heed.study.values import typed as as_typed
 
 State = Literal["done", "missing", "stopped", "failed"]
 """`missing`: never ended; `stopped`: asked to end, goes on; `failed`: see the reason."""
@@ -221,12 +222,23 @@ def plan_study(study: Study, conf: Path, typed: Sequence[str] = ()) -> list[Plan
         mistakes += error.mistakes
     cells: list[PlannedCell] = []
     try:
-        cells = plan_cells([[*line, *others] for line in study.lines()], conf, distinct=True)
+        shorter = _of_debug(typed, conf)
+        lines = [[*line, *shorter, *others] for line in study.lines()]
+        cells = plan_cells(lines, conf, distinct=True)
     except ConfigError as error:
         mistakes += error.mistakes
     if mistakes:
         raise ConfigError(mistakes)
     return cells
+
+
+def _of_debug(typed: Sequence[str], conf: Path) -> list[str]:
+    """What a typed `debug=` sets, to stand behind the settings of a study, which it shortens."""
+    chosen = [value for key, _, value in (t.partition("=") for t in typed) if key == "debug"]
+    if not chosen or chosen[-1] not in option_names(conf, "debug"):  # Hydra tells of the second
+        return []
+    settings = option_settings(conf, "debug", chosen[-1])
+    return [f"{key}={as_typed(value)}" for key, value in settings.items()]
 
 
 def analyses_of(study: Study, conf: Path) -> list[Analysis]:
