@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,10 +20,8 @@ def heads(count: int, tokens: int, size: int, seed: int) -> Tensor:
 
 
 def qkv(tokens: int, groups: tuple[int, int] = (4, 2)) -> list[Tensor]:
-    """Values in bfloat16 have the same numbers for whoever multiplies in float32."""
     sizes = [(groups[0], 16), (groups[1], 16), (groups[1], 24)]
-    rows = [heads(n, tokens, size, seed) for seed, (n, size) in enumerate(sizes)]
-    return [x.bfloat16().float().requires_grad_() for x in rows]
+    return [heads(n, tokens, size, s).requires_grad_() for s, (n, size) in enumerate(sizes)]
 
 
 def exact(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
@@ -42,19 +42,37 @@ def off(found: Tensor, wanted: Tensor) -> float:
 @pytest.mark.parametrize("tokens", LENGTHS)
 @pytest.mark.parametrize("groups", [(4, 2), (2, 2), (3, 1)])
 @pytest.mark.parametrize("scaling", [None, 0.3])
-def test_values_and_gradients_are_those_of_exact_attention_rounded(tokens, groups, scaling):
+@pytest.mark.parametrize("halves", [False, True])
+def test_values_and_gradients_are_those_of_exact_attention(tokens, groups, scaling, halves):
+    """Where halves are allowed, a processor with matrix units rounds the factors of a product."""
+    most = 1e-2 if halves else 1e-6
     mine, theirs = qkv(tokens, groups), qkv(tokens, groups)
-    found, wanted = attend_in_blocks(*mine, scaling), exact(*theirs, scaling)
-    assert found.dtype == torch.bfloat16
-    assert off(found, wanted) < 5e-3
+    found, wanted = attend_in_blocks(*mine, scaling, halves=halves), exact(*theirs, scaling)
+    assert found.dtype == torch.float32
+    assert off(found, wanted) < most
     weights = heads(groups[0], tokens, 24, 9)
     (found * weights).sum().backward()
     (wanted * weights).sum().backward()
     for one, other in zip(mine, theirs, strict=True):
         if other.grad.any():
-            assert off(one.grad, other.grad) < 1e-2
+            assert off(one.grad, other.grad) < most
         else:  # of one token: nothing to choose among
             assert not one.grad.any()
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_how_torch_multiplies_elsewhere_is_as_it_was(halves):
+    settings: Any = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    seen = attend_in_blocks(*qkv(300), None, halves=halves)
+    assert settings.fp32_precision == before
+    seen.sum().backward()
+    assert settings.fp32_precision == before
+    with pytest.raises(RuntimeError):
+        attend_in_blocks(
+            *(x[..., :5] for x in qkv(300)[:2]), heads(2, 7, 5, 0), None, halves=halves
+        )
+    assert settings.fp32_precision == before
 
 
 @settings(deadline=None, max_examples=20)
@@ -62,11 +80,11 @@ def test_values_and_gradients_are_those_of_exact_attention_rounded(tokens, group
 def test_no_token_sees_what_comes_after_it(tokens: int, data: st.DataObject):
     place = data.draw(st.integers(1, tokens - 1))
     rows = qkv(tokens)
-    before = attend_in_blocks(*rows, None)
+    before = attend_in_blocks(*rows, None, halves=True)
     with torch.no_grad():
         for x in rows:
             x[:, :, place:] += 7.0
-    after = attend_in_blocks(*rows, None)
+    after = attend_in_blocks(*rows, None, halves=True)
     assert torch.equal(before[:, :, :place], after[:, :, :place])
     assert not torch.equal(before[:, :, place:], after[:, :, place:])
 
@@ -80,7 +98,7 @@ def kept_for_the_gradient(tokens: int) -> int:
 
     rows = qkv(tokens)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        attend_in_blocks(*rows, None)
+        attend_in_blocks(*rows, None, halves=True)
     return sum(sizes)
 
 
@@ -88,32 +106,37 @@ def test_what_is_kept_for_the_gradient_grows_with_the_tokens_alone():
     assert 0 < kept_for_the_gradient(8 * BLOCK) == 4 * kept_for_the_gradient(2 * BLOCK)
 
 
+PLAIN = Scores(None, None, None, 0.0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(
-    ("tokens", "scores", "autocast", "taken"),
+    ("tokens", "scores"),
     [
-        (BLOCK + 1, Scores(None, None, None, 0.0), True, True),
-        (BLOCK, Scores(None, None, None, 0.0), True, False),
-        (BLOCK + 1, Scores(None, None, None, 0.0), False, False),
-        (BLOCK + 1, Scores(None, 5.0, None, 0.0), True, False),
-        (BLOCK + 1, Scores(None, None, 9, 0.0), True, False),
-        (BLOCK + 1, Scores(None, None, None, 0.1), True, False),
+        (BLOCK, PLAIN),
+        (BLOCK + 1, PLAIN),
+        (BLOCK + 1, Scores(None, 5.0, None, 0.0)),
+        (BLOCK + 1, Scores(None, None, 9, 0.0)),
+        (BLOCK + 1, Scores(None, None, None, 0.1)),
     ],
 )
-def test_long_documents_in_half_precision_are_attended_in_blocks(
-    monkeypatch, tokens: int, scores: Scores, autocast: bool, taken: bool
-):
+def test_long_documents_are_attended_in_blocks(monkeypatch, tokens, scores, autocast, kind):
     called = []
 
-    def noted(*given):
-        called.append(given[0].shape[2])
-        return attend_in_blocks(*given)
+    def noted(*given, halves: bool):
+        called.append((given[0].shape[2], halves))
+        return attend_in_blocks(*given, halves=halves)
 
     monkeypatch.setattr(attention, "attend_in_blocks", noted)
-    rows = [x[0].transpose(0, 1).detach() for x in qkv(tokens + 30)]
+    rows = [x[0].transpose(0, 1).detach().to(kind) for x in qkv(tokens + 30)]
     documents = Documents(torch.tensor([tokens, 30]))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = one_by_one(*rows, documents, scores)
-    assert called == [tokens] * taken
-    if not scores.dropout and scores.softcap is None and scores.window is None:
-        whole = one_by_one(*rows, documents, scores)
-        assert off(found, whole) < 5e-3
+    assert found.dtype == (torch.bfloat16 if autocast else kind)
+    halves = found.dtype == torch.bfloat16
+    taken = tokens > BLOCK and scores == PLAIN and found.dtype != torch.float16
+    assert called == [(tokens, halves)] * taken
+    if scores == PLAIN:
+        wanted = one_by_one(*(x.float() for x in rows), documents, scores)
+        assert off(found, wanted) < (1e-6 if kind == torch.float32 and not autocast else 1e-2)

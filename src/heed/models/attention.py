@@ -169,8 +169,9 @@ def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores) -> Tensor:
         return checkpoint(_capped, q, k, v, scores, use_reentrant=False)
     plain = scores.window is None and not scores.dropout
     with torch.autocast("cpu", enabled=False):
-        if plain and kind == torch.bfloat16 and q.shape[2] > BLOCK:
-            return attend_in_blocks(q, k, v, scores.scaling)
+        if plain and kind in (torch.bfloat16, torch.float32) and q.shape[2] > BLOCK:
+            halves = kind == torch.bfloat16
+            return attend_in_blocks(q, k, v, scores.scaling, halves=halves).to(kind)
         whole = torch.float32 if q.shape[2] <= SHORT else kind
         return _sdpa(q.to(whole), k.to(whole), v.to(whole), scores=scores).to(kind)
 

@@ -1,15 +1,16 @@
-"""Causal attention of one document on a processor in half precision, a block of queries at a time.
+"""Causal attention of one document on a processor, a block of queries at a time.
 
-Torch's own multiplies in float32 there, whatever it is given, unless the processor has matrix
-units; its backward pass takes longer still. Products of matrices in bfloat16 are two to four times
-as fast, and what stands above the diagonal blocks is never computed. The weights are made again for
-the gradient, so that memory grows with the tokens alone.
+Torch's own computes no faster in half precision there, unless the processor has matrix units, and
+half of what stands above the diagonal; its backward pass takes longer still. Here scores, weights
+and sums are in float32. The weights are made again for the gradient, so that memory grows with the
+tokens alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,27 +24,28 @@ UNIT = 64
 """Documents are filled up to a multiple: each new size of a product costs a kernel to be made."""
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
-    """Causal attention with products in bfloat16; gradients are summed in float32.
-
-    Scores are rounded to bfloat16 before the softmax, as by transformers' `eager` attention under
-    autocast.
+def attend_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, scaling: float | None, *, halves: bool
+) -> Tensor:
+    """Causal attention of one document.
 
     Args:
         q: [1, Hq, L, Dh].
         k: [1, Hk, L, Dh], with Hk dividing Hq.
         v: [1, Hk, L, Dv].
         scaling: Factor of the scores; 1/sqrt(Dh) if None.
+        halves: Whether factors of a product may be rounded to bfloat16, which a processor with
+            matrix units then does; others multiply float32 as they are. Sums are in float32.
 
     Returns:
-        bf16[1, Hq, L, Dv].
+        f32[1, Hq, L, Dv].
     """
     tokens = q.shape[2]
     q = q * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     fill = (0, 0, 0, -tokens % UNIT)  # seen by nobody: it lies behind the last query
-    rows = [torch.nn.functional.pad(x[0].bfloat16(), fill).contiguous() for x in (q, k, v)]
+    rows = [torch.nn.functional.pad(x[0].float(), fill).contiguous() for x in (q, k, v)]
     # query heads of one key stand together: [Hk, Hq / Hk, L, Dh]
-    seen = _Blocks.apply(rows[0].unflatten(0, (k.shape[1], -1)), *rows[1:])
+    seen = _Blocks.apply(rows[0].unflatten(0, (k.shape[1], -1)), *rows[1:], halves)
     assert isinstance(seen, Tensor)
     return seen.flatten(0, 1)[None, :, :tokens]
 
@@ -52,27 +54,49 @@ class _Blocks(torch.autograd.Function):
     """[Hk, G, L, Dh], [Hk, L, Dh] and [Hk, L, Dv] to [Hk, G, L, Dv]."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, halves: bool) -> Tensor:
         ctx.save_for_backward(q, k, v)
+        ctx.halves = halves
         seen = q.new_empty(*q.shape[:3], v.shape[-1])
-        for here, weights in _weights(q, k):
-            _put(seen, here, weights @ v[:, : here.stop])
+        with _multiplying(halves):
+            for here, weights in _weights(q, k):
+                _put(seen, here, weights @ v[:, : here.stop])
         return seen
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
         (wanted,) = gradients
-        of_q, of_k, of_v = (torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
-        for here, weights in _weights(q, k):
-            before, towards = slice(here.stop), _take(wanted, here)
-            of_weights = towards @ v[:, before].mT
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            _put(of_q, here, of_scores @ k[:, before])
-            of_k[:, before] += of_scores.mT @ _take(q, here)
-            of_v[:, before] += weights.mT @ towards
-        return of_q, of_k, of_v
+        of_q, of_k, of_v = (torch.zeros_like(x) for x in (q, k, v))
+        with _multiplying(ctx.halves):
+            for here, weights in _weights(q, k):
+                before, towards = slice(here.stop), _take(wanted, here)
+                of_weights = towards @ v[:, before].mT
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+                _put(of_q, here, of_scores @ k[:, before])
+                of_k[:, before] += of_scores.mT @ _take(q, here)
+                of_v[:, before] += weights.mT @ towards
+        return of_q, of_k, of_v, None
+
+
+@contextmanager
+def _multiplying(halves: bool) -> Iterator[None]:
+    """Inside the block oneDNN multiplies, if halves are allowed, and torch's default otherwise.
+
+    The default, MKL, takes twice as long on processors that are not its maker's.
+    """
+    if not (halves and torch.backends.mkldnn.is_available()):
+        yield
+        return
+    backend: Any = torch.backends.mkldnn
+    settings = backend.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def _weights(q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor]]:
