@@ -60,6 +60,12 @@ def test_values_and_gradients_are_those_of_exact_attention(tokens, groups, scali
             assert not one.grad.any()
 
 
+def test_factors_in_half_precision_are_taken_as_they_are():
+    rows = [x.detach().bfloat16() for x in qkv(200)]
+    found = attend_in_blocks(*rows, 0.3, halves=False)
+    assert off(found, exact(*rows, 0.3)) < 1e-6
+
+
 @pytest.mark.parametrize("halves", [False, True])
 def test_how_torch_multiplies_elsewhere_is_as_it_was(halves):
     settings: Any = torch.backends.mkldnn.matmul

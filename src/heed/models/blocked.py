@@ -41,7 +41,7 @@ def attend_in_blocks(
         f32[1, Hq, L, Dv].
     """
     tokens = q.shape[2]
-    q = q * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    q = q.float() * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     fill = (0, 0, 0, -tokens % UNIT)  # seen by nobody: it lies behind the last query
     rows = [torch.nn.functional.pad(x[0].float(), fill).contiguous() for x in (q, k, v)]
     # query heads of one key stand together: [Hk, Hq / Hk, L, Dh]
