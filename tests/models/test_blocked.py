@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -5,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from heed.models import attention
+from heed.models import attention, blocked
 from heed.models.attention import Scores, one_by_one
 from heed.models.blocked import BLOCK, attend_in_blocks
 from heed.models.documents import Documents
@@ -60,6 +62,30 @@ def test_values_and_gradients_are_those_of_exact_attention(tokens, groups, scali
             assert not one.grad.any()
 
 
+@pytest.mark.parametrize("how", ["checkpoint", "autocast"])
+def test_gradients_do_not_hang_on_who_asks_for_them(how: str):
+    weights, rows = heads(4, 300, 24, 9), [qkv(300) for _ in range(2)]
+    (attend_in_blocks(*rows[0], None, halves=False) * weights).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        ask = partial(attend_in_blocks, halves=False)
+        again = partial(checkpoint, ask, use_reentrant=False) if how == "checkpoint" else ask
+        (again(*rows[1], None) * weights).sum().backward()
+    assert all(torch.equal(x.grad, y.grad) for x, y in zip(*rows, strict=True))
+
+
+def test_what_needs_no_gradient_changes_none():
+    rows, alone = qkv(300), [x.requires_grad_(i == 2) for i, x in enumerate(qkv(300))]
+    for some in (rows, alone):
+        attend_in_blocks(*some, None, halves=False).square().sum().backward()
+    assert torch.equal(rows[2].grad, alone[2].grad)
+    assert alone[0].grad is None
+    with torch.inference_mode():
+        assert torch.equal(
+            attend_in_blocks(*rows, None, halves=False),
+            attend_in_blocks(*alone, None, halves=False),
+        )
+
+
 def test_factors_in_half_precision_are_taken_as_they_are():
     rows = [x.detach().bfloat16() for x in qkv(200)]
     found = attend_in_blocks(*rows, 0.3, halves=False)
@@ -67,13 +93,20 @@ def test_factors_in_half_precision_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("halves", [False, True])
-def test_how_torch_multiplies_elsewhere_is_as_it_was(halves):
+def test_how_torch_multiplies_elsewhere_is_as_it_was(halves, monkeypatch):
     settings: Any = torch.backends.mkldnn.matmul
-    before = settings.fp32_precision
+    before, inside, weights = settings.fp32_precision, [], blocked._weights
+
+    def noted(*given: Tensor):
+        inside.append(settings.fp32_precision)
+        return weights(*given)
+
+    monkeypatch.setattr(blocked, "_weights", noted)
     seen = attend_in_blocks(*qkv(300), None, halves=halves)
     assert settings.fp32_precision == before
     seen.sum().backward()
     assert settings.fp32_precision == before
+    assert inside == ["bf16" if halves else before] * 2
     with pytest.raises(RuntimeError):
         attend_in_blocks(
             *(x[..., :5] for x in qkv(300)[:2]), heads(2, 7, 5, 0), None, halves=halves

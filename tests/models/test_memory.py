@@ -34,29 +34,32 @@ WITHIN = 0.05
 """Share of the measured peak by which an estimate may be off here."""
 
 
-def estimated(model: str, adapter, *, bf16: bool, again: bool = False) -> Estimate:
+def estimated(
+    model: str, adapter, *, bf16: bool, again: bool = False, longest: int = LONGEST, device="cpu"
+) -> Estimate:
     shape, words = MODELS[model]
     with torch.device("meta"):
         made = shape.build(Vocabulary(words))
         adapter.attach(made)
     choices = {"activation_checkpointing": again, "compile": False}
     with without_numbers(made), engaged(made, **choices):
-        return estimate(
-            made, tokens=TOKENS, longest=LONGEST, autocast=bf16, optimiser=lambda t: 2 * nbytes(t)
-        )
+        row, optimiser = Row(TOKENS, longest), lambda t: 2 * nbytes(t)
+        return estimate(made, row, autocast=bf16, optimiser=optimiser, device=device)
 
 
 class Real(Row):
     """The same row with numbers, as a training makes it."""
 
-    def __init__(self):
-        super().__init__(TOKENS, LONGEST)
-        self.lengths = torch.full((TOKENS // LONGEST,), LONGEST)
-        self.position_ids = torch.arange(LONGEST).repeat(TOKENS // LONGEST)
+    def __init__(self, longest: int):
+        super().__init__(TOKENS, longest)
+        self.lengths = torch.full((TOKENS // longest,), longest)
+        self.position_ids = torch.arange(longest).repeat(TOKENS // longest)
         self.where = torch.arange(TOKENS - 1)
 
 
-def measured(model: str, adapter, *, bf16: bool, again: bool = False) -> int:
+def measured(
+    model: str, adapter, *, bf16: bool, again: bool = False, longest: int = LONGEST
+) -> int:
     """Most bytes that torch's allocator had given at a time, in a step beside weights and grads."""
     shape, words = MODELS[model]
     made = shape.build(Vocabulary(words))
@@ -64,7 +67,7 @@ def measured(model: str, adapter, *, bf16: bool, again: bool = False) -> int:
     made.train()
     for p in made.parameters():
         p.grad = torch.zeros_like(p) if p.requires_grad else None
-    row, loss = Real(), StudentLoss(made)
+    row, loss = Real(longest), StudentLoss(made)
     choices = {"activation_checkpointing": again, "compile": False}
 
     def run() -> None:
@@ -84,6 +87,13 @@ def measured(model: str, adapter, *, bf16: bool, again: bool = False) -> int:
 def test_the_estimated_activations_are_the_measured_peak(model, adapter, bf16: bool, again: bool):
     found = estimated(model, adapter, bf16=bf16, again=again).activations
     assert found == pytest.approx(measured(model, adapter, bf16=bf16, again=again), rel=WITHIN)
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+def test_long_documents_take_what_a_processor_s_own_attention_keeps(bf16: bool):
+    found = estimated("deep", LORA, bf16=bf16, longest=256).activations
+    assert found == pytest.approx(measured("deep", LORA, bf16=bf16, longest=256), rel=WITHIN)
+    assert estimated("deep", LORA, bf16=bf16, longest=256, device="cuda").activations != found
 
 
 def test_weights_and_gradients_are_those_of_the_real_model():

@@ -120,6 +120,24 @@ def test_what_is_left_out_is_read_of_no_teacher(found_by, monkeypatch):
     assert len(weighed) == 6
 
 
+def test_a_record_that_left_out_what_another_keeps_is_no_loss_of_zero(found_by, tmp_path):
+    found_by()
+    file, *_ = [
+        f for f in (tmp_path / "cache" / "response_losses").iterdir() if read_json(f)["conditioned"]
+    ]
+    record = read_json(file)
+    record["losses"] |= {min(record["losses"]): [0.0, 0, "dropped: as other code said"]}
+    write_json(file, record)
+    with pytest.raises(DataError, match=r"tiny could read all.*as other code said.*Remove .*cache"):
+        found_by()
+
+
+def test_too_few_instructions_are_refused_before_anything_is_weighed(found_by, monkeypatch):
+    monkeypatch.setattr(reader, "response_losses", lambda *_, **__: pytest.fail("weighed"))
+    with pytest.raises(DataError, match="an interval needs at least two"):
+        found_by(max_tokens=22)
+
+
 def test_what_is_measured_is_what_the_student_reads(found_by, student, teachers):
     found, aligned, loaded = found_by(), align(teachers, limit=None), student.fresh()
     for place, (name, examples) in enumerate(aligned.examples.items()):

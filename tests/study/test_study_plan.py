@@ -94,6 +94,16 @@ def test_debugging_shortens_whatever_a_study_says_and_what_is_typed_comes_last(t
         planned(tmp_path, "debug=no_such")
 
 
+def test_debugging_leaves_what_a_study_varies(tmp_path: Path):
+    axes = {"data.limit": (100, None)}
+    made = planned(tmp_path, "debug=fast", axes=axes)
+    assert [one.cell.run.recipe.data.limit for one in made] == [100, None]
+    assert {one.cell.run.recipe.data.steps for one in made} == {3}
+    made = planned(tmp_path, "debug=fast", axes={"data.epochs": (1, 2)}, fixed={"data.steps": None})
+    assert [one.cell.run.recipe.data.epochs for one in made] == [1, 2]
+    assert {one.cell.run.recipe.data.limit for one in made} == {64}
+
+
 def test_mistakes_of_cells_and_analyses_come_together_and_each_once():
     axes = {"lr": ("play_gentel", "play_harsh"), "teachr": ("x",), "lr.peek": (1,)}
     found = told(axes=axes, seeds=(1, 2), analyses=("shfit", "shift"))

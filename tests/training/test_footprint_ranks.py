@@ -89,7 +89,7 @@ def on_paper(model, adapter, tokens: int, recipe, trainer) -> Estimate:
     made = made_of(model, adapter, "meta")
     with without_numbers(made), replace(trainer, compile=False).engaged(made):
         optimiser = {"optimiser": lambda t: 2 * nbytes(t)}
-        found = estimate(made, tokens=tokens, longest=LENGTH, autocast=False, **optimiser)
+        found = estimate(made, Row(tokens, LENGTH), autocast=False, device="cpu", **optimiser)
         return divided_step(found, made, recipe, trainer, RANKS)
 
 

@@ -89,19 +89,27 @@ class Measured:
     where: str = "analysis"
 
     def __post_init__(self) -> None:
-        for what, half in (("rewards", self.rewarded), ("losses", self.weighed)):
-            if int(half.sum()) < 2:
-                raise DataError(
-                    f"{int(half.sum())} of {len(self.ids)} shared instructions are left for the "
-                    f"{what} of the teachers, and an interval needs at least two. Raise "
-                    f"{self.where}.max_tokens or {self.where}.limit, or leave out the teacher that "
-                    f"misses most instructions."
-                )
+        refuse_too_few(self.rewarded, self.weighed, self.where)
 
     @property
     def reward(self) -> str:
         """Name of CAR's reward."""
         return next(iter(self.rewards))
+
+
+def refuse_too_few(rewarded: NDArray[np.bool_], weighed: NDArray[np.bool_], where: str) -> None:
+    """Refuse a ranking of instructions too few for an interval; arguments as in `Measured`.
+
+    Raises:
+        DataError: fewer than two count in the rewards, or in the losses.
+    """
+    for what, half in (("rewards", rewarded), ("losses", weighed)):
+        if int(half.sum()) < 2:
+            raise DataError(
+                f"{int(half.sum())} of {len(half)} shared instructions are left for the {what} of "
+                f"the teachers, and an interval needs at least two. Raise {where}.max_tokens or "
+                f"{where}.limit, or leave out the teacher that misses most instructions."
+            )
 
 
 @dataclass(frozen=True)

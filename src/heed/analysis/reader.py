@@ -60,8 +60,13 @@ class Reader:
     _loaded: list[Loaded] = field(default_factory=list, compare=False)
     _told: set[str] = field(default_factory=set, compare=False)
 
+    @property
+    def folder(self) -> Path:
+        """Where the records are, those of other students too."""
+        return self.root / "cache" / "response_losses"
+
     def unreadable(self, rows: Rows) -> list[str]:
-        """Why each response cannot be read, empty where it can; no number is computed.
+        """Why each response cannot be read, empty where it can; nothing is weighed for it.
 
         Raises:
             DataError: what is on record is damaged.
@@ -117,15 +122,15 @@ class Reader:
         return [known[key] for key in keys]
 
     def _say_other_code(self, place: Path, codes: Sequence[str]) -> None:
-        """Tell which other code of heed weighed what is used, each once."""
+        """Tell which other code of heed made what is used, each once."""
         now = code_state()
         others = [code for code in codes if not same_code(code, now) and code not in self._told]
         if not others:
             return
         self._told.update(others)
         progress_console().print(
-            f"  {self.name}: losses weighed by other code of heed are used ({', '.join(others)}), "
-            f"as those in {place}. Where they are removed, they are weighed again.",
+            f"  {self.name}: records of other code of heed are used ({', '.join(others)}), as that "
+            f"in {place}. Where they are removed, the responses are read again.",
             markup=False,
             soft_wrap=True,
         )
@@ -145,7 +150,7 @@ class Reader:
             "precision": self.precision,
             "versions": versions(),
         }
-        return self.root / "cache" / "response_losses" / f"{short_hash(canonical(decides))}.json"
+        return self.folder / f"{short_hash(canonical(decides))}.json"
 
 
 def _read(place: Path, looked: bool) -> tuple[dict[str, Any], list[str]]:

@@ -56,7 +56,7 @@ def option_names(conf: Path, group: str) -> list[str]:
 
 
 def option_settings(conf: Path, group: str, option: str) -> dict[str, Any]:
-    """Dotted key -> value of all that an option itself sets, its defaults left aside."""
+    """Dotted key -> value of all that an option of the package _global_ sets, but for defaults."""
     found: dict[str, Any] = {}
 
     def walk(settings: Any, before: str) -> None:

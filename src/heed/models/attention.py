@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from heed.models.documents import Documents
 
 NAME = "heed_documents"
 SHORT = 512
-"""Tokens up to which a CPU has torch attend in float32: 60 take 0.2 ms, in bfloat16 0.7."""
+"""Tokens up to which torch's own attends in float32 on a CPU: 60 take 0.2 ms, in bfloat16 0.7."""
 ALONE = "Give data.packing=none: each document is then trained alone, with the model's own."
 """The way out where documents cannot share a row."""
 UNKNOWN = ("s_aux", "position_bias")
@@ -59,6 +59,7 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    blocks: bool = True,
     **other: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each document.
@@ -68,12 +69,13 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
         query: [1, Hq, T, Dh].
         key: [1, Hk, T, Dh], with Hk dividing Hq.
         value: [1, Hk, T, Dv].
-        attention_mask: Must be None: the documents say who sees whom.
-        documents: Of the row; None where the model has not handed them on: refused.
+        attention_mask: Must be None: the documents, which must be handed on, say who sees whom.
+        documents: Of the row.
         scaling: Factor of the scores; 1/sqrt(Dh) if None.
         dropout: Chance of dropping an attention weight.
         sliding_window: A query sees so many tokens, itself included; None: all before it.
         softcap: Bound of the scores, before the softmax; None: unbounded.
+        blocks: Whether a CPU takes long documents in blocks; torch's own keeps what CUDA's keeps.
         **other: What else the model hands to its attention; refused if it changes the result.
 
     Returns:
@@ -83,19 +85,23 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
         RunError: the model's attention is of a kind that is not computed here.
     """
     if documents is None or attention_mask is not None:
-        found = "is not told" if documents is None else "is handed a mask beside"
-        raise RunError(
-            f"the attention of this model ({type(module).__name__}) {found} where the documents of "
-            f"a row begin and end, so they would see each other. {ALONE}"
-        )
+        raise _unpacked(module, "is not told" if documents is None else "is handed a mask beside")
     _refuse_special(module, other)
     reaches = sliding_window is not None and sliding_window < documents.longest
     scores = Scores(scaling, softcap, sliding_window if reaches else None, dropout)
     q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [T, H, Dh]
     if varlen_applies(q, v, scores):
         return varlen(q, k, v, documents, scores)[None], None
-    compute = one_by_one if q.device.type == "cpu" else by_groups
+    compute = partial(one_by_one, blocks=blocks) if q.device.type == "cpu" else by_groups
     return compute(q, k, v, documents, scores).unsqueeze(0), None
+
+
+def _unpacked(module: Any, found: str) -> RunError:
+    """What is raised where documents would see each other."""
+    return RunError(
+        f"the attention of this model ({type(module).__name__}) {found} where the documents of a "
+        f"row begin and end, so they would see each other. {ALONE}"
+    )
 
 
 def _refuse_special(module: Any, other: dict[str, Any]) -> None:
@@ -143,8 +149,10 @@ def by_groups(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Sco
     return out
 
 
-def one_by_one(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores) -> Tensor:
-    """Attention document by document; arguments of `by_groups`.
+def one_by_one(
+    q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores, *, blocks: bool = True
+) -> Tensor:
+    """Attention document by document; arguments of `by_groups`, and `blocks` of `attend`.
 
     The row is split and joined, never indexed: on a CPU, gathering documents into batches and
     scattering their gradients costs more than the calls that it saves. What lies after the last
@@ -152,12 +160,12 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Sc
     """
     lengths = [*documents.counts, len(q) - sum(documents.counts)]
     qs, ks, vs = (x.transpose(0, 1).unsqueeze(0).split(lengths, dim=2)[:-1] for x in (q, k, v))
-    seen = [_one(*rows, scores=scores) for rows in zip(qs, ks, vs, strict=True)]
+    seen = [_one(*rows, scores=scores, blocks=blocks) for rows in zip(qs, ks, vs, strict=True)]
     rest = v.new_zeros(1, q.shape[1], lengths[-1], v.shape[-1], dtype=seen[0].dtype)
     return torch.cat([*seen, rest], dim=2).squeeze(0).transpose(0, 1)
 
 
-def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores) -> Tensor:
+def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores, blocks: bool) -> Tensor:
     """Attention of one document, [1, H, L, Dh], on a CPU.
 
     Torch's own is slow there in half precision, its backward pass above all: short documents are
@@ -167,7 +175,7 @@ def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores) -> Tensor:
     kind = compute_type(v)
     if scores.softcap is not None:
         return checkpoint(_capped, q, k, v, scores, use_reentrant=False)
-    plain = scores.window is None and not scores.dropout
+    plain = scores.window is None and not scores.dropout and blocks
     with torch.autocast("cpu", enabled=False):
         if plain and kind in (torch.bfloat16, torch.float32) and q.shape[2] > BLOCK:
             halves = kind == torch.bfloat16

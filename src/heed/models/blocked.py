@@ -84,17 +84,16 @@ class _Blocks(torch.autograd.Function):
 def _multiplying(halves: bool) -> Iterator[None]:
     """Inside the block oneDNN multiplies, if halves are allowed, and torch's default otherwise.
 
-    The default, MKL, takes twice as long on processors that are not its maker's.
+    The default, MKL, takes twice as long on processors that are not its maker's. Autocast, which
+    may be on around the backward pass, would round whatever is allowed.
     """
-    if not (halves and torch.backends.mkldnn.is_available()):
-        yield
-        return
     backend: Any = torch.backends.mkldnn
     settings = backend.matmul
     before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
+    settings.fp32_precision = "bf16" if halves and backend.is_available() else before
     try:
-        yield
+        with torch.autocast("cpu", enabled=False):
+            yield
     finally:
         settings.fp32_precision = before
 

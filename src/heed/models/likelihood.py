@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from heed.core.ranks import everybody, share
 from heed.core.types import Likelihood, Request
-from heed.models.attention import Documents, document_attention
+from heed.models.attention import Documents, attend, document_attention
 from heed.models.chunked import SummedNats, log_probabilities
 from heed.models.head import backbone_of, hidden_states, logits_of
 from heed.models.shapes import half_precision, whole_number
@@ -61,6 +61,8 @@ class StudentLoss(nn.Module):
     documents are for models that `heed.models.sharing.why_alone` has nothing against.
     """
 
+    attention = staticmethod(attend)
+
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
@@ -107,7 +109,7 @@ class StudentLoss(nn.Module):
         """Hidden states of a row, and of what fills it up, which no document sees."""
         count = batch.input_ids.numel()
         rest = (0, whole_number(count, next(self.model.parameters())) - count)
-        with document_attention(self.model):
+        with document_attention(self.model, self.attention):
             return backbone_of(self.model)(
                 input_ids=nn.functional.pad(batch.input_ids, rest)[None],
                 position_ids=nn.functional.pad(batch.position_ids, rest)[None],

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from heed.models.attention import attend
 from heed.models.documents import Documents, Group
 from heed.models.likelihood import StudentLoss
 
@@ -144,16 +145,16 @@ def _like(tensor: Tensor) -> Tensor:
 
 
 def estimate(
-    model: Any, *, tokens: int, longest: int, autocast: bool, optimiser: Callable[[Tensor], int]
+    model: Any, row: Row, *, autocast: bool, optimiser: Callable[[Tensor], int], device: str
 ) -> Estimate:
     """What a training step of a model needs; call it inside `without_numbers`.
 
     Args:
         model: Adapter attached, its precision set.
-        tokens: Of a packed row.
-        longest: Tokens of the longest document.
+        row: What it trains on at a time.
         autocast: Whether products are in bfloat16.
         optimiser: Bytes that it keeps for a tensor that trains.
+        device: Kind of device that trains, in torch's words; a CPU attends in a way of its own.
     """
     moving = [p for p in model.parameters() if p.requires_grad]
     parameters, weights = stored_bytes(model)
@@ -161,14 +162,16 @@ def estimate(
         p.grad = torch.zeros_like(p)  # an earlier row of the same step has made it
     model.train()
     with Watch() as watch, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        nats, _ = _Loss(model)(Row(tokens, longest))
+        loss = _Loss(model)
+        loss.attention = partial(attend, blocks=device == "cpu")
+        nats, _ = loss(row)
         nats.backward()
     return Estimate(
         weights=weights,
         gradients=sum(nbytes(p) for p in moving),
         optimiser=sum(optimiser(p) for p in moving),
         activations=watch.peak,
-        tokens=tokens,
+        tokens=row.input_ids.numel(),
         parameters=parameters,
         trained=sum(p.numel() for p in moving),
     )

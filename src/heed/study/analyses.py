@@ -255,7 +255,7 @@ def analyse_cell(cell: Cell, analysis: Analysis) -> None:
         HeedError: what the analysis needs is missing or damaged.
     """
     cell.trainer.need_device()
-    use_processor(cell.trainer.threads)
+    use_processor(cell.trainer.threads, cell.trainer.device)
     studied = StudiedRun(read_run(cell.directory), cell.suite, surroundings(cell), cell.root)
     directory, said = analyse(analysis, studied)
     for line in (*said, str(directory / "report.html")):

@@ -319,4 +319,4 @@ def _refuse_leaks(run: TrainedRun, suite: Suite) -> None:
 def _ready(command: Evaluation) -> None:
     """Refuse a device that is not there; threads and memory as the command says."""
     command.trainer.need_device()
-    use_processor(command.trainer.threads)
+    use_processor(command.trainer.threads, command.trainer.device)

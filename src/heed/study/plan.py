@@ -27,6 +27,9 @@ State = Literal["done", "missing", "stopped", "failed"]
 """`missing`: never ended; `stopped`: asked to end, goes on; `failed`: see the reason."""
 
 STATES: tuple[State, ...] = ("done", "missing", "stopped", "failed")
+LENGTH = {"data.epochs", "data.steps"}
+"""Exactly one of them says how long to train."""
+
 SAY = progress_console()
 T = TypeVar("T")
 
@@ -222,7 +225,7 @@ def plan_study(study: Study, conf: Path, typed: Sequence[str] = ()) -> list[Plan
         mistakes += error.mistakes
     cells: list[PlannedCell] = []
     try:
-        shorter = _of_debug(typed, conf)
+        shorter = _of_debug(typed, study, conf)
         lines = [[*line, *shorter, *others] for line in study.lines()]
         cells = plan_cells(lines, conf, distinct=True)
     except ConfigError as error:
@@ -232,13 +235,14 @@ def plan_study(study: Study, conf: Path, typed: Sequence[str] = ()) -> list[Plan
     return cells
 
 
-def _of_debug(typed: Sequence[str], conf: Path) -> list[str]:
-    """What a typed `debug=` sets, to stand behind the settings of a study, which it shortens."""
+def _of_debug(typed: Sequence[str], study: Study, conf: Path) -> list[str]:
+    """What a typed `debug=` sets, to stand behind what a study fixes; what it varies stays."""
     chosen = [value for key, _, value in (t.partition("=") for t in typed) if key == "debug"]
     if not chosen or chosen[-1] not in option_names(conf, "debug"):  # Hydra tells of the second
         return []
+    varied = {*study.varied, *(LENGTH if LENGTH & study.varied.keys() else ())}
     settings = option_settings(conf, "debug", chosen[-1])
-    return [f"{key}={as_typed(value)}" for key, value in settings.items()]
+    return [f"{k}={as_typed(value)}" for k, value in settings.items() if k not in varied]
 
 
 def analyses_of(study: Study, conf: Path) -> list[Analysis]:

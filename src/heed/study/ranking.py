@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heed.analysis.car import REFERENCE, SELF, Measured, Read
+from heed.analysis.car import REFERENCE, SELF, Measured, Read, refuse_too_few
 from heed.analysis.ranking import CAR
 from heed.analysis.reader import Reader, Rows
 from heed.analysis.response_loss import OVER_LONG, ResponseLoss
@@ -75,8 +75,7 @@ def measure(
         where: Key of the analysis as it is typed, for messages.
 
     Raises:
-        HeedError: the teachers share no instructions, a student or a reward cannot be read, or what
-            was chosen to be refused is there.
+        HeedError: nothing is shared, something cannot be read, or what is to be refused is there.
     """
     aligned = align(teachers, limit=analysis.limit)
     events = {name: Counter(dict(aligned.events.get(name, {}))) for name in teachers}
@@ -88,7 +87,8 @@ def measure(
     kept = _kept(analysis, where, readers.values(), rows, events)
     rows = [one._replace(examples=list(compress(one.examples, kept))) for one in rows]
     rewarded = have & (aligned.in_first_half if analysis.rewarded == "first_half" else True)
-    weighed = ~aligned.in_first_half if analysis.weighed == "second_half" else ~np.zeros_like(kept)
+    weighed = ~aligned.in_first_half if analysis.weighed == "second_half" else np.ones_like(kept)
+    refuse_too_few(rewarded[kept], weighed[kept], where)  # before hours of reading
     measured = Measured(
         teachers=tuple(teachers),
         ids=tuple(compress(aligned.ids, kept)),
@@ -175,8 +175,19 @@ def _refuse_unread(
 
 
 def _read(reader: Reader, rows: Sequence[Rows]) -> Read:
-    """What a model found, as arrays."""
+    """What a model found, as arrays.
+
+    Raises:
+        DataError: a record says of a response that it cannot be read, and another that it can.
+    """
     given, apart = ([reader.losses(one, conditioned=how) for one in rows] for how in (True, False))
+    for one, *found in zip(rows, given, apart, strict=True):
+        if whys := {loss.left_out for losses in found for loss in losses if loss.left_out}:
+            raise DataError(
+                f"teacher {one.teacher!r}: {reader.name} could read all responses that are left, "
+                f"and then could not ({', '.join(sorted(whys))}): records of different code of "
+                f"heed. Remove {reader.folder}; the same command weighs them again."
+            )
 
     def table(found: Sequence[Sequence[ResponseLoss]], what: str) -> Floats:
         return np.array([[getattr(one, what) for one in row] for row in found], dtype=float)

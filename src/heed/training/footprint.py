@@ -27,7 +27,7 @@ from heed.methods.method import Method
 from heed.methods.weights import NF4, Plain
 from heed.models.blocks import blocks_of
 from heed.models.embeddings import template_tokens
-from heed.models.memory import Estimate, estimate, hold_in_few_bits, nbytes, without_numbers
+from heed.models.memory import Estimate, Row, estimate, hold_in_few_bits, nbytes, without_numbers
 from heed.models.sharing import why_alone
 from heed.models.student import Student
 from heed.training.optim import Adafactor, AdamW, AdamW8bit, Optimizer
@@ -100,10 +100,10 @@ def of_model(model: Any, recipe: Recipe, trainer: TrainerSettings) -> Estimate:
         longest, tokens = row_size(recipe, alone=alone, ranks=shared.ranks)
         found = estimate(
             model,
-            tokens=tokens,
-            longest=longest,
+            Row(tokens, longest),
             autocast=recipe.precision == "bf16-mixed",
             optimiser=lambda tensor: kept_bytes(recipe.optim, tensor),
+            device=trainer.device,
         )
         if shared.ranks == 1:
             return found

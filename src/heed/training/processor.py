@@ -12,17 +12,19 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Names of mallopt(3)."""
 
 
-def use_processor(threads: int | None) -> None:
-    """Use as many threads as asked, and keep the memory of tensors that ended.
+def use_processor(threads: int | None, device: str) -> None:
+    """Use as many threads as asked; where the processor computes, keep memory for its tensors.
 
     Args:
         threads: Of torch; None leaves torch's choice.
+        device: Where a student computes, in torch's words.
     """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    keep_memory()
+    if device == "cpu":
+        keep_memory()
 
 
 def keep_memory(size: int = KEPT) -> bool:

@@ -134,7 +134,7 @@ class TrainerSettings:
 
         # Lightning's own notes on devices, workers and products: the plan says what matters.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        use_processor(self.threads)
+        use_processor(self.threads, self.device)
         # On any machine of a cluster one is told to use srun, twice; heed's ranks need none.
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         try:
