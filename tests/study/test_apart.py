@@ -152,14 +152,18 @@ def test_what_another_fails_while_it_is_waited_for_is_not_tried_again(see, tmp_p
     assert begun(tmp_path) == []
 
 
-def test_what_another_is_at_is_waited_for_or_left(see, tmp_path, capsys):
+def test_what_another_is_at_is_waited_for_or_left(see, tmp_path, monkeypatch, capsys):
     path = file_of(a_cell(tmp_path), Apart()).with_suffix(".lock")
     with lock(path):
         assert see("done", Apart(wait=False)) is None
     assert "another process is at it; left to that" in " ".join(capsys.readouterr().err.split())
     halt = tmp_path / "halt"
+
+    def halted_once_it_waits(path, on_wait, **how):
+        return lock(path, lambda: (on_wait(), halt.touch()), **how)
+
+    monkeypatch.setattr(apart, "lock", halted_once_it_waits)
     with lock(path):
-        threading.Timer(0.2, halt.touch).start()
         assert see("done", Apart(halt=str(halt))) is None  # and comes back
     assert "waiting for that" in " ".join(capsys.readouterr().err.split())
     assert begun(tmp_path) == []

@@ -56,8 +56,8 @@ def test_documents_that_hardly_see_each_other_are_noticed_too(
     """Too little to be seen in the loss, but there is no such thing as a little isolation."""
     attend = attention.one_by_one
 
-    def leak(q, k, v, documents, scores):
-        return attend(q, k, v, documents, scores) + strength * v.mean(0).mean()
+    def leak(q, k, v, documents, scores, **how):
+        return attend(q, k, v, documents, scores, **how) + strength * v.mean(0).mean()
 
     monkeypatch.setattr(attention, "one_by_one", leak)
     few = sorted(examples, key=lambda e: len(e.ids))[-4:]
@@ -71,11 +71,11 @@ def test_a_neighbour_before_and_one_behind_are_both_looked_at(loaded, examples, 
     attend = attention.one_by_one
     assert neighbour_effect(loaded, examples[:4]) == 0
 
-    def first_token_everywhere(q, k, v, documents, scores):
-        return attend(q, k, v, documents, scores) + v[:1].mean()
+    def first_token_everywhere(q, k, v, documents, scores, **how):
+        return attend(q, k, v, documents, scores, **how) + v[:1].mean()
 
-    def last_token_everywhere(q, k, v, documents, scores):
-        return attend(q, k, v, documents, scores) + v[-1:].mean()
+    def last_token_everywhere(q, k, v, documents, scores, **how):
+        return attend(q, k, v, documents, scores, **how) + v[-1:].mean()
 
     for leak in (first_token_everywhere, last_token_everywhere):
         monkeypatch.setattr(attention, "one_by_one", leak)
