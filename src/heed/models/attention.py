@@ -169,15 +169,17 @@ def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores, blocks: bool) -> Te
     """Attention of one document, [1, H, L, Dh], on a CPU.
 
     Torch's own is slow there in half precision, its backward pass above all: short documents are
-    taken in float32, longer ones in blocks where nothing forbids. Under autocast, queries and keys
-    come in float32 from their rotation, values do not.
+    taken in float32, longer ones in blocks where nothing forbids and one thread computes: several
+    share the heads of torch's own, and would wait for each other at every block. Under autocast,
+    queries and keys come in float32 from their rotation, values do not.
     """
     kind = compute_type(v)
     if scores.softcap is not None:
         return checkpoint(_capped, q, k, v, scores, use_reentrant=False)
-    plain = scores.window is None and not scores.dropout and blocks
+    plain = scores.window is None and not scores.dropout
+    blocks = blocks and plain and torch.get_num_threads() == 1
     with torch.autocast("cpu", enabled=False):
-        if plain and kind in (torch.bfloat16, torch.float32) and q.shape[2] > BLOCK:
+        if blocks and kind in (torch.bfloat16, torch.float32) and q.shape[2] > BLOCK:
             halves = kind == torch.bfloat16
             return attend_in_blocks(q, k, v, scores.scaling, halves=halves).to(kind)
         whole = torch.float32 if q.shape[2] <= SHORT else kind
