@@ -237,6 +237,15 @@ def test_what_cannot_be_read_is_known_before_anything_is_weighed(reader, monkeyp
     assert again.unreadable(rows_of(ODD[::-1])) == found[::-1]
 
 
+@pytest.mark.parametrize("text", ["", "{}", '{"losses": {"a": [0.0, 0, ""]}}', '{"losses": 3}'])
+def test_a_damaged_record_of_what_cannot_be_read_is_named(reader, tmp_path, text: str):
+    reader.unreadable(rows_of(TEN))
+    (place,) = tmp_path.glob("cache/response_losses/*.json")
+    place.write_text(text)
+    with pytest.raises(DataError, match=r"does not hold whole losses.*Remove the file"):
+        reader.unreadable(rows_of(TEN))
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"losses": {"a": [1]}}', '{"losses": {"a": 3}}'])
 def test_a_damaged_record_is_named(reader, tmp_path, text: str):
     reader.losses(rows_of(TEN), conditioned=True)

@@ -75,7 +75,7 @@ class Reader:
         def look(examples: Sequence[Example]) -> list[str]:
             return unreadable(self._student(), examples, self.max_tokens)
 
-        return [str(why) for why in self._recorded(rows, None, look)]
+        return self._recorded(rows, None, look)
 
     def losses(self, rows: Rows, *, conditioned: bool) -> list[ResponseLoss]:
         """The loss of each response, weighed now or read from where it was kept.
@@ -161,7 +161,9 @@ def _read(place: Path, looked: bool) -> tuple[dict[str, Any], list[str]]:
         record = read_json(place)
         rows, codes = record["losses"].items(), record.get("code", ["not known"])
         if looked:
-            return {key: str(why) for key, why in rows}, [str(code) for code in codes]
+            if not all(isinstance(why, str) for _, why in rows):
+                raise TypeError("a reason is no text")
+            return dict(rows), [str(code) for code in codes]
         found = {key: [float(n), int(t), str(why)] for key, (n, t, why) in rows}
         return found, [str(code) for code in codes]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
