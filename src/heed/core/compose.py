@@ -56,18 +56,9 @@ def option_names(conf: Path, group: str) -> list[str]:
 
 
 def option_settings(conf: Path, group: str, option: str) -> dict[str, Any]:
-    """Dotted key -> value of all that an option of the package _global_ sets, but for defaults."""
-    found: dict[str, Any] = {}
-
-    def walk(settings: Any, before: str) -> None:
-        for key, value in settings.items():
-            if isinstance(value, dict):
-                walk(value, f"{before}{key}.")
-            elif f"{before}{key}" != "defaults":
-                found[f"{before}{key}"] = value
-
-    walk(OmegaConf.to_container(OmegaConf.load(conf / group / f"{option}.yaml")), "")
-    return found
+    """What the file of an option says, as plain data, its defaults left out and not composed."""
+    settings: Any = OmegaConf.to_container(OmegaConf.load(conf / group / f"{option}.yaml"))
+    return {key: value for key, value in settings.items() if key != "defaults"}
 
 
 def one_of_several() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from heed.analysis.analysis import Analysis
+from heed.analysis.deltas import flat
 from heed.core.component import plain
 from heed.core.compose import compose_component, option_names, option_settings
 from heed.core.console import progress_console
@@ -242,7 +243,7 @@ def _of_debug(typed: Sequence[str], study: Study, conf: Path) -> list[str]:
         return []
     varied = {*study.varied, *(LENGTH if LENGTH & study.varied.keys() else ())}
     settings = option_settings(conf, "debug", chosen[-1])
-    return [f"{k}={as_typed(value)}" for k, value in settings.items() if k not in varied]
+    return [f"{k}={as_typed(value)}" for k, value in flat(settings) if k not in varied]
 
 
 def analyses_of(study: Study, conf: Path) -> list[Analysis]:
