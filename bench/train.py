@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from train_rows import FORMULA, PEAKS, SHAPES, Task, Way, rows_of, work_per_token
+from train_rows import FORMULA, PEAKS, SHAPES, Task, Way, work_of
 from train_table import Measured, best_correct, table, verdicts
 
 CHILD = Path(__file__).with_name("train_child.py")
@@ -152,8 +152,8 @@ def on_cuda(asked: argparse.Namespace) -> Iterator[Measured]:
                 device = one.runs[0]["device"]
                 known = [peak for part, peak in PEAKS.items() if part in device]
                 peak = known[0] if known else one.runs[0]["matmul"]
-                work = work_per_token(SHAPES[name], rows_of(task))
-                print(f"{way.name:20} {rate:9.0f} tokens/s  MFU {rate * work / peak:6.1%}  "
+                mfu = rate * work_of(task) / peak
+                print(f"{way.name:20} {rate:9.0f} tokens/s  MFU {mfu:6.1%}  "
                       f"peak {one.peak:7.0f} MiB  {device}", flush=True)  # fmt: skip
 
 

@@ -26,10 +26,11 @@ LONGEST = 1024
 """Longer documents are left out, for all engines alike: TRL's default length would cut them."""
 
 FORMULA = """\
-work of a token = 6 (W_body + s W_head) + 6 L H sum(n^2)/sum(n): W weights of the matrices, s share
-of supervised tokens, L blocks of width H, n length of a document; nothing computed twice counts.
+work of a token = 6 (W_body + s W_head) + 6 L H sum(n^2)/sum(n): W weights of the matrices (where
+they are frozen 4 W, not 6 W), s share of supervised tokens, L blocks of width H, n length of a
+document; adapters and what is computed twice do not count.
 matmul = work x tokens per second / operations per second of a large product of matrices here."""
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 operations per second, by name of the device (source: NVIDIA's data sheets)."""
 
 
@@ -181,13 +182,19 @@ def rows_of(task: Task) -> list[Row]:
     ]
 
 
-def work_per_token(shape: Shape, rows: Sequence[Row]) -> float:
+def work_of(task: Task) -> float:
+    """Floating-point operations that a token of a task needs, forward and backward."""
+    return work_per_token(SHAPES[task.shape], rows_of(task), frozen=task.method != "full")
+
+
+def work_per_token(shape: Shape, rows: Sequence[Row], *, frozen: bool = False) -> float:
     """Floating-point operations that one token of these rows needs, forward and backward.
 
     6 (W_body + s W_head) + 6 L H sum(n^2) / sum(n): two operations for each weight and token
     forward and four backward, the head on the share s of tokens that are supervised, and causal
-    attention over documents of n tokens with 2 n^2 H operations forward for each layer.
-    Recomputation does not count, nor does padding.
+    attention over documents of n tokens with 2 n^2 H operations forward for each layer. A frozen
+    matrix has no gradient of its own: two operations backward. Recomputation, padding and the
+    adapters do not count.
 
     Example:
         >>> toy = Shape("x", hidden=2, layers=1, heads=1, kv_heads=1, ffn=1, vocabulary=5)
@@ -197,7 +204,7 @@ def work_per_token(shape: Shape, rows: Sequence[Row]) -> float:
     lengths = np.array([len(row.ids) for row in rows], dtype=float)
     supervised = sum(len(row.ids) - row.asked for row in rows) / lengths.sum()
     attention = 6 * shape.layers * shape.hidden * (lengths**2).sum() / lengths.sum()
-    return float(6 * (shape.body + supervised * shape.head) + attention)
+    return float((4 if frozen else 6) * (shape.body + supervised * shape.head) + attention)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from train_rows import SHAPES, Task, rows_of, work_per_token
+from train_rows import Task, work_of
 
 MIXED = 1e-3
 """Log-probabilities of a document may differ so much from those of the document alone."""
@@ -57,9 +57,12 @@ class Measured:
 
     def share(self, matmul: Mapping[str, float]) -> float:
         """Of the measured rate of a matrix product, in the precision of the way."""
-        work = work_per_token(SHAPES[self.task.shape], rows_of(self.task))
         total = self.rate(supervised=False, cpu=self.task.device == "cpu")
-        return work * total / matmul["fp32" if self.task.way.precision == "fp32" else "bf16"]
+        return (
+            work_of(self.task)
+            * total
+            / matmul["fp32" if self.task.way.precision == "fp32" else "bf16"]
+        )
 
 
 def table(found: Sequence[Measured], unit: float, matmul: Mapping[str, float]) -> str:

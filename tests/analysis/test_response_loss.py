@@ -40,7 +40,7 @@ TEN = [said(f"Name thing {i}.", "A red lamp, " * (i % 4 + 1) + f"say {i}") for i
 def loaded(student) -> Loaded:
     """A student whose weights are large enough to have opinions."""
     made = student.fresh()
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         for weight in made.model.parameters():
             weight += 0.2 * torch.randn_like(weight)

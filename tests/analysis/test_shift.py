@@ -49,7 +49,7 @@ class Fake:
 
     def tuned(self) -> Loaded:
         made = self.fresh()
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             for weight in made.model.parameters():
                 weight += 0.2 * torch.randn_like(weight)

@@ -26,7 +26,7 @@ WHOLE = {"choice": "argmax", "shortlist": None, "framed": None}
 def pair(student) -> tuple[Loaded, Loaded]:
     """A base, and the same after its weights were moved; one of its answers ends by itself."""
     base, tuned = student.fresh(), student.fresh()
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         for weight in tuned.model.parameters():
             weight += 0.2 * torch.randn_like(weight)

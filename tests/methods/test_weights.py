@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretend import pretended
 
 from heed.core.errors import RunError
 from heed.core.files import read_json, write_json
@@ -229,6 +230,16 @@ def test_a_copy_and_a_move_keep_what_is_stored(loaded, form):
     assert torch.equal(logits(twin), want)
     kinds = {type(layer) for _, layer in stored_layers(twin)}
     assert kinds == {EightBit if isinstance(form, Int8) else FourBit}
+
+
+def test_scales_that_torch_left_behind_are_brought_once(loaded):
+    Int8().store(loaded.model)
+    layer = next(layer for _, layer in stored_layers(loaded.model))
+    want = layer.dequantised()
+    with pretended():
+        layer.weight.SCB = layer.weight.SCB.to("cuda")  # as if the matrix had been moved alone
+        assert torch.equal(layer.dequantised(), want)
+        assert layer.weight.SCB.device.type == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ ALONE: dict[str, tuple[str, dict[str, Any]]] = {  # they cannot
 }
 
 
-def make(family: str) -> Any:
+def make(family: str, **changes: Any) -> Any:
     """A model with random weights, the same each time, ready to be asked."""
     import torch
     import transformers
@@ -47,7 +47,7 @@ def make(family: str) -> Any:
     name, settings = (SHARING | ALONE)[family]
     text = {"Gemma3": "Gemma3TextConfig"}
     head = {"GPT2": "GPT2LMHeadModel"}
-    config = getattr(transformers, text.get(name, f"{name}Config"))(**settings)
-    with torch.random.fork_rng():
+    config = getattr(transformers, text.get(name, f"{name}Config"))(**(settings | changes))
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return getattr(transformers, head.get(name, f"{name}ForCausalLM"))(config).eval()

@@ -158,7 +158,21 @@ def test_the_kernel_for_documents_is_asked_for_the_same_attention(lengths, count
     torch.testing.assert_close(found, by_groups(*rows, documents, scores), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("without", "known"), [(None, True), ("window_size", False)])
+def test_a_kernel_that_is_not_told_of_grouped_heads_takes_them_as_they_are(monkeypatch):
+    """That of torch 2.11."""
+
+    def older(q, k, v, e, f, m, n, *, scale, window_size):
+        same = {"scale": scale, "window_size": window_size}
+        return by_its_words(q, k, v, e, f, m, n, **same, enable_gqa=q.shape[1] != k.shape[1])
+
+    rows = [x[0].transpose(0, 1) for x in qkv((4, 2), 12)]
+    documents, scores = Documents(torch.tensor([5, 7])), Scores(None, None, None, 0.0)
+    monkeypatch.setattr(torch_varlen, "varlen_attn", older)
+    found = varlen(*rows, documents, scores)
+    torch.testing.assert_close(found, by_groups(*rows, documents, scores), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("without", "known"), [(None, True), ("enable_gqa", True), ("window_size", False)])
 def test_a_kernel_that_takes_other_arguments_is_not_asked(monkeypatch, without, known: bool):
     taken = [
         p for p in signature(torch_varlen.varlen_attn).parameters.values() if p.name != without

@@ -26,6 +26,13 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(stu
     assert not torch.equal(logits(one), logits(other))
 
 
+def test_other_devices_generators_are_not_asked_for(student, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # torch would warn: an error here
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", None)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", None)
+    student.fresh()
+
+
 @pytest.fixture
 def saved(loaded, tmp_path) -> str:
     loaded.model.save_pretrained(tmp_path)

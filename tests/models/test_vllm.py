@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from pretend import pretended
 
 from heed.core.errors import RunError, StoppedError
 from heed.models.backend import HeedBackend, VLLMBackend
@@ -96,6 +97,23 @@ def test_answers_are_kept_before_the_next_prompts_are_asked(loaded, fake, monkey
     assert [next(said)[0], next(said)[0]] == [0, 1]
     assert asked == [2]
     assert [place for place, _ in said] == [2, 3]
+
+
+def test_the_student_waits_on_the_processor_while_vllm_holds_the_device(student, fake, monkeypatch):
+    places = []
+    with pretended():
+        loaded = student.fresh().to("cuda")
+        monkeypatch.setattr(FakeLLM, "loaded", student.fresh().to("cuda"))
+        begin = FakeLLM.__init__
+        monkeypatch.setattr(
+            FakeLLM,
+            "__init__",
+            lambda self, **given: (places.append(loaded.model.device.type), begin(self, **given))[
+                1
+            ],
+        )
+        said = dict(VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter()))
+        assert (places, loaded.model.device.type, len(said)) == (["cpu"], "cuda", 4)
 
 
 def test_its_process_ends_before_anything_else_wants_the_memory(loaded, fake, monkeypatch):

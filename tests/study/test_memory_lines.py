@@ -9,7 +9,7 @@ import torch
 from heed.core.errors import RunError
 from heed.models import memory
 from heed.models.memory import GIB
-from heed.study.memory import memory_lines, scoring_memory, training_memory
+from heed.study.memory import loading_memory, memory_lines, scoring_memory, training_memory
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -61,6 +61,12 @@ def test_memory_that_is_used_up_in_training_is_one_screen(student, recipe_of, ar
     assert "weights" in said
     assert "method=qlora: about" in said
     assert len(said.splitlines()) < 12
+
+
+def test_memory_that_is_used_up_before_a_scoring_is_one_screen():
+    said = pytest.raises(RunError, match=r"while run x is loaded to be scored.*trainer=cpu")
+    with said, loading_memory("run x"):
+        raise FULL
 
 
 def test_memory_that_is_used_up_in_a_scoring_is_one_screen(loaded):

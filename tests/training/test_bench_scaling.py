@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from bench_script import BENCH, script
 
+from heed.study.group import LOOPBACK
+
 PROJECT = Path(__file__).parents[2]
 
 
@@ -91,6 +93,14 @@ def test_a_rank_that_fails_ends_the_measurement_of_its_group(monkeypatch, tmp_pa
     bench.measure([found], 1)
     assert found.failed == "ValueError: no room"
     assert not found.runs
+
+
+def test_ranks_of_a_measurement_find_each_other_as_heeds_own_do(monkeypatch, tmp_path):
+    (tmp_path / "rank.py").write_text("import json, os; print(json.dumps(dict(os.environ)))")
+    monkeypatch.setattr(bench, "RANK", tmp_path / "rank.py")
+    (told,) = bench.run(bench.Group(TOY, 1, "ddp"))
+    assert LOOPBACK.items() <= told.items()
+    assert told["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_the_paper_table_names_the_smallest_gpu_with_room_for_cuda_itself():

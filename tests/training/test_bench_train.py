@@ -88,6 +88,9 @@ def test_the_work_of_a_token_is_what_counting_each_product_gives():
     for n in (7, 3):  # queries x keys and weights x values, half of each: 2 n n H
         total += 3 * 3 * 2 * n * n * 8
     assert work_per_token(shape, rows) == pytest.approx(total / 10)
+    weights = sum(2 * a * b * 10 for a, b in products) * 3 + 2 * 8 * 11 * 5
+    frozen = work_per_token(shape, rows, frozen=True)  # none of its own gradient
+    assert frozen == pytest.approx((total - weights) / 10)
 
 
 @pytest.mark.parametrize("name", ["small", "larger"])

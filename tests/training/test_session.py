@@ -392,6 +392,16 @@ def test_another_state_of_the_code_is_told_and_recorded(start, tmp_path: Path, m
     assert f"done by heed's code {before}, the next by feedfacebeef" in capsys.readouterr().err
 
 
+def test_another_number_of_threads_is_told_and_recorded(start, tmp_path: Path, capsys):
+    path = newest(cut_at(start, tmp_path, 3)) / "state.json"
+    before, now = read_json(path)["threads"], torch.get_num_threads()
+    assert before == now
+    path.write_text(path.read_text().replace(f'"threads": {now}', f'"threads": {now + 1}'))
+    _, record = start(tmp_path)
+    assert record["resumed_on"] == {"threads": [now + 1, now]}
+    assert f"done by {now + 1} threads of the CPU, the next by {now}" in capsys.readouterr().err
+
+
 def test_another_device_is_told(start, tmp_path: Path, capsys):
     path = newest(cut_at(start, tmp_path, 3)) / "state.json"
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))

@@ -96,6 +96,16 @@ def test_an_optimiser_goes_on_to_the_last_bit(kind: str, dtype, tmp_path: Path):
     assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
+def test_how_a_device_computes_its_step_is_not_taken_from_another(tmp_path: Path):
+    model = torch.nn.Linear(3, 2)
+    one, other = (torch.optim.AdamW(model.parameters(), fused=fused) for fused in (True, False))
+    model(torch.ones(3)).sum().backward()
+    one.step()
+    set_optimizer_state(model, other, *optimizer_state(model, one))
+    assert other.param_groups[0]["fused"] is False
+    assert other.param_groups[0]["betas"] == one.param_groups[0]["betas"]
+
+
 def test_moments_in_float32_are_not_cast_to_the_type_of_the_parameter(tmp_path: Path):
     """torch's own load_state_dict would."""
     model, optimizer = made("adamw", torch.bfloat16)

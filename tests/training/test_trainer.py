@@ -254,6 +254,17 @@ def test_compiling_for_a_gpu_needs_triton(monkeypatch):
         blocks.need_compiler("cuda")
 
 
+def test_compiling_for_a_gpu_needs_a_c_compiler_for_triton(monkeypatch):
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RunError, match=r"needs a C compiler for triton.*apt-get install gcc"):
+        blocks.need_compiler("cuda")
+    monkeypatch.setenv("CC", "own-cc")
+    monkeypatch.setattr(shutil, "which", lambda name: "/opt/own-cc" if name == "own-cc" else None)
+    blocks.need_compiler("cuda")
+
+
 def test_a_machine_that_has_slurm_is_told_nothing_of_it(around, tmp_path, monkeypatch):
     (tmp_path / "srun").write_text("")
     (tmp_path / "srun").chmod(0o755)

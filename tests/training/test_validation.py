@@ -37,10 +37,23 @@ def test_the_loss_is_the_mean_over_all_tokens_however_rows_are_cut(
 ):
     recipe = recipe_of(validation_share=SHARE, packing=packing, micro_tokens=micro)
     apart = encode_all(toy, loaded.template, loaded.tokenizer, recipe.data).validation
-    found = Validation(apart, recipe.data, pad=1)
+    found = Validation(apart, recipe.data, 1, "32-true")
     loss = found.measure(StudentLoss(loaded.model), 0)
     assert loss == pytest.approx(by_hand(loaded, apart), rel=1e-5)
     assert found.tokens == sum(e.supervised for e in apart)
+
+
+def test_it_is_measured_in_the_precision_of_the_training(toy, loaded, recipe_of):
+    recipe = recipe_of(validation_share=SHARE)
+    apart = encode_all(toy, loaded.template, loaded.tokenizer, recipe.data).validation
+    student, kinds = StudentLoss(loaded.model), []
+    for precision in ("32-true", "bf16-mixed"):
+        hook = loaded.model.model.layers[0].mlp.up_proj.register_forward_hook(
+            lambda _, given, made: kinds.append(made.dtype)
+        )
+        Validation(apart, recipe.data, 1, precision).measure(student, 0)
+        hook.remove()
+    assert list(dict.fromkeys(kinds)) == [torch.float32, torch.bfloat16]
 
 
 def test_ranks_share_the_rows_and_find_the_same_to_the_last_bit(toy, loaded, recipe_of):
@@ -51,7 +64,7 @@ def test_ranks_share_the_rows_and_find_the_same_to_the_last_bit(toy, loaded, rec
     def measure() -> tuple[int, float]:
         rows, real = [], student.token_nats
         student.token_nats = lambda row: rows.append(row) or real(row)
-        loss = Validation(apart, recipe.data, 1).measure(student, 0)
+        loss = Validation(apart, recipe.data, 1, "32-true").measure(student, 0)
         return len(rows), loss
 
     ((most, loss),) = run_ranks(1, measure)
@@ -68,7 +81,7 @@ def test_measuring_leaves_the_student_as_it_was(toy, loaded, recipe_of, training
     apart = encode_all(toy, loaded.template, loaded.tokenizer, recipe.data).validation
     student = StudentLoss(loaded.model).train(training)
     before = torch.random.get_rng_state()
-    Validation(apart, recipe.data, pad=1).measure(student, 0)
+    Validation(apart, recipe.data, 1, "32-true").measure(student, 0)
     assert all(module.training == training for module in student.modules())
     assert all(p.grad is None for p in student.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -12,10 +12,9 @@ first token is weighed too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -80,6 +79,8 @@ def response_losses(
         One for each example, in order. Those that are empty, too long, or cannot be spelt are not
         read and say why: what is done about them is for the caller to choose.
     """
+    from heed.models.precision import computing
+
     found = [ResponseLoss(0.0, 0, EMPTY)] * len(examples)
     documents: list[tuple[int, Encoded]] = []
     for place, encoded in _encoded(loaded, examples, max_tokens):
@@ -90,7 +91,7 @@ def response_losses(
         documents += [
             (place, part) for part in ([encoded] if conditioned else alone(loaded, encoded))
         ]
-    with autocast(loaded, precision):
+    with computing(loaded.model, precision):
         weighed = _nats(loaded, documents, batch_tokens)
     for (place, _), nats in zip(documents, weighed, strict=True):
         found[place] = replace(found[place], nats=found[place].nats + nats)
@@ -111,14 +112,6 @@ def unreadable(
     for place, encoded in _encoded(loaded, examples, max_tokens):
         found[place] = encoded if isinstance(encoded, str) else ""
     return found
-
-
-def autocast(loaded: Loaded, precision: Precision) -> AbstractContextManager[Any]:
-    """Numbers of the reading inside the block."""
-    import torch
-
-    kind, mixed = loaded.model.device.type, precision == "bf16-mixed"
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed)
 
 
 def alone(loaded: Loaded, encoded: Encoded) -> list[Encoded]:
@@ -207,7 +200,7 @@ def _nats(
         for row in rows:
             batch = flat_row([documents[i][1] for i in row], pad=0)
             nats = loss.token_nats(Batch(*(part.to(device) for part in batch)))
-            parts = nats.split([documents[i][1].supervised for i in row])
+            parts = nats.cpu().double().split([documents[i][1].supervised for i in row])
             for i, part in zip(row, parts, strict=True):
-                found[i] = float(part.double().sum())
+                found[i] = float(part.sum())
     return found

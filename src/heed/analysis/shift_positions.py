@@ -15,6 +15,7 @@ from heed.core.errors import RunError
 from heed.core.types import Item, Stop
 from heed.models.generate import encoded_prompts, generated_ids
 from heed.models.likelihood import Reading, rows_at_once
+from heed.models.precision import widest
 from heed.models.student import Loaded
 from heed.models.tokenizer import prompt_ids
 
@@ -160,14 +161,15 @@ class Reader:
         tuned = Reading(self.tuned, said.context, said.ids)
         ids = torch.tensor(said.ids, device=self.tuned.model.device)
         size = max(1, rows_at_once(self.tuned.model) // AT_ONCE)
+        fine = widest(ids.device)
         for start in range(0, len(ids), size):
             stop = min(start + size, len(ids))
-            ours, theirs = (r.logs(start, stop, torch.float64) for r in (base, tuned))
+            ours, theirs = (r.logs(start, stop, fine) for r in (base, tuned))
             at = ids[start:stop]
             found: Compared = self.compare(ours, theirs, at, self.choice)
             nats = (-logs.gather(-1, at[:, None])[:, 0] for logs in (ours, theirs))
             rows = (*found, *nats, theirs.argmax(-1))
-            yield [row.double().cpu().numpy() for row in rows]
+            yield [row.cpu().double().numpy() for row in rows]
 
     def _context(self, said: Said) -> list[int]:
         """Ids before the response, for the base."""

@@ -63,8 +63,9 @@ class EightBit(bitsandbytes.nn.Linear8bitLt):
 
     def dequantised(self) -> Tensor:
         """The matrix, float[out, in], in the type that it had."""
-        scales = self.weight.SCB.to(self.weight.device)
-        whole = bitsandbytes.functional.int8_vectorwise_dequant(self.weight.data, scales)
+        if self.weight.SCB.device != self.weight.device:  # torch moves the matrix alone
+            self.weight.SCB = self.weight.SCB.to(self.weight.device)
+        whole = bitsandbytes.functional.int8_vectorwise_dequant(self.weight.data, self.weight.SCB)
         return whole.to(self.held)
 
     def forward(self, x: Tensor) -> Tensor:

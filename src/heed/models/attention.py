@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from heed.core.errors import RunError
 from heed.models.blocked import BLOCK, attend_in_blocks
 from heed.models.documents import Documents
+from heed.models.precision import compute_type, half_precision
 
 NAME = "heed_documents"
 SHORT = 512
@@ -91,6 +92,7 @@ def attend(  # noqa: PLR0913 (the signature is transformers')
     scores = Scores(scaling, softcap, sliding_window if reaches else None, dropout)
     q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [T, H, Dh]
     if varlen_applies(q, v, scores):
+        q, k, v = (x.to(compute_type(v)) for x in (q, k, v))
         return varlen(q, k, v, documents, scores)[None], None
     compute = partial(one_by_one, blocks=blocks) if q.device.type == "cpu" else by_groups
     return compute(q, k, v, documents, scores).unsqueeze(0), None
@@ -136,17 +138,20 @@ def by_groups(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Sco
     Returns:
         [T, Hq, Dv].
     """
-    out = q.new_zeros(*q.shape[:2], v.shape[-1])
-    for group in documents.groups:
+    groups, places = documents.grouped
+    padded = []
+    for group in groups:
         shape = (group.documents, group.longest)
-        rows = [x[group.gather].unflatten(0, shape).transpose(1, 2) for x in (q, k, v)]
+        rows = [
+            x.index_select(0, group.gather).unflatten(0, shape).transpose(1, 2) for x in (q, k, v)
+        ]
         if scores.softcap is None:
             seen = _sdpa(*rows, scores=scores)
         else:  # what is kept for the gradient would be four times D * H * L * L numbers
             seen = checkpoint(_capped, *rows, scores, use_reentrant=False)
-        real = seen.transpose(1, 2).flatten(0, 1)[group.scatter]
-        out = out.index_copy(0, group.flat, real.to(out.dtype))
-    return out
+        padded.append(seen.transpose(1, 2).flatten(0, 1))
+    found = torch.cat(padded).index_select(0, places)
+    return torch.nn.functional.pad(found, (0, 0, 0, 0, 0, len(q) - len(places)))
 
 
 def one_by_one(
@@ -170,8 +175,7 @@ def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores, blocks: bool) -> Te
 
     Torch's own is slow there in half precision, its backward pass above all: short documents are
     taken in float32, longer ones in blocks where nothing forbids and one thread computes: several
-    share the heads of torch's own, and would wait for each other at every block. Under autocast,
-    queries and keys come in float32 from their rotation, values do not.
+    share the heads of torch's own, and would wait for each other at every block.
     """
     kind = compute_type(v)
     if scores.softcap is not None:
@@ -186,13 +190,14 @@ def _one(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores, blocks: bool) -> Te
         return _sdpa(q.to(whole), k.to(whole), v.to(whole), scores=scores).to(kind)
 
 
-def compute_type(x: Tensor) -> torch.dtype:
-    """In which a CPU multiplies matrices here: autocast's type, or the tensor's own."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-
-
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, scores: Scores) -> Tensor:
-    """Torch's own attention over documents of one padded length, [D, H, L, Dh]."""
+    """Torch's own attention over documents of one padded length, [D, H, L, Dh].
+
+    CUDA's kernels for float32 and for masks know no grouped heads: torch would go over to plain
+    products, and keep all scores for the gradient.
+    """
+    if q.is_cuda:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     short = scores.window is not None and scores.window < q.shape[2]
     return torch.nn.functional.scaled_dot_product_attention(
         q,
@@ -236,15 +241,18 @@ def visible(tokens: int, window: int | None, device: torch.device) -> Tensor:
 def varlen_applies(q: Tensor, v: Tensor, scores: Scores) -> bool:
     """Whether torch's kernel for documents of different lengths can compute this attention.
 
-    It needs a CUDA device of compute capability 8 (Ampere) or later, half precision and heads of
-    at most 256, and knows neither bounded scores nor dropout.
+    It needs a CUDA device of compute capability 8 (Ampere) or later, half precision, and heads of
+    a multiple of 8 of at most 256; it knows neither bounded scores nor dropout. Under autocast,
+    queries and keys come in float32 from their rotation, values do not: what counts is in which
+    type they are multiplied.
     """
     return (
         q.is_cuda
         and kernel_is_known()
         and torch.cuda.get_device_capability(q.device) >= (8, 0)
-        and q.dtype in (torch.bfloat16, torch.float16)
+        and half_precision(v)
         and q.shape[-1] == v.shape[-1] <= 256
+        and q.shape[-1] % 8 == 0
         and scores.softcap is None
         and not scores.dropout
     )
@@ -257,16 +265,19 @@ def kernel_is_known() -> bool:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:  # a torch without it: the groups compute the same
         return False
-    return {"scale", "window_size", "enable_gqa"} <= signature(varlen_attn).parameters.keys()
+    return {"scale", "window_size"} <= signature(varlen_attn).parameters.keys()
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores) -> Tensor:
     """Attention by torch's kernel for documents of different lengths; arguments of `by_groups`.
 
-    The kernel's window counts the tokens to the left of the query, ours counts the query too.
+    The kernel's window counts the tokens to the left of the query, ours counts the query too. It
+    takes grouped heads as they are; from torch 2.12 on one has to say so.
     """
     from torch.nn.attention.varlen import varlen_attn
 
+    told = "enable_gqa" in signature(varlen_attn).parameters
+    grouped: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if told else {}
     out = varlen_attn(
         q.contiguous(),
         k.contiguous(),
@@ -277,7 +288,7 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents, scores: Scores
         documents.longest,
         scale=scores.scaling,
         window_size=(-1 if scores.window is None else scores.window - 1, 0),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **grouped,
     )
     assert isinstance(out, Tensor)
     return out

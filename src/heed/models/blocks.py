@@ -6,6 +6,7 @@ of the weights, and with them what is written to disk, never change.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,9 @@ from typing import Any
 from heed.core.errors import RunError
 
 Forward = Callable[..., Any]
+
+C_COMPILERS = ("cc", "gcc", "clang")
+"""What triton looks for beside $CC."""
 
 
 @contextmanager
@@ -142,6 +146,12 @@ def need_compiler(device: str) -> None:
         )
     if device == "cuda":
         _need_triton()
+        if not any(shutil.which(name) for name in (os.environ.get("CC", ""), *C_COMPILERS)):
+            raise RunError(
+                f"trainer.compile=true needs a C compiler for triton, and none of "
+                f"{', '.join(C_COMPILERS)} is found here. Install one (apt-get install gcc), or "
+                f"give trainer.compile=false: the loss is the same, only slower."
+            )
 
 
 def _compilers() -> tuple[str, ...]:

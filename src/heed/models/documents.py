@@ -13,18 +13,27 @@ class Group(NamedTuple):
     """Documents whose lengths differ by less than a factor of the square root of two.
 
     Attributes:
-        gather: i64[D * L], the flat position of each padded place (0 where there is none).
-        scatter: i64[S], the padded place of each of the group's flat positions.
-        flat: i64[S], the group's flat positions.
+        gather: i64[D * L], the flat position of each padded place; behind the end of a document,
+            its last one.
         documents: D.
         longest: L, in tokens.
     """
 
     gather: Tensor
-    scatter: Tensor
-    flat: Tensor
     documents: int
     longest: int
+
+
+class Groups(NamedTuple):
+    """All documents of a row, by groups.
+
+    Attributes:
+        groups: Short documents first.
+        places: i64[T], where each flat position stands among the padded places of all groups.
+    """
+
+    groups: list[Group]
+    places: Tensor
 
 
 class Documents:
@@ -54,35 +63,32 @@ class Documents:
         return torch.nn.functional.pad(ends, (1, 0))
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def grouped(self) -> Groups:
         """The documents by half powers of two of their length."""
         return group_documents(self.lengths)
 
 
-def group_documents(lengths: Tensor) -> list[Group]:
+def group_documents(lengths: Tensor) -> Groups:
     """Group the documents of a flat row by half powers of two of their length.
+
+    The processor does it: a GPU would be waited for several times a group.
 
     Args:
         lengths: i64[D], tokens of each document.
     """
-    ends = torch.cumsum(lengths, 0)
-    starts = ends - lengths
+    device, lengths = lengths.device, lengths.cpu()
+    starts = torch.cumsum(lengths, 0) - lengths
     power = torch.ceil(2 * torch.log2(lengths.double())).long()
-    groups = []
+    places = torch.empty(int(lengths.sum()), dtype=torch.long)
+    groups, before = [], 0
     for level in power.unique():
-        chosen = (power == level).nonzero(as_tuple=True)[0]
-        size = lengths[chosen]
+        chosen = power == level
+        start, size = starts[chosen, None], lengths[chosen, None]
         longest = int(size.max())
-        place = torch.arange(longest, device=lengths.device)
-        real = place[None, :] < size[:, None]
-        flat = starts[chosen][:, None] + place[None, :]
-        groups.append(
-            Group(
-                gather=torch.where(real, flat, 0).flatten(),
-                scatter=real.flatten().nonzero(as_tuple=True)[0],
-                flat=flat[real],
-                documents=len(chosen),
-                longest=longest,
-            )
-        )
-    return groups
+        place = torch.arange(longest)
+        gather = (start + torch.minimum(place, size - 1)).flatten()
+        real = (place < size).flatten().nonzero()[:, 0]
+        places[gather[real]] = before + real
+        before += len(gather)
+        groups.append(Group(gather.to(device), len(size), longest))
+    return Groups(groups, places.to(device))

@@ -65,7 +65,7 @@ def place_rows(model: Any, ids: Sequence[int]) -> None:
     """
     first = min(ids)
     if max(ids) >= model.get_input_embeddings().weight.shape[0]:
-        with torch.random.fork_rng():  # the library draws rows that are overwritten here
+        with torch.random.fork_rng(devices=[]):  # the library draws rows that are overwritten here
             model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
     with torch.no_grad():
         for matrix in _matrices(model).values():

@@ -15,13 +15,17 @@ from heed.core.types import Likelihood, Request
 from heed.models.attention import Documents, attend, document_attention
 from heed.models.chunked import SummedNats, log_probabilities
 from heed.models.head import backbone_of, hidden_states, logits_of
-from heed.models.shapes import half_precision, whole_number
+from heed.models.precision import half_precision
+from heed.models.shapes import whole_number
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
 
 LOGITS_AT_ONCE = 2**24
 """Most logits held at a time (64 MiB in float32; twice as many where training's are half as wide);
 memory only, not the value."""
+
+OF_A_GPU = 4
+"""A GPU holds so many times as many: each chunk has it make the gradient of the head anew."""
 
 
 class PackedRow(Protocol):
@@ -62,6 +66,8 @@ class StudentLoss(nn.Module):
     """
 
     attention = staticmethod(attend)
+    device: str | None = None
+    """Kind of device that it is estimated for; None: it is where it is."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -73,7 +79,7 @@ class StudentLoss(nn.Module):
         Returns:
             Nats (f32 scalar; zero with a graph if nothing is supervised) and tokens (i64 scalar).
         """
-        tokens = torch.tensor(batch.where.numel(), device=batch.where.device)
+        tokens = torch.full((), batch.where.numel(), device=batch.where.device)
         if not (batch.where.numel() and torch.is_grad_enabled()):
             return self.token_nats(batch).sum(), tokens
         output = self.backbone(batch)
@@ -81,6 +87,7 @@ class StudentLoss(nn.Module):
         moving = [p for p in self.model.parameters() if p.requires_grad]
         logits = partial(logits_of, self.model, output)
         size = rows_at_once(self.model) * (2 if half_precision(rows) else 1)
+        size *= OF_A_GPU if (self.device or rows.device.type) == "cuda" else 1
         return SummedNats.apply(logits, batch.targets, size, rows, *moving), tokens
 
     def token_nats(self, batch: PackedRow) -> Tensor:
@@ -277,8 +284,8 @@ def _row_nats(
     with torch.inference_mode(), loaded.evaluating():
         for row in rows:
             nats = loss.token_nats(_Row(row, loaded.model.device))
-            parts = nats.split([len(ids) - context for ids, context in row])
-            found.append([Likelihood(float(part.double().sum()), len(part)) for part in parts])
+            parts = nats.cpu().double().split([len(ids) - context for ids, context in row])
+            found.append([Likelihood(float(part.sum()), len(part)) for part in parts])
     return found
 
 

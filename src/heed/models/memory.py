@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from heed.models.attention import attend
-from heed.models.documents import Documents, Group
+from heed.models.documents import Documents
 from heed.models.likelihood import StudentLoss
 
 GIB = 2**30
@@ -164,6 +164,7 @@ def estimate(
     with Watch() as watch, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         loss = _Loss(model)
         loss.attention = partial(attend, blocks=device == "cpu")
+        loss.device = device
         nats, _ = loss(row)
         nats.backward()
     return Estimate(
@@ -248,13 +249,7 @@ def _documents(lengths: Tensor, sizes: Sequence[int]) -> Documents:
     """Documents whose lengths are known although their tensor has no numbers."""
     made = Documents(lengths)
     vars(made)["longest"], vars(made)["counts"] = max(sizes), list(sizes)
-    vars(made)["groups"] = [_group(sizes.count(size), size) for size in dict.fromkeys(sizes)]
     return made
-
-
-def _group(documents: int, longest: int) -> Group:
-    places = torch.zeros(documents * longest, dtype=torch.long)
-    return Group(places, places, places, documents, longest)
 
 
 class _Loss(StudentLoss):

@@ -151,7 +151,9 @@ def drawn(logits: Tensor, uniform: Sequence[float], temperature: float, top_p: f
     """
     import torch
 
-    chances = (logits.double() / temperature).softmax(-1)
+    from heed.models.precision import widest
+
+    chances = (logits.to(widest(logits.device)) / temperature).softmax(-1)
     if top_p < 1:
         ordered, order = chances.sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered

@@ -6,8 +6,9 @@ In half precision it builds a kernel for every shape of a matrix product that it
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from heed.models.precision import half_precision
 
 STEP = 64
 """Rows are filled up to a multiple of it."""
@@ -21,15 +22,10 @@ def whole_number(rows: int, x: Tensor) -> int:
         x: The tensor they are of: only on a CPU, and in half precision, more are asked for.
 
     Example:
+        >>> import torch
         >>> rows = torch.zeros(5, 2)
         >>> whole_number(5, rows), whole_number(5, rows.bfloat16()), whole_number(64, rows.half())
         (5, 64, 64)
     """
     built = x.device.type == "cpu" and half_precision(x)
     return -(-rows // STEP) * STEP if built else rows
-
-
-def half_precision(x: Tensor) -> bool:
-    """Whether products of a floating tensor are computed in half precision here."""
-    kinds = (torch.bfloat16, torch.float16)
-    return x.dtype in kinds or torch.is_autocast_enabled(x.device.type)

@@ -183,8 +183,8 @@ class Scratch(Student):
 
         tokenizer = self.bare_tokenizer()
         added = with_template(tokenizer, self.template, self.new_tokens)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
             model = self.architecture.build(tokenizer)
         made = Loaded(self.name, model, tokenizer, self.template, "")
         return replace(made, new_tokens=self.new_tokens, added=added)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from heed.core.collector import release
 from heed.core.errors import HeedError, RunError
 from heed.core.types import Answer, Prompt
 from heed.models.generate import answer_of, encoded_prompts, generate
@@ -148,14 +149,21 @@ def _engine(
     """A vLLM with the student's weights: ids of prompts, and how each is drawn, if any is -> ids.
 
     What is generated has its stop token. Its process, and the memory that it holds, end with the
-    block: a reward model may come next.
+    block: a reward model may come next. The student waits on the processor, so that vLLM finds the
+    device's memory as free as it is told to.
     """
-    with _failures_told():
-        engine = _begun(loaded, longest, gpu_share)
+    place = str(loaded.model.device)
+    loaded.to("cpu")
+    release()
     try:
-        yield partial(_asked, loaded, engine, cap)
+        with _failures_told():
+            engine = _begun(loaded, longest, gpu_share)
+        try:
+            yield partial(_asked, loaded, engine, cap)
+        finally:
+            engine.llm_engine.engine_core.shutdown()  # the class itself has no such method
     finally:
-        engine.llm_engine.engine_core.shutdown()  # the class itself has no such method
+        loaded.to(place)
 
 
 def _begun(loaded: Loaded, longest: int, gpu_share: float) -> Any:

@@ -105,6 +105,28 @@ def training_memory(student: Student, recipe: Recipe, trainer: TrainerSettings) 
 
 
 @contextmanager
+def loading_memory(title: str) -> Iterator[None]:
+    """The same of a student that is made or read, and put where it is scored.
+
+    Args:
+        title: What is scored.
+
+    Raises:
+        RunError: memory is used up.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_full(error):
+            raise
+        raise RunError(
+            f"memory is used up while {title} is loaded to be scored ({_first(error)}): its "
+            f"weights alone do not fit beside what else is held there. Run the command again with "
+            f"model.dtype=bfloat16 (another run), with trainer=cpu, or where there is more memory."
+        ) from error
+
+
+@contextmanager
 def scoring_memory(loaded: Any, backend: Any) -> Iterator[None]:
     """The same of a scoring.
 

@@ -25,7 +25,7 @@ from heed.evaluation.rules import rules_versions
 from heed.evaluation.suite import Suite
 from heed.evaluation.task import Measured
 from heed.evaluation.verifiers import SEED
-from heed.study.memory import scoring_memory
+from heed.study.memory import loading_memory, scoring_memory
 from heed.study.score_job import agreed, share_out
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class ModelSubject(Subject):
             if isinstance(task, Measured):
                 task.items()  # data that are missing are told of before a model is made or loaded
         shared = share_out(self, suite)
-        loaded = self.load()
+        with loading_memory(self.title):
+            loaded = self.load()
         fingerprint = suite.fingerprint(loaded)
         place = self.directory(suite), {**fingerprint, "subject": self.identity}
         journal = Journal(*(agreed(loaded, fingerprint, place) if shared else place))

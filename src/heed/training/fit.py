@@ -217,13 +217,16 @@ def _prepare(
 ) -> _Ready:
     """Encode the data, make the student ready to be trained, and prove what can be proved.
 
-    Proofs are of the whole student, before it is divided among ranks: one rank makes them.
+    Proofs are of the whole student, before it is divided among ranks: one rank makes them. One that
+    will be divided may not fit on a device, and is proved on the processor.
     """
     dataset, numbers = dataset_for(recipe, loaded.speech, around.root, prompts)
     if leads():
         page = examples_page(dataset.sample, recipe.teacher.name, numbers)
         write_text(directory / "examples.html", page)
     recipe.method.store(loaded.model)
+    if not around.trainer.divides:
+        loaded.to(around.trainer.device)  # what is proved is proved where it trains
     proved: Preflight = from_leader(
         preflight(loaded, dataset.examples, recipe, numbers["overlap"]) if leads() else None
     )
@@ -263,7 +266,8 @@ def _validation(dataset: Dataset, recipe: Recipe, loaded: Loaded) -> Validation 
         return None
     alone = why_alone(loaded.model) is not None
     treatment = replace(recipe.data, packing="none") if alone else recipe.data
-    return Validation(dataset.validation, treatment, loaded.tokenizer.pad_token_id)
+    pad = loaded.tokenizer.pad_token_id
+    return Validation(dataset.validation, treatment, pad, recipe.precision)
 
 
 def _writer(loaded: Loaded, attached: Any, recipe: Recipe) -> Save:
@@ -301,7 +305,7 @@ def _train(
         finish(session, module, data)
         return data
     callbacks = _callbacks(around, watched, session, module.steps)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), around.trainer.own_kernels():
         # One item is a whole optimiser step that is already packed: workers would not help.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")

@@ -10,12 +10,14 @@ import torch
 from heed.data.dataset import Encoded
 from heed.data.pack import Batch, flat_row
 from heed.models.likelihood import StudentLoss
+from heed.models.precision import compute_type
 from heed.models.student import Loaded
 from heed.training.checks import Check
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
-"""Largest difference, in nats, of one token's loss between two ways to compute it, by the type of
-the weights: what a window or another's document does to a few tokens would be lost in a mean."""
+"""Largest difference, in nats, of one token's loss between two ways to compute it, by the format
+in which matrices are multiplied: what a window or another's document does to a few tokens would be
+lost in a mean."""
 
 NEIGHBOUR = 1e-5
 """Largest change, in nats, of a token's loss when only the documents beside it change. Shapes stay
@@ -23,6 +25,7 @@ as they are, so it is 0 to the last bit, but for experts that sort tokens of all
 batches: these may round otherwise, by ten times the type's precision at most."""
 
 ONE_LOSS = "packed = unpacked = the model's own loss"
+AS_TRAINED = f"{ONE_LOSS}, in the training's precision"
 CAUSAL = "the model is causal"
 
 
@@ -42,22 +45,26 @@ class Compared(NamedTuple):
     mean: float
 
 
-def compared(loaded: Loaded, examples: Sequence[Encoded], *, alone: bool) -> Compared:
-    """The loss that would be trained, beside the model's own.
+def compared(
+    loaded: Loaded, examples: Sequence[Encoded], *, alone: bool, name: str = ONE_LOSS
+) -> Compared:
+    """The loss that would be trained, beside the model's own, on its device and in its precision.
 
     Args:
         loaded: The student.
         examples: A few.
         alone: Whether each has a row of its own; else they share one.
+        name: Of the check.
     """
     effect = 0.0 if alone else neighbour_effect(loaded, examples)
     trained, own = both_losses(loaded, examples, alone=alone)
-    difference, kind = float((trained - own).abs().max()), loaded.model.dtype
-    mean, fine = float(trained.mean()), tolerance(loaded)
+    difference = float((trained - own).abs().max())
+    mean, fine = float(trained.mean()), TOLERANCE[multiplied(loaded)]
     if difference < fine and effect < rounding(loaded):
         told = "each has a row of its own" if alone else f"neighbours move it by {effect:.0e}"
-        line = f"one token's differs by up to {difference:.0e} nats in {_short(kind)}, {told}"
-        return Compared(Check(ONE_LOSS, "ok", line), difference, effect, mean)
+        kind = f"{multiplied(loaded)} on {loaded.model.device.type}".removeprefix("torch.")
+        line = f"one token's differs by up to {difference:.0e} nats in {kind}, {told}"
+        return Compared(Check(name, "ok", line), difference, effect, mean)
     single, _ = (trained, own) if alone else both_losses(loaded, examples, alone=True)
     mends = not alone and float((single - own).abs().max()) < fine
     line = (
@@ -68,7 +75,7 @@ def compared(loaded: Loaded, examples: Sequence[Encoded], *, alone: bool) -> Com
         f"its neighbours: it would be trained on another loss than it has."
     )
     advice = "Give data.packing=none." if mends else "Choose another model."
-    return Compared(Check(ONE_LOSS, "block", line, advice), difference, effect, mean)
+    return Compared(Check(name, "block", line, advice), difference, effect, mean)
 
 
 def looking_ahead(loaded: Loaded, example: Encoded) -> Check:
@@ -97,14 +104,14 @@ def looking_ahead(loaded: Loaded, example: Encoded) -> Check:
     return Check(CAUSAL, "block", line, "Choose another model; no way of packing mends this.")
 
 
-def tolerance(loaded: Loaded) -> float:
-    """Largest difference of one token's loss, in nats, between two ways to compute it."""
-    return TOLERANCE[loaded.model.dtype]
+def multiplied(loaded: Loaded) -> torch.dtype:
+    """In which format the student multiplies here."""
+    return compute_type(loaded.model.get_input_embeddings().weight)
 
 
 def rounding(loaded: Loaded) -> float:
     """Largest change of a token's loss, in nats, that rounding explains."""
-    return max(NEIGHBOUR, 10 * torch.finfo(loaded.model.dtype).eps)
+    return max(NEIGHBOUR, 10 * torch.finfo(multiplied(loaded)).eps)
 
 
 def both_losses(
@@ -162,7 +169,3 @@ def row(loaded: Loaded, examples: Sequence[Encoded]) -> Batch:
     """Examples as one packed row, where the student is."""
     batch = flat_row(examples, pad=loaded.tokenizer.pad_token_id or 0)
     return Batch(*(tensor.to(loaded.model.device) for tensor in batch))
-
-
-def _short(kind: torch.dtype) -> str:
-    return str(kind).removeprefix("torch.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,18 @@ from heed.core.errors import HeedError, RunError
 from heed.data.dataset import Encoded
 from heed.data.plan import sizes
 from heed.models.embeddings import tokens_to_learn
+from heed.models.precision import computing
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
 from heed.training.checks import Check, Preflight, left_to_others, tried
-from heed.training.own_loss import CAUSAL, ONE_LOSS, compared, looking_ahead
+from heed.training.own_loss import (
+    AS_TRAINED,
+    CAUSAL,
+    ONE_LOSS,
+    compared,
+    looking_ahead,
+    multiplied,
+)
 from heed.training.proofs import (
     EXACT,
     RELOADED,
@@ -76,7 +85,9 @@ def preflight(
         alone = "data.packing=none"
     with aside():
         fits, usable = _fitting(loaded, examples)
-        losses, (difference, effect, mean) = _losses(loaded, usable, alone=alone is not None)
+        losses, (difference, effect, mean) = _losses(
+            loaded, usable, recipe.precision, alone=alone is not None
+        )
         first = examples[:FIRST]
         written = tried(SPELT, lambda: spelt(loaded, recipe.teacher, first))
         ends = share_that_ends(loaded, examples)
@@ -92,13 +103,15 @@ Numbers = tuple[float | None, float | None, float | None]
 
 
 def _losses(
-    loaded: Loaded, usable: Sequence[Encoded], *, alone: bool
+    loaded: Loaded, usable: Sequence[Encoded], precision: str, *, alone: bool
 ) -> tuple[list[Check], Numbers]:
     """What the student's own loss says: causal, one loss, sane.
 
     Args:
         loaded: The student.
         usable: Examples that fit, short first.
+        precision: Of the training. Where it casts what is multiplied, devices have other kernels
+            than for the weights' own format: both ways are proved.
         alone: Whether each has a row of its own.
     """
     nothing: Numbers = (None, None, None)
@@ -114,7 +127,12 @@ def _losses(
         refused = Check(ONE_LOSS, "block", str(error))
         return [causal, refused, Check(SANE, "left", "there is no loss to look at")], nothing
     sane = tried(SANE, lambda: base_sanity(loaded, usable[:3], one.mean))
-    return [causal, one.check, sane], (one.difference, one.effect, one.mean)
+    checks, weights = [causal, one.check, sane], multiplied(loaded)
+    with computing(loaded.model, precision):
+        if multiplied(loaded) != weights:
+            again = partial(compared, loaded, few, alone=alone, name=AS_TRAINED)
+            checks.insert(2, tried(AS_TRAINED, lambda: again().check))
+    return checks, (one.difference, one.effect, one.mean)
 
 
 def with_attached(

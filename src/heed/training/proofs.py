@@ -127,8 +127,9 @@ def _gradient(moving: Sequence[Tensor], losses: Iterator[Tensor]) -> list[Tensor
 
 
 def _relative_error(found: Sequence[Tensor], want: Sequence[Tensor]) -> float:
-    off = sum(float((f - w).double().square().sum()) for f, w in zip(found, want, strict=True))
-    norm = sum(float(w.double().square().sum()) for w in want)
+    size = torch.linalg.vector_norm
+    off = sum(float(size(f - w)) ** 2 for f, w in zip(found, want, strict=True))
+    norm = sum(float(size(w)) ** 2 for w in want)
     return math.sqrt(off) / max(math.sqrt(norm), 1e-30) if norm == norm else math.inf
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,12 +14,11 @@ from heed.core.identity import short_hash, slug, versions
 from heed.core.types import RowSource
 from heed.data.treatment import Treatment
 from heed.methods.method import Method
-from heed.models.student import Student
+from heed.models.student import Precision, Student
 from heed.training.optim import LearningRate, Optimizer
 from heed.training.rule import CheckpointRule
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 
 
 @component

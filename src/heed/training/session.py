@@ -36,7 +36,7 @@ from heed.training.points import (
     steps_in,
     write_point,
 )
-from heed.training.resumed import RESUMED, going_on, said
+from heed.training.resumed import RESUMED, going_on, parts_of, place, said
 from heed.training.rule import CheckpointRule
 from heed.training.run import Recipe
 from heed.training.state import (
@@ -115,7 +115,7 @@ class Session:
             "seconds": self.seconds,
             "written": self.written + 1,
             "code": code_state(),
-            "device": module.device.type,
+            **place(module.device.type),
             "about": self.about,
             "candidate": self.rule.taken(module.done, module.steps, self.losses),
             "losses": {str(step): loss for step, loss in self.losses.items()},
@@ -194,6 +194,7 @@ class Session:
         return {
             "resumed": [row["step"] for row in rows],
             "resumed_by_code": list(codes),
+            "resumed_on": parts_of(rows),
             "checkpoints_written": self.written,
         }
 
@@ -272,7 +273,7 @@ def finish(session: Session, module: Any, data: Any) -> None:
     session.note(module, data.record["order"])
     session.restore(module)
     step = session.point.step
-    said(session.point, session.point.state["device"], f"  All is trained (step {step}).")
+    said(session.point, f"  All is trained (step {step}).", None)
 
 
 def stateful(trainer: Any) -> list[tuple[str, Any]]:
@@ -300,7 +301,8 @@ class First(lightning.Callback):
             return
         session.restore(module)
         session.restore_rest(trainer, module)
-        said(session.point, module.device.type, going_on(session.point, module.steps, data))
+        here = place(module.device.type)
+        said(session.point, going_on(session.point, module.steps, data), here)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Put the random numbers back, once: whatever has drawn since, it was not a step."""

@@ -21,6 +21,9 @@ Tensors = dict[str, Tensor]
 LOOKED_AT = 1024
 """Numbers of a frozen tensor that are compared."""
 
+HOW = ("fused", "foreach", "capturable", "differentiable")
+"""What of an optimiser says how a device computes its step, not which: another device's own."""
+
 WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
 """What compiling and activation checkpointing may put into the names of parameters."""
 
@@ -212,7 +215,8 @@ def set_optimizer_state(
     for parameter in [p for _, p in named.values() if not optimizer.state[p]]:
         del optimizer.state[parameter]  # it has had no gradient yet
     for group, saved in zip(optimizer.param_groups, rest["groups"], strict=True):
-        group |= {k: tuple(v) if isinstance(group.get(k), tuple) else v for k, v in saved.items()}
+        kept = {key: value for key, value in saved.items() if key not in HOW}
+        group |= {k: tuple(v) if isinstance(group.get(k), tuple) else v for k, v in kept.items()}
 
 
 def _parameters(module: torch.nn.Module, optimizer: Any) -> Iterator[tuple[str, Any, Any]]:

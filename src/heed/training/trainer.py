@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 from pydantic import PositiveInt
@@ -77,6 +77,11 @@ class TrainerSettings:
         """Whether a process group is wanted."""
         return self.devices == "all" or self.devices * self.nodes > 1
 
+    @property
+    def divides(self) -> bool:
+        """Whether no device holds the whole student."""
+        return self.several and self.strategy == "fsdp"
+
     def _several_mistakes(self) -> Iterator[Mistake]:
         if self.several and self.accelerator in ("auto", "mps"):
             why = "several devices are GPUs of CUDA, or processes on a CPU."
@@ -84,7 +89,7 @@ class TrainerSettings:
         if self.devices == "all" and self.accelerator == "cpu":
             why = "how many processes share a CPU has to be said."
             yield Mistake("devices", "all", why, "Give a number.")
-        if self.several and self.strategy == "fsdp" and self.compile:
+        if self.divides and self.compile:
             why = "compiled blocks are not proved to be exact where FSDP2 divides them."
             yield Mistake("compile", "true", why, "Give compile=false, or strategy=ddp.")
 
@@ -137,6 +142,8 @@ class TrainerSettings:
         use_processor(self.threads, self.device)
         # On any machine of a cluster one is told to use srun, twice; heed's ranks need none.
         warnings.filterwarnings("ignore", message="The `srun` command is available")
+        # trainer=cpu on a machine with a GPU was asked for
+        warnings.filterwarnings("ignore", message="(GPU|MPS) available but not used")
         try:
             return self._trainer(precision, callbacks)
         except (TypeError, ValueError) as error:
@@ -144,6 +151,17 @@ class TrainerSettings:
                 f"Lightning's Trainer refuses trainer.arguments={self.arguments}: {error}. Correct "
                 f"or leave out the argument."
             ) from error
+
+    @contextmanager
+    def own_kernels(self) -> Iterator[None]:
+        """Which kernels are insisted on is as before after the block: Lightning leaves its own."""
+        import torch
+
+        before = torch.are_deterministic_algorithms_enabled()
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
 
     def _trainer(self, precision: str, callbacks: list[Any]) -> Any:
         import lightning

@@ -13,6 +13,7 @@ from heed.data.pack import flat_row
 from heed.data.plan import divide, sizes
 from heed.data.treatment import Treatment
 from heed.models.likelihood import StudentLoss
+from heed.models.precision import computing
 from heed.training.strategy import gathered
 
 
@@ -24,12 +25,14 @@ class Validation:
         examples: At least one.
         treatment: How examples share rows; of no effect on the loss.
         pad: A token of the student.
+        precision: Of the training, in Lightning's words: the loss is measured as it is trained.
         losses: Optimiser steps done -> nats per supervised token.
     """
 
     examples: Sequence[Encoded]
     treatment: Treatment
     pad: int
+    precision: str
     losses: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -52,7 +55,7 @@ class Validation:
         student.eval()
         rows, own = divide(sizes(self.examples)[0], self.treatment, ranks=1)[0], {}
         try:
-            with torch.no_grad(), gathered(student):
+            with torch.no_grad(), gathered(student), computing(student.model, self.precision):
                 for number in share(len(rows)):
                     batch = flat_row([self.examples[i] for i in rows[number]], pad=self.pad)
                     batch = type(batch)(*(part.to(device) for part in batch))
