@@ -26,15 +26,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from train_rows import FORMULA, PEAKS, SHAPES, Task, Way, rows_of, work_per_token
+from train_rows import FORMULA, PEAKS, SHAPES, Task, Way, work_of
 
 RANK = Path(__file__).with_name("scaling_rank.py")
 GROUP_SECONDS = 1800
 MEANS = """\
 tokens/s: of all ranks together, first step left out; medians over repeats
 ratio: to one rank of the same method; on a CPU of tokens for each second of the processor
-MiB: most that a rank held, of tensors on CUDA, else of its process beyond what it held before it
-had a student; said: what heed's plan says of the step
+MiB: most that a rank held, of tensors on CUDA since its first step, else of its process beyond what
+it held before it had a student; said: what heed's plan says of the step
 uneven: supervised tokens of the heaviest rank over the mean, median and worst step (1 is even)"""
 
 
@@ -90,9 +90,8 @@ class Group:
         """Work of the tokens over what the devices could do."""
         first = self.runs[0][0]
         known = [peak for part, peak in PEAKS.items() if part in first["device"]]
-        work = work_per_token(SHAPES[self.task.shape], rows_of(self.task))
         peak = known[0] if known else first["matmul"]
-        return self.rate(cpu=False) * work / (peak * self.ranks)
+        return self.rate(cpu=False) * work_of(self.task) / (peak * self.ranks)
 
 
 def _rate(run: Sequence[Mapping[str, Any]], *, cpu: bool) -> float:
@@ -128,8 +127,11 @@ def run(group: Group) -> list[dict[str, Any]] | str:
     """A group of fresh processes: what each said, or the last line of the first error."""
     import torch
 
+    from heed.study.group import LOOPBACK
+
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = os.environ | {
+        **LOOPBACK,
         "OMP_NUM_THREADS": str(group.task.threads),
         "PYTHONPATH": os.pathsep.join([str(RANK.parents[1] / "src"), *sys.path[1:]]),
         "WORLD_SIZE": str(group.ranks),

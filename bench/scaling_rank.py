@@ -71,6 +71,10 @@ def run(task: Task, strategy: str) -> dict[str, Any]:
     marks, own, losses = Marks(task.device), [], []
 
     class Watch(lightning.Callback):
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            if task.device == "cuda":  # the whole student was there before it was divided
+                torch.cuda.reset_peak_memory_stats()
+
         def on_train_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
         ) -> None:

@@ -70,6 +70,9 @@ class OnGPU(Tensor):
     def __repr__(self, **_: Any) -> str:
         return f"OnGPU({self.held!r})"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.held if self.dim() else self.held.item(), spec)
+
     device = property(lambda self: self.where)  # type: ignore[assignment]
     is_cuda = property(lambda self: self.where.type == "cuda")  # type: ignore[assignment]
     is_mps = property(lambda self: self.where.type == "mps")  # type: ignore[assignment]
@@ -258,21 +261,24 @@ def _of_mps() -> dict[str, Any]:
     }
 
 
-@contextmanager
-def pretended(kind: str = "cuda") -> Iterator[Counter[str]]:
-    """Inside the block `cuda`, or `mps`, is a device.
+def _of_torch(kind: str) -> list[tuple[Any, str, Any]]:
+    """What torch and its libraries do with a device of this kind: home, name, stand-in.
 
-    Gives how often the processor waited for it, by reason. Autocast is the processor's there: it
-    casts to the same type, for another list of operators.
+    Autocast is the processor's: it casts to the same type, for another list of operators.
     """
     enabled, to_type = torch.is_autocast_enabled, torch.get_autocast_dtype
     begin, run = torch.autocast.__init__, torch.autograd.graph._engine_run_backward
+    read = safetensors.torch.load_file
 
-    def of(device: str) -> str:
-        return "cpu" if device == kind else device
+    def of(device: str | None) -> str:
+        return "cpu" if device in (kind, None) else device
 
     def autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         begin(self, of(device_type), *args, **kwargs)
+
+    def inference(mode: bool = True) -> Any:
+        """Its tensors know no views of wrapped ones."""
+        return torch.no_grad() if mode else nullcontext()
 
     def backward(*args: Any, **kwargs: Any) -> Any:
         with Pretend():  # what is computed again on the way is made there, too
@@ -281,27 +287,35 @@ def pretended(kind: str = "cuda") -> Iterator[Counter[str]]:
     def load(name: Any, device: Any = "cpu") -> Any:
         return {key: _to(x, device) for key, x in read(name).items()}
 
-    read = safetensors.torch.load_file
-    OnGPU.waits, OnGPU.where = Counter(), torch.device(kind, 0)
-    instead: list[tuple[Any, str, Any]] = [
+    return [
         (torch.autocast, "__init__", autocast),
-        (torch, "inference_mode", torch.no_grad),  # whose tensors know no views of wrapped ones
-        (torch, "is_autocast_enabled", lambda device=None: enabled(of(device or "cpu"))),
+        (torch, "inference_mode", inference),
+        (torch, "is_autocast_enabled", lambda device=None: enabled(of(device))),
         (torch, "get_autocast_dtype", lambda device: to_type(of(device))),
         (torch.autograd, "_engine_run_backward", backward),
         (safetensors.torch, "load_file", load),
         (peft.utils.save_and_load, "safe_load_file", load),
-        *((torch.cuda, name, said) for name, said in _of_cuda().items() if kind == "cuda"),
-        *((torch.mps, name, said) for name, said in _of_mps().items() if kind == "mps"),
     ]
+
+
+@contextmanager
+def pretended(kind: str = "cuda") -> Iterator[Counter[str]]:
+    """Inside the block `cuda`, or `mps`, is a device.
+
+    Gives how often the processor waited for it, by reason.
+    """
+    OnGPU.waits, OnGPU.where = Counter(), torch.device(kind, 0)
+    own = {"cuda": (torch.cuda, _of_cuda()), "mps": (torch.mps, _of_mps())}
+    home, said = own[kind]
+    instead = [*_of_torch(kind), *((home, name, what) for name, what in said.items())]
     if kind == "mps":
         instead.append((torch.backends.mps, "is_available", lambda: True))
-        for own in (lightning.pytorch.accelerators, lightning.fabric.accelerators):
-            instead.append((own.MPSAccelerator, "is_available", staticmethod(lambda: True)))
+        for part in (lightning.pytorch.accelerators, lightning.fabric.accelerators):
+            instead.append((part.MPSAccelerator, "is_available", staticmethod(lambda: True)))
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
     with ExitStack() as stack:
-        for home, name, own in instead:
-            stack.enter_context(mock.patch.object(home, name, own))
-        swaps = torch.__future__.get_swap_module_params_on_conversion()
+        for where, name, what in instead:
+            stack.enter_context(mock.patch.object(where, name, what))
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, swaps)
         stack.enter_context(Pretend())

@@ -155,7 +155,8 @@ def contrasts(results: list[dict] | None = None) -> list[dict]:
                "runs": runs("nano", "micro")},
         one | {"two": "mini", "difference": -0.004, "low": -0.03, "high": 0.021, "also": [],
                "verdict": "no difference shown", "runs": runs("nano", "mini")},
-        one | {"one": "micro", "two": "mini", "pairs": 0, "also": ["lr"]},
+        one | {"one": "micro", "two": "mini", "pairs": 0, "also": ["lr"],
+               "runs": runs("micro", "mini")},
     ]  # fmt: skip
 
 

@@ -6,11 +6,30 @@ import numpy as np
 
 from heed.analysis.agreement import Sample
 from heed.analysis.car import REFERENCE, SELF, Formula, Measured, Read
-from heed.analysis.teaching import Tried
+from heed.analysis.teaching import Tried, teaching_numbers
 
 BOOTSTRAP = {"level": 0.95, "resamples": 200, "seed": 1}
 FORMULA = Formula(beta=1.0, per="token", conditioned=True)
 TEACHERS, INSTRUCTIONS = 10, 40
+BETAS = (0.0, 1.0, float("inf"))
+ABOUT = {
+    "outcome": "play/follow",
+    "formula": "beta 1",
+    "reward": "judge",
+    "counts": {
+        "nano": {"shared": 90, "asked": 50, "kept": 40, "rewarded": 21, "weighed": 19},
+        "micro": {"shared": 90, "asked": 50, "kept": 38, "rewarded": 20, "weighed": 18},
+    },
+    "choices": ["mean rewards of first_half"],
+    "items": 520,
+    "level": 0.95,
+    "about": {"teacher 0": {"family": "A <b>", "size_b": 7.0}},
+    "events": {
+        "nano": {"teacher 1": {"cut": 2, "empty": 4}, "teacher 2": {"cut": 1, "empty": 1}},
+        "micro": {"teacher 1": {"cut": 1, "empty": 4}, "teacher 2": {"cut": 1, "empty": 1}},
+    },
+    "notes": ["Not finished: <i>x</i>."],
+}
 
 
 def tried(
@@ -53,3 +72,8 @@ def two_students(**more: bool) -> list[Tried]:
         deltas = quality / (1 + fit) + 0.01 * random.normal(size=TEACHERS)
         found.append(tried(name, quality, fit, deltas, number, **more))
     return found
+
+
+def teaching(students: Sequence[Tried] = ()) -> dict:
+    """All that a page is told of teachers."""
+    return teaching_numbers(students or two_students(), FORMULA, BETAS, BOOTSTRAP) | ABOUT

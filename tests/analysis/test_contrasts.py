@@ -1,5 +1,6 @@
 """An axis' effect is told from cells that differ in it alone, or is not told."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -51,11 +52,13 @@ def test_where_two_values_never_meet_with_all_else_equal_no_number_is_given():
     """The size ladder: its 3B was tuned at a rate of its own."""
     ladder = {"1b": "reference", "2b": "reference", "3b": "gentle"}
     cells = [cell(0.4, i, model=m, lr=rate, seed="1") for i, (m, rate) in enumerate(ladder.items())]
+    cells = [replace(one, run=one.place["model"]) for one in cells]
     found = contrasts(cells, ["model", "lr"], BOOTSTRAP)
     assert "difference" in one(found, "model", ("1b", "2b"), "lr reference")
     for pair in (("1b", "3b"), ("2b", "3b")):
         told = one(found, "model", pair)
         assert (told["pairs"], told["also"]) == (0, ["lr"])
+        assert told["runs"] == [c.run for c in cells if c.place["model"] in pair]
         assert "difference" not in told
     assert one(found, "lr", ("reference", "gentle"))["also"] == ["model"]
 

@@ -10,11 +10,15 @@ from urllib.parse import unquote, urlsplit
 
 import made_up_page as made
 import pytest
+from made_up_teaching import teaching
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from test_car import measured_of
+from test_car_page import about, settings
 
+from heed.analysis.car_page import write_ranking
 from heed.analysis.script import SCRIPT
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -43,7 +47,8 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
-    return made.write_outputs(tmp_path_factory.mktemp("outputs"), made.rerun())
+    outputs = tmp_path_factory.mktemp("outputs")
+    return made.write_outputs(outputs, made.rerun(), teaching=teaching())
 
 
 @pytest.fixture
@@ -133,6 +138,36 @@ def test_numbers_with_a_unit_are_sorted_as_numbers_and_nothing_comes_last(page):
         assert column(page, "contrasts", "second - first")[-1] == ""
 
 
+def test_tables_on_teachers_are_sorted_as_the_others_are(page):
+    page.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    for table, text in (("rhos", "nano"), ("betas", "1"), ("teachers-0", "CAR")):
+        press(page, table, text)
+        values = [float(v) for v in column(page, table, text, "data-value")]
+        assert len(values) > 1
+        assert values == sorted(values)
+
+
+def test_every_table_with_several_rows_of_numbers_is_sorted_and_no_other(page):
+    code = """
+      const buttons = [...document.querySelectorAll("table")].map(table =>
+        [table.tBodies[0].rows.length > 1 && table.querySelector("td[data-value]") !== null,
+         table.querySelectorAll("thead .sort").length === table.tHead.rows[0].cells.length]);
+      return buttons.filter(([can, does]) => can !== does).length;"""
+    assert page.execute_script(code) == 0
+
+
+def test_a_ranking_of_teachers_is_sorted_too_also_by_rank(page, tmp_path):
+    measured = measured_of(teachers=12)
+    write_ranking(tmp_path, measured, settings(), about(measured))
+    page.get((tmp_path / "report.html").as_uri())
+    for text in ("loss", "rank"):
+        press(page, "ranking", text)
+        values = [float(v) for v in column(page, "ranking", text, "data-value")]
+        assert values == sorted(values)
+        assert len(values) == 12
+    assert page.get_log("browser") == []
+
+
 def test_a_filter_holds_in_every_table_and_the_rows_are_counted(page):
     assert shown(page) == "21 of 21 cells shown"
     pick(page, "student", "micro")
@@ -166,7 +201,76 @@ def test_text_is_found_in_cells_and_what_is_said_of_several_follows_them(page):
     assert [len(column(page, table, "metric")) for table in ("contrasts", "rates")] == [3, 3]
     search.clear()
     search.send_keys("in no cell")
-    assert [len(column(page, table, "metric")) for table in ("contrasts", "rates")] == [1, 0]
+    assert [len(column(page, table, "metric")) for table in ("contrasts", "rates")] == [0, 0]
+
+
+def test_a_contrast_that_cannot_be_told_goes_with_its_cells(page):
+    pick(page, "student", "nano")
+    assert column(page, "contrasts", "second - first") == [
+        "+0.043 [+0.011, +0.075]", "-0.004 [-0.030, +0.021]"
+    ]  # fmt: skip
+
+
+DRAWN = """
+  return [...document.querySelectorAll("figure")].filter(figure => figure.offsetParent !== null)
+    .map(figure => [figure.querySelector(".drawn").getAttribute("aria-label"),
+      [...figure.querySelectorAll("[data-drawn]")]
+        .filter(part => getComputedStyle(part).display !== "none")
+        .map(part => part.dataset.drawn.split(" "))]);"""
+
+
+def drawn(page: webdriver.Chrome) -> dict[str, list[list[str]]]:
+    """Words of each visible figure -> the runs of each of its visible parts that have some."""
+    return dict(page.execute_script(DRAWN))
+
+
+def test_figures_follow_the_filter_and_no_line_stands_for_what_is_hidden(page):
+    whole = drawn(page)
+    assert len([words for words in whole if "learning rate" in words]) == 6
+    told = page.find_elements(By.CSS_SELECTOR, "[data-filtered]")
+    assert told
+    assert not any(note.is_displayed() for note in told)
+    pick(page, "student", "micro")
+    found = drawn(page)
+    own = {r["run"] for r in made.rerun() if r["student"] == "micro"}
+    assert len([words for words in found if "learning rate" in words]) == 2
+    assert {run for parts in found.values() for part in parts for run in part} == own
+    micro = f"Delta of {made.PRIMARY} by learning rate, student micro."
+    assert found[micro] == whole[micro]
+    lines = [part for part in whole[micro] if len(part) > 1]
+    assert len(lines) == 4, "the means, the fitted curve, where its top may lie, and the top"
+    assert all(note.is_displayed() for note in told)
+    pick(page, "seed", "1")
+    first = {r["run"] for r in made.rerun() if r["seed"] == 1}
+    points = [part for part in whole[micro] if set(part) <= first]
+    assert drawn(page)[micro] == points
+    assert len(points) == 6, "a point and a bar for each of three rates"
+    page.find_element(By.CSS_SELECTOR, "#filter button").click()
+    assert drawn(page) == whole
+
+
+def test_published_values_go_with_the_cells_that_they_stand_beside(page):
+    assert [name[:4] for name in column(page, "published", "here")] == ["", "nano", "nano"]
+    pick(page, "seed", "1")
+    assert [name[:4] for name in column(page, "published", "here")] == ["", "nano"]
+    assert column(page, "published", "source") == ["a paper", ""]
+    pick(page, "student", "mini")
+    assert column(page, "published", "here") == []
+
+
+OUTSIDE = """
+  return [...document.querySelectorAll("figure svg")].flatMap(svg => {
+    const box = svg.getBoundingClientRect();
+    return [...svg.querySelectorAll("text")].filter(text => {
+      const own = text.getBoundingClientRect();
+      return own.left < box.left - 1 || own.right > box.right + 1
+        || own.top < box.top - 1 || own.bottom > box.bottom + 1;
+    }).map(text => text.textContent);
+  });"""
+
+
+def test_no_text_of_a_figure_is_cut_off_at_its_edge(page):
+    assert page.execute_script(OUTSIDE) == []
 
 
 def test_what_is_filtered_stands_in_the_address_and_a_wrong_address_hides_nothing(page, path):
@@ -260,6 +364,9 @@ def test_a_narrow_page_is_not_scrolled_sideways_but_its_tables_are(page, width):
     )
     assert inside > box
     assert page.find_element(By.CSS_SELECTOR, "#filter select").is_displayed()
+    lines = """return [...document.querySelectorAll("[data-cell] code, .runs code")]
+      .filter(code => code.getClientRects().length > 1).length"""
+    assert page.execute_script(lines) == 0, "an id of a run stands in one line"
 
 
 def test_without_script_every_cell_is_there_and_no_dead_control(page, path):

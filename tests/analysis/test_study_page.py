@@ -38,8 +38,9 @@ RATES_OF_TWO = list(made.RATES)[:2]
 HOSTILE = "<script>alert('$x$')</script>&"
 AXES = {"student": made.STUDENTS, "lr": list(made.RATES), "seed": [1, 2, 3]}
 ORDER = [
-    "Does size or rate", 'class="answer"', "Stopping rule", "Run at another scale", "carry a flag",
-    "Every cell", "What differs, all else equal", "Delta by learning rate", "Every delta",
+    "Does size or rate", 'class="answer"', "How to read a verdict", "Stopping rule",
+    "Run at another scale", "carry a flag", "Every cell", "What differs, all else equal",
+    "Delta by learning rate", "Every delta",
     "Change by type", "Training curves", "Form of the answers", "Published values", "Cost",
     "Commands and versions", "Settings",
 ]  # fmt: skip
@@ -73,6 +74,13 @@ def test_the_question_and_the_answer_come_first_and_all_else_in_order(page):
     body = page[page.index("<body>") :]
     places = [body.index(text) for text in ORDER]
     assert places == sorted(places)
+
+
+def test_a_reader_is_told_what_is_counted_and_what_a_control_is_where_the_verdicts_are(page):
+    said = words(page)
+    assert f"Primary metric: {made.PRIMARY} (share; more is better)." in said
+    assert "After - best control: the tuned student minus the best of the rules" in said
+    assert "delta of facts/ acc" in said
 
 
 def test_the_page_needs_nothing_from_elsewhere(page):
@@ -158,7 +166,7 @@ def test_a_scale_says_what_stands_for_what():
     assert scale_box(None) == ""
 
 
-def test_a_contrast_without_pairs_names_what_it_cannot_be_told_from():
+def test_a_contrast_without_pairs_names_what_it_cannot_be_told_from(results, cells):
     """And has no number at all, on the page or in the file."""
     first, second, confounded = made.contrasts()
     text = contrasts_table([confounded], BARE)
@@ -166,6 +174,11 @@ def test_a_contrast_without_pairs_names_what_it_cannot_be_told_from():
     assert not re.search(r"[+-]\d", words(text))
     assert "+0.043" in contrasts_table([first], BARE)
     assert words(contrasts_table([second], BARE)).count("no difference shown") == 1
+    runs = [r["run"] for r in results if r["student"] in ("micro", "mini")]
+    row = contrasts_table([confounded | {"runs": runs}], cells)
+    places = re.search('data-cells="([0-9 ]*)"', row).group(1).split()
+    assert [cells.rows[int(i)].run for i in places] == runs
+    assert 'class="runs"' not in row, "there are no pairs to unfold"
     lines = contrasts_csv([first, confounded])
     read = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
     assert [r["difference"] for r in read] == [0.043, ""]
@@ -181,6 +194,17 @@ def test_contrasts_within_single_settings_unfold_below_the_whole_ones():
     assert "The same within single settings: 1" in words(folded)
     assert "no difference shown" in folded
     assert "<details>" not in contrasts_table([whole, other], BARE)
+
+
+def test_contrasts_have_a_column_of_settings_where_one_has_some():
+    bare = [{**one, "context": ""} for one in made.contrasts()]
+    assert "<th>within</th>" not in contrasts_table(bare, BARE)
+    left_out = [bare[0] | {"without": ["lr hot"]}, *bare[1:]]
+    for told in (made.contrasts(), left_out):
+        text = contrasts_table(told, BARE)
+        assert "<th>within</th>" in text
+        first = text.partition("<tbody>")[2].partition("</tr>")[0]
+        assert first.count("<td") == 9
 
 
 def test_why_nothing_is_contrasted_and_what_is_left_out_is_said(results, tmp_path):
@@ -277,6 +301,12 @@ def test_rates_say_how_many_seeds_stand_behind_them_and_within_which_setting():
     head, *lines = rates_csv(told)
     assert [line[head.index("seeds")] for line in lines] == [7] * 3 + [""] * 3
     assert lines[0][head.index("context")] == "limit 50"
+
+
+def test_rates_have_a_column_of_warnings_where_one_has_some():
+    plain = made.rates()[1]
+    assert "beware" not in words(rates_table([plain], BARE))
+    assert words(rates_table([plain, made.rates()[2]], BARE)).count("beware") == 1
 
 
 def test_a_row_of_rates_stands_for_its_own_runs_and_by_names_where_these_are_not_known(tmp_path):

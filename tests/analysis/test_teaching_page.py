@@ -7,7 +7,7 @@ from pathlib import Path
 import made_up_page as made
 import numpy as np
 import pytest
-from made_up_teaching import BOOTSTRAP, FORMULA, tried, two_students
+from made_up_teaching import ABOUT, BETAS, BOOTSTRAP, FORMULA, teaching, tried, two_students
 
 from heed.analysis.deltas import signed
 from heed.analysis.families import Taught, larger_in_family, own_family, size_in_family
@@ -16,31 +16,6 @@ from heed.analysis.report import write_report
 from heed.analysis.teaching import teaching_numbers
 from heed.analysis.teaching_figures import teaching_drawings
 from heed.analysis.teaching_page import beta_text, ends, teaching_csv, teaching_section
-
-BETAS = (0.0, 1.0, float("inf"))
-ABOUT = {
-    "outcome": "play/follow",
-    "formula": "beta 1",
-    "reward": "judge",
-    "counts": {
-        "nano": {"shared": 90, "asked": 50, "kept": 40, "rewarded": 21, "weighed": 19},
-        "micro": {"shared": 90, "asked": 50, "kept": 38, "rewarded": 20, "weighed": 18},
-    },
-    "choices": ["mean rewards of first_half"],
-    "items": 520,
-    "level": 0.95,
-    "about": {"teacher 0": {"family": "A <b>", "size_b": 7.0}},
-    "events": {
-        "nano": {"teacher 1": {"cut": 2, "empty": 4}, "teacher 2": {"cut": 1, "empty": 1}},
-        "micro": {"teacher 1": {"cut": 1, "empty": 4}, "teacher 2": {"cut": 1, "empty": 1}},
-    },
-    "notes": ["Not finished: <i>x</i>."],
-}
-
-
-def teaching(students=None):
-    found = teaching_numbers(students or two_students(), FORMULA, BETAS, BOOTSTRAP)
-    return found | ABOUT
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +125,8 @@ def drawings(both):
 def test_figures_are_one_a_student_and_name_few_teachers(drawings):
     assert [d.name for d in drawings] == ["teaching_nano_0", "teaching_micro_1"]
     assert "teacher 3" not in drawings[0].svg
+    assert "loss (nats)" in drawings[0].svg
+    assert "play/follow" in drawings[0].svg
     few = [tried("nano", *np.random.default_rng(1).uniform(1, 2, (3, 5)))]
     assert "teacher 3" in teaching_drawings(teaching(few))[0].svg
 

@@ -97,6 +97,19 @@ def test_a_lease_whose_maker_died_before_it_wrote_into_it_is_taken_over(tmp_path
         assert lease.read_text(), "it is ours now"
 
 
+def test_a_lease_that_another_takes_over_at_the_same_moment_stays_his(tmp_path: Path, monkeypatch):
+    """Two machines see it empty where the lock of the system does not reach over the folder."""
+    with holder(HOLD, tmp_path / "lock"):
+        lease = tmp_path / "lock.lease"
+        before = lease.stat().st_ino, lease.read_text()
+        monkeypatch.setattr(locks.fcntl, "flock", lambda *_: None)
+        monkeypatch.setattr(locks, "_is_left_empty", lambda _: True)  # a moment ago
+        with pytest.raises(HeldError):
+            take_at_once(tmp_path / "lock")
+        assert (lease.stat().st_ino, lease.read_text()) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "lock.lease"}
+
+
 def test_waiting_is_said_once(tmp_path: Path):
     said = []
     with holder(HOLD, tmp_path / "lock") as other, ThreadPoolExecutor(1) as pool:
@@ -108,6 +121,33 @@ def test_waiting_is_said_once(tmp_path: Path):
         other.wait()
         waiting.result(timeout=10)
     assert said == [1]
+
+
+@pytest.mark.parametrize("follower", [False, True])
+def test_who_measures_the_time_sees_from_outside_that_a_process_waits(
+    tmp_path: Path, monkeypatch, follower
+):
+    mark = tmp_path / "mark"
+    monkeypatch.setenv(locks.WAITS, str(mark))
+    if follower:  # its leader may be what it waits for
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    seen = []
+    with holder(HOLD, tmp_path / "lock"):
+        with pytest.raises(HeldError):
+            take_at_once(tmp_path / "lock")
+        assert not mark.exists(), "it does not wait"
+        for turns in (0, 3):
+            left = iter([True] * turns)
+
+            def goes_on(left: Iterator[bool] = left) -> bool:
+                seen.append(mark.exists())
+                return next(left, False)
+
+            with pytest.raises(HeldError):
+                lock(tmp_path / "lock", wait=goes_on).__enter__()
+    assert seen == [False, False, *[not follower] * 3]
+    assert not mark.exists(), "it has given up"
 
 
 def test_an_owner_on_another_machine_counts_while_it_lives_and_no_longer(tmp_path, monkeypatch):

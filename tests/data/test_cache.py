@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import run_ranks
 
+from heed.core import ranks
 from heed.core.errors import DataError
 from heed.core.files import read_json, write_jsonl
 from heed.data import cache
@@ -196,6 +198,24 @@ def test_two_processes_that_start_together_encode_once(tmp_path: Path):
     (said,) = {out for out, _ in printed}
     assert said.startswith("4000 ")
     assert (tmp_path / "reads").read_text() == "read\n"
+
+
+def test_of_several_ranks_the_leader_encodes_and_no_other_process_is_said_to(
+    toy, template, tokenizer, tmp_path
+):
+    make, said = cache._make, []
+
+    def made(*what) -> None:
+        said.append("made")
+        make(*what)
+
+    def take_part() -> list[str]:
+        cache._make, cache.SAY.print = made, said.append
+        time.sleep(0.5 * ranks.leads())  # the others would be first
+        cached(toy, template, tokenizer, TREATMENT, tmp_path)
+        return said
+
+    assert run_ranks(2, take_part) == [["made"], []]
 
 
 def test_a_killed_build_leaves_nothing_that_loads(tmp_path: Path):

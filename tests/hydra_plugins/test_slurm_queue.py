@@ -10,6 +10,7 @@ from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 from heed.core.errors import RunError
 from hydra_plugins.heed_study import slurm_queue
 from hydra_plugins.heed_study.slurm_queue import begin_once, jobs_in_queue, name_jobs, wait_for
+from hydra_plugins.heed_study.sweeper import keep_from_ctrl_c
 
 LOST = UncompletedJobError("has not produced any output")
 
@@ -135,6 +136,16 @@ def test_only_jobs_of_a_slurm_are_given_a_name_of_their_own():
     local = OmegaConf.create({"_target_": "a.submitit_launcher.LocalLauncher", "name": "mine"})
     assert name_jobs(local) is None
     assert local.name == "mine"
+
+
+def test_ctrl_c_is_kept_from_who_watches_a_job_of_this_machine():
+    """The setting is not one of the launcher's plug-in; to SLURM's jobs no Ctrl-C comes."""
+    local, slurm = LocalQueueConf(), SlurmQueueConf()
+    for given, told in ((local, ["trap '' INT", "trap : EXIT"]), (slurm, None)):
+        launcher = OmegaConf.structured(given)
+        OmegaConf.set_struct(launcher, True)
+        keep_from_ctrl_c(launcher)
+        assert launcher.get("setup") == told
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,9 @@ def test_a_kernel_that_is_not_told_of_grouped_heads_takes_them_as_they_are(monke
     torch.testing.assert_close(found, by_groups(*rows, documents, scores), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("without", "known"), [(None, True), ("enable_gqa", True), ("window_size", False)])
+@pytest.mark.parametrize(
+    ("without", "known"), [(None, True), ("enable_gqa", True), ("window_size", False)]
+)
 def test_a_kernel_that_takes_other_arguments_is_not_asked(monkeypatch, without, known: bool):
     taken = [
         p for p in signature(torch_varlen.varlen_attn).parameters.values() if p.name != without

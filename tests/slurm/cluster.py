@@ -77,7 +77,8 @@ class Cluster:
     def env(self) -> dict[str, str]:
         """What a process needs to talk to this SLURM and to no other."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
-        return kept | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
+        own = {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
+        return kept | own | {"GLOO_SOCKET_IFNAME": "lo"}  # its two machines are one
 
     def start(self) -> None:
         """Start the daemons; back when the nodes take jobs."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -22,10 +23,11 @@ from heed.core.errors import RunError
 from heed.core.files import read_jsonl
 from heed.core.locks import lock
 from heed.study import apart, supervisor
-from heed.study.apart import Apart, file_of, is_missing, key_of, run_apart, see_through
+from heed.study.apart import Apart, file_of, is_missing, run_apart, see_through
 from heed.study.ledger import latest, record
 from heed.study.plan import plan_cells
 from heed.study.supervisor import log_of
+from heed.study.wanted import key_of
 
 ONCE = Apart()
 ENDINGS = {
@@ -282,6 +284,9 @@ def test_one_of_several_gives_the_change_of_its_primary_metric_or_its_reason(tmp
         run_apart(a_cell(tmp_path))
     monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, ENDINGS["done"]))
     assert run_apart(a_cell(tmp_path)) == 0.25  # it has failed before, and is run again
+    merged = replace(a_cell(tmp_path).export, merge=True, dtype="float32")
+    with pytest.raises(RunError, match=r"its result stays, but it was not exported: .*\.log\)"):
+        run_apart(replace(a_cell(tmp_path), export=merged))
 
 
 def test_the_file_of_a_cell_is_the_cell_of_the_command_line(tmp_path, monkeypatch):

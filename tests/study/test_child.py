@@ -15,8 +15,8 @@ from heed.core import ranks
 from heed.core.component import plain
 from heed.core.errors import StoppedError
 from heed.study import crew, group, run_cell
-from heed.study.apart import key_of
 from heed.study.child import child
+from heed.study.wanted import key_of
 
 
 @pytest.fixture

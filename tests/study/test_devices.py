@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 from stubs import a_cell, begun, stub
@@ -14,12 +15,16 @@ from test_gpus import fake_smi
 from heed.core.errors import RunError
 from heed.study import devices, supervisor
 from heed.study import gpus as counted
-from heed.study.apart import Apart, key_of, see_through
+from heed.study.apart import Apart, see_through
 from heed.study.devices import NOTHING, Claim, claimed
 from heed.study.ledger import latest
+from heed.study.wanted import key_of
 from heed.training.trainer import TrainerSettings
 
 NAMES = [f"GPU-{x}" for x in "abc"]
+HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "SUBMITIT_EXECUTOR": "local"}
+"""What a job of `hydra/launcher=submitit_local` sees, whatever the command saw."""
+
 SETTINGS = {
     "devices": 1, "nodes": 1, "strategy": "ddp", "threads": 1, "deterministic": False,
     "activation_checkpointing": False, "compile": False, "arguments": {},
@@ -33,7 +38,7 @@ def trainer(accelerator: str = "gpu", **changes) -> TrainerSettings:
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A machine of some GPUs, with nobody on them."""
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "SLURM_JOB_ID"):
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "SLURM_JOB_ID", "SUBMITIT_EXECUTOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(devices.tempfile, "tempdir", None)
@@ -66,7 +71,7 @@ def times(count: int):
 def test_two_cells_have_a_gpu_each_and_a_third_waits(machine, capfd):
     machine(2)
     with claimed(trainer(), "one") as one, claimed(trainer(), "two") as two:
-        assert (seen(one), seen(two)) == (["GPU-a"], ["GPU-b"])
+        assert (seen(one), seen(two)) == (["0"], ["1"])
         with claimed(trainer(), "three", times(2)) as three:
             assert three is None
         said = capfd.readouterr().err
@@ -74,7 +79,7 @@ def test_two_cells_have_a_gpu_each_and_a_third_waits(machine, capfd):
         "three: waiting for 1 of 2 GPUs; other cells hold too many of them"
     ]
     with claimed(trainer(devices="all"), "again") as both:
-        assert seen(both) == ["GPU-a", "GPU-b"]
+        assert seen(both) == ["0", "1"]
         assert both.environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
@@ -115,7 +120,80 @@ def test_nothing_is_claimed_where_nvidia_has_no_driver(machine, monkeypatch):
 def test_an_open_choice_takes_a_gpu_where_there_is_one(machine):
     machine(1)
     with claimed(trainer("auto"), "x") as claim:
-        assert seen(claim) == ["GPU-a"]
+        assert seen(claim) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "places"),
+    [(None, [["0"], ["1"], ["2"]]), ("2,1", [["2"], ["1"]]), ("GPU-c,GPU-a", [["2"], ["0"]])],
+)
+def test_a_cell_is_shown_places_in_the_machine_whatever_its_launcher_was_shown(
+    machine, monkeypatch, visible, places
+):
+    """Of what its launcher sees, 2 may be the first; the cell's own variable replaces that."""
+    machine(3)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with ExitStack() as stack:
+        claims = [stack.enter_context(claimed(trainer(), "x")) for _ in places]
+        assert [seen(claim) for claim in claims] == places
+    with claimed(trainer(devices="all"), "x") as every:
+        assert seen(every) == [place for (place,) in places]
+
+
+def test_locks_are_of_gpus_not_of_their_places(machine, tmp_path):
+    """Another process may count otherwise, and is kept from the same GPU."""
+    machine(1)
+    with claimed(trainer(), "x"):
+        assert (devices._folder() / "GPU-a.lock").exists()
+        assert not devices._locked(devices._opened(devices._folder(), "GPU-a"))
+
+
+def test_submitit_hides_all_gpus_from_a_job_on_this_machine(tmp_path, monkeypatch):
+    """What the tests below take for given."""
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
+    executor = submitit.AutoExecutor(folder=tmp_path, cluster="local")
+    seen = [executor.submit(os.getenv, name) for name in HIDDEN]
+    assert [job.result() for job in seen] == list(HIDDEN.values())
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_a_job_from_which_submitit_hides_all_gpus_takes_those_of_the_machine(
+    machine, monkeypatch, accelerator
+):
+    machine(2)
+    for name, value in HIDDEN.items():
+        monkeypatch.setenv(name, value)
+    with claimed(trainer(accelerator), "a") as a, claimed(trainer(accelerator), "b") as b:
+        assert (seen(a), seen(b)) == (["0"], ["1"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # hydra.launcher.gpus_per_node=1
+    with pytest.raises(RunError, match="1 GPUs may be used here by CUDA_VISIBLE_DEVICES=0, of 2"):
+        claimed(trainer(devices=2), "x", never).__enter__()
+
+
+def test_such_a_job_sees_gpus_that_nothing_is_known_of(machine, monkeypatch):
+    """Of another maker, whose libraries read the same variable: the process inherits ours."""
+    for name, value in HIDDEN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with claimed(trainer(), "x", never) as claim:
+        assert claim is NOTHING
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_such_a_job_in_one_of_slurm_does_not_take_what_others_have(
+    machine, monkeypatch, accelerator
+):
+    machine(2)
+    for name, value in (HIDDEN | {"SLURM_JOB_ID": "7"}).items():
+        monkeypatch.setenv(name, value)
+    said = "submitit_local.*of this job of SLURM.*hydra/launcher=joblib"
+    with pytest.raises(RunError, match=said):
+        claimed(trainer(accelerator), "x", never).__enter__()
+    with claimed(trainer("cpu"), "x", never) as claim:
+        assert claim is NOTHING
 
 
 def test_cells_of_one_job_of_slurm_share_it_out_and_jobs_do_not_wait_for_each_other(
@@ -124,12 +202,12 @@ def test_cells_of_one_job_of_slurm_share_it_out_and_jobs_do_not_wait_for_each_ot
     machine(1)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     with claimed(trainer(), "x") as claim:
-        assert seen(claim) == ["GPU-a"]
+        assert seen(claim) == ["0"]
         with claimed(trainer(), "beside", times(1)) as beside:
             assert beside is None
         monkeypatch.setenv("SLURM_JOB_ID", "8")
         with claimed(trainer(), "shares", times(2)) as other:
-            assert seen(other) == ["GPU-a"]
+            assert seen(other) == ["0"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +313,7 @@ def test_a_cell_sees_its_own_gpus_and_no_others(machine, cells):
     machine(3)
     show = "tell('done', deltas=[], primary='m', code=os.environ['CUDA_VISIBLE_DEVICES'])"
     with claimed(trainer(), "another"):
-        assert cells(show, devices=2)["code"] == "GPU-b,GPU-c"
+        assert cells(show, devices=2)["code"] == "1,2"
 
 
 def test_a_cell_that_can_never_have_its_gpus_has_failed_and_the_next_goes_on(
@@ -262,7 +340,7 @@ def test_gpus_stay_held_until_who_was_begun_on_them_is_gone_too(machine, tmp_pat
     child.kill()
     child.wait()
     with claimed(trainer(), "next") as claim:
-        assert seen(claim) == ["GPU-a"]
+        assert seen(claim) == ["0"]
 
 
 OWNER = """
@@ -286,7 +364,7 @@ def test_an_owner_that_is_killed_frees_its_gpu(machine):
         owner.wait()
     end = time.monotonic() + 20
     with claimed(trainer(), "next", lambda: time.monotonic() < end) as claim:
-        assert seen(claim) == ["GPU-a"]
+        assert seen(claim) == ["0"]
 
 
 def test_the_process_of_a_cell_holds_its_gpu_itself(machine, cells, tmp_path):

@@ -12,7 +12,7 @@ from heed.core.files import read_json, read_jsonl
 from heed.study import export as module
 from heed.study import run_cell as running
 from heed.study.cell import Cell
-from heed.study.export import FILE, export_run
+from heed.study.export import FILE, export_run, lacks_export
 from heed.study.run_cell import run_cell
 from heed.training import fit as fit_module
 
@@ -113,6 +113,45 @@ def test_what_fails_is_recorded_and_raised(tmp_path: Path, done):
         export_run(cell)
     (row,) = read_jsonl(cell.directory / FILE)
     assert (row["event"], row["reason"]) == ("failed", "nothing is there")
+    assert lacks_export(cell.directory, cell.export) == "nothing is there"
+
+
+def test_what_nobody_foresaw_is_recorded_too(tmp_path: Path, done, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "merge", full)
+    cell = cell_of(tmp_path, "export.merge=true")
+    run_of(cell)
+    with pytest.raises(OSError, match="No space left"):
+        export_run(cell)
+    told = "OSError: [Errno 28] No space left on device"
+    assert lacks_export(cell.directory, cell.export) == told
+
+
+def test_what_a_run_lacks_of_an_export_is_known_from_its_notes(tmp_path: Path, done):
+    cell = cell_of(tmp_path, *PUSH)
+    directory = run_of(cell)
+    assert lacks_export(directory, cell_of(tmp_path).export) is None, "none is wanted"
+    assert lacks_export(directory, cell.export) == "it ended before that, without a word"
+    export_run(cell_of(tmp_path, "export.merge=true"))
+    assert lacks_export(directory, cell_of(tmp_path, "export.merge=true").export) is None
+    assert lacks_export(directory, cell.export), "it is not uploaded"
+    export_run(cell)
+    assert lacks_export(directory, cell.export) is None
+    for other in ("export.dtype=bfloat16", "export.push_to_hub=org/other"):
+        assert lacks_export(directory, cell_of(tmp_path, *PUSH, other).export)
+    (directory / "merged" / "config.json").unlink()
+    (directory / "merged").rmdir()
+    assert lacks_export(directory, cell.export)
+
+
+def test_whole_weights_lack_no_merge(tmp_path: Path, done):
+    wanted = cell_of(tmp_path, "export.merge=true", "method=full")
+    directory = run_of(wanted, adapter=False)
+    assert lacks_export(directory, wanted.export) is None
+    rounded = cell_of(tmp_path, "export.merge=true", "export.dtype=bfloat16", "method=full")
+    assert lacks_export(directory, rounded.export)
 
 
 def test_an_adapter_of_a_base_that_nobody_has_is_a_mistake_of_the_command(tmp_path: Path):

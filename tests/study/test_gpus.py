@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from heed.core.errors import RunError
 from heed.study import gpus as module
-from heed.study.gpus import BY_BUS, Gpu, allowed, from_driver, gpus, parsed
+from heed.study.gpus import BY_BUS, Gpu, allowed, from_driver, gpus, parsed, places
 
 A, B, C = (Gpu("NVIDIA H200", f"GPU-{x}0-1234-5678") for x in "abc")
 SLOW = Gpu("Tesla T4", "GPU-d0-1234-5678")
@@ -106,6 +106,13 @@ def test_the_visible_ones_are_those_that_cuda_would_take(visible: str | None, ex
 )
 def test_a_gpu_that_is_cut_stands_for_its_slices(visible: str | None, expected: list[str]):
     assert allowed((A, CUT), visible, BY_BUS) == expected
+
+
+def test_a_gpu_has_a_place_unless_one_beside_it_is_cut():
+    """What CUDA counts where one is cut is not settled: a name holds there, too."""
+    assert places((A, SLOW, B)) == {A.uuid: "0", SLOW.uuid: "1", B.uuid: "2"}
+    assert places((Gpu("NVIDIA H200", ""), B)) == {"0": "0", B.uuid: "1"}
+    assert places((A, CUT)) == {}
 
 
 def test_an_index_among_gpus_that_differ_is_refused_unless_the_order_is_that_of_the_buses():

@@ -233,6 +233,34 @@ def test_when_the_leader_has_done_all_one_that_does_not_leave_is_ended(ranks):
     assert ranks(f"if rank == 1:\n    {deaf}\n    {WAIT}")[::2] == (0, None)
 
 
+def test_a_leader_that_does_not_leave_when_all_others_have_is_ended_and_has_done_all(ranks):
+    """They leave only when it has dismissed them, which is the last that it does."""
+    hangs = f"if rank == 0:\n    {{}}\n    {WAIT}"
+    assert ranks(hangs.format("pass"))[::2] == (0, None)
+    assert ranks(hangs.format("signal.signal(15, signal.SIG_IGN)"))[::2] == (0, None)
+    slow = "if rank == 0:\n    time.sleep(0.1)\n    raise ValueError('boom')"
+    assert ranks(slow)[::2] == (1, "rank 0 of 2: ValueError: boom"), "it can still fail"
+
+
+@pytest.mark.parametrize("codes", [{1: 0}, {1: 0, 2: 3}, {}])
+def test_a_leader_works_on_while_any_other_has_not_left(codes):
+    one = Members(Path("none.yaml"), dict.fromkeys(range(3)), 3)  # type: ignore[arg-type]
+    one.codes = codes
+    assert not one.leader_is_done
+    one.codes = {1: 0, 2: 0}
+    assert one.leader_is_done
+    by_srun = Members(Path("none.yaml"), {0: None}, 3)  # type: ignore[dict-item]
+    assert not by_srun.leader_is_done, "what it has not said is not known"
+
+
+def test_ranks_share_the_processors_of_the_job_not_of_the_machine(ranks, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    _, said, _ = ranks("print(os.environ['OMP_NUM_THREADS'])", 2, BARE)
+    assert sorted(said.splitlines()) == ["3", "[rank 1] 3"]
+
+
 LAUNCHER = """
 import sys
 from pathlib import Path

@@ -109,6 +109,7 @@ def test_two_sweeps_at_once_share_the_cells_and_one_may_be_killed(swept: Swept, 
 STOPS = [
     (TWO_AT_A_TIME, signal.SIGINT, True),
     ((), signal.SIGINT, True),
+    (("hydra/launcher=submitit_local",), signal.SIGINT, True),
     (TWO_AT_A_TIME, signal.SIGTERM, False),
 ]
 

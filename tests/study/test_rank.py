@@ -19,6 +19,9 @@ PEER = "[/x/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1
 def rank_one(monkeypatch):
     for name, value in {"RANK": "1", "LOCAL_RANK": "1", "GROUP_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.delenv(BY_SRUN, raising=False)
 
 
@@ -119,8 +122,76 @@ def test_a_rank_without_a_gpu_of_its_own_says_so_and_joins_nobody(rank_one, monk
     gpu = type("GPU", (), {"device": "cuda"})
     with pytest.raises(
         RunError, match=r"number 2 on .* sees 1 GPUs there\. Give trainer\.devices=1"
-    ):
+    ) as caught:
         meet({"key": ["run", "suite"]}, gpu)
+    assert "bind" not in str(caught.value)
+    monkeypatch.setenv(BY_SRUN, "here:1")
+    with pytest.raises(
+        RunError, match=r"shows each task one of them.*--gpus-per-task or --gpu-bind"
+    ) as caught:
+        meet({"key": ["run", "suite"]}, gpu)
+
+
+def test_ranks_of_processors_see_no_gpu_and_those_of_gpus_see_theirs(rank_one, monkeypatch):
+    """Where torch sees one, it makes groups of its own for FSDP, whose patience is minutes."""
+    seen = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(ranks, "join", lambda _: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    for device in ("cuda", "cpu"):
+        meet({"key": ["run", "suite"]}, type("Settings", (), {"device": device}))
+    assert seen == ["0,1", ""]
+
+
+def resolves(monkeypatch, *addresses: str) -> None:
+    """A machine whose own name stands for these addresses."""
+
+    def ask(*_, **__):
+        if not addresses:
+            raise socket.gaierror("Name or service not known")
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        return [(*kind, (address, 0)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+
+
+@pytest.fixture
+def two_machines(rank_one, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    joined = []
+    monkeypatch.setattr(ranks, "join", joined.append)
+    return joined
+
+
+@pytest.mark.parametrize("addresses", [("127.0.1.1",), (), ("192.0.2.1", "127.0.0.1")])
+def test_a_machine_that_others_would_look_for_in_themselves_is_told_so(
+    two_machines, monkeypatch, addresses
+):
+    """Its own name is loopback, or nothing; or another's address, which is passed over."""
+    resolves(monkeypatch, *addresses)
+    said = (
+        r"rank 1 at 127\.0\.[01]\.1, where .*its own name .*export GLOO_SOCKET_IFNAME=<interface>"
+    )
+    with pytest.raises(RunError, match=said):
+        meet({"key": ["run", "suite"]}, CPU)
+    assert two_machines == []
+
+
+def test_a_machine_that_others_find_joins(two_machines, monkeypatch):
+    monkeypatch.setattr("heed.study.rank.announced", lambda: "10.0.0.4")
+    meet({"key": ["run", "suite"]}, CPU)
+    assert two_machines == ["cpu"]
+
+
+@pytest.mark.parametrize("environment", [{"GLOO_SOCKET_IFNAME": "eth0"}, {"LOCAL_WORLD_SIZE": "4"}])
+def test_what_a_name_stands_for_is_not_asked_where_it_is_not_used(
+    two_machines, monkeypatch, environment
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("heed.study.rank.announced", lambda: pytest.fail("it was asked"))
+    meet({"key": ["run", "suite"]}, CPU)
+    assert two_machines == ["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +204,7 @@ def test_a_rank_without_a_gpu_of_its_own_says_so_and_joins_nobody(rank_one, monk
         ("srun: error: n1: task 0: Out Of Memory", 0, 137, "Out Of Memory, on n1"),
         ("srun: error: n1: task 0: Segmentation fault (core dumped)", 0, 139,
          "Segmentation fault (core dumped), on n1"),
+        ("srun: error: n1: task 0: Aborted (core dumped)", 0, 134, "Aborted (core dumped), on n1"),
     ],
 )  # fmt: skip
 def test_what_srun_says_of_a_bad_end(line, rank, code, how):
@@ -156,6 +228,7 @@ def test_lines_of_srun_are_named_and_its_first_word_on_a_bad_end_is_kept(monkeyp
 def test_a_step_has_the_processors_of_the_smallest_machine():
     cpus = {"SLURM_JOB_CPUS_PER_NODE": "32(x2),16,64(x5)"}
     assert "--cpus-per-task=4" in srun.command(4, 8, cpus)
+    assert "--gpu-bind=none" in srun.command(4, 8, cpus), "a rank takes its own of all"
     assert "--overcommit" in srun.command(4, 8, {"SLURM_JOB_CPUS_PER_NODE": "2(x8)"})
 
 

@@ -18,7 +18,6 @@ from tiny import ROOT, STUDENT, evaluation
 
 import heed.study.rank_teachers as rank_module
 from heed.analysis import reader
-from heed.analysis.car_summary import refuse_negative
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import response_losses
 from heed.analysis.rewards import KEPT, Column, Reward, RewardModel
@@ -265,6 +264,14 @@ def test_what_is_refused_for_its_rewards_is_refused_before_anything_is_read(
         found_by(more)
 
 
+def test_a_negative_mean_is_refused_before_any_loss_is_read(found_by, monkeypatch):
+    monkeypatch.setattr(reader, "response_losses", never)
+    with pytest.raises(DataError, match=r"reward reds: the mean of a, b, c is negative"):
+        found_by(reward=Reds(name="reds", less=9.0))
+    with pytest.raises(AssertionError):  # on to the reading
+        found_by(reward=Reds(name="reds", less=9.0), negative="keep")
+
+
 class Scorer:
     """Stands for a reward model in memory: counts letters."""
 
@@ -346,9 +353,8 @@ def test_every_refusal_names_its_choice_as_it_is_typed(found_by, teachers, teach
         named = re.findall(rf"{re.escape(where)}\.([a-z_]+)", str(caught.value))
         assert set(named) == keys
         assert ("analysis." in str(caught.value)) == (where == "analysis")
-    found = found_by(where=where, reward=Reds(name="reds", less=9.0))
     with pytest.raises(DataError, match=rf"Give {where}\.negative=shift_min"):
-        refuse_negative(found.measured, settings().formula)
+        found_by(where=where, reward=Reds(name="reds", less=9.0))
 
 
 def test_halves_share_no_instruction(found_by):

@@ -97,13 +97,19 @@ def test_a_reader_is_told_which_step_the_student_is_and_what_was_broken_off():
         "validation_loss": 1.25,
     }  # fmt: skip
     fit = {"taken": taken, "resumed": [12, 40], "resumed_by_code": ["aaa", "bbb"]}
-    one, two, three = life_notes(fit)
+    fit["resumed_on"] = {"threads": [4, 1], "device": ["cpu", "cuda"]}
+    one, two, three, four, five = life_notes(fit)
     assert one == (
         "the student is that of step 30 (lowest validation loss, 1.250 nats/token on the examples "
         "kept apart); 50 of 60 planned steps were done"
     )
     assert two == "broken off, and gone on after step 12, 40"
     assert three.endswith("heed's code aaa, bbb")
+    assert four == (
+        "parts of the training were done by other numbers of CPU threads (4, 1): the student is "
+        "not to the last bit what it would be in one go"
+    )
+    assert five.startswith("parts of the training were done on another device (cpu, cuda): the")
     last = taken | {"step": 60, "steps_done": 60}
     assert life_notes({"taken": last, "resumed": [], "resumed_by_code": []}) == []
     assert life_notes({}) == []

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from stubs import planned
+from stubs import begun, one_by_one, planned, stub
 
 from heed.core.errors import RunError
 from heed.core.locks import lock
+from heed.study import supervisor
 from heed.study.apart import Apart, file_of
 from heed.study.ledger import latest, record
 from heed.study.plan import PlannedCell
@@ -191,6 +192,24 @@ def test_failed_cells_are_run_again_only_if_that_is_asked(tmp_path: Path):
     replace(again, how=Apart(retry=True)).run()
     assert played.tries == {1: 2, 2: 1}
     assert events(tmp_path, played) == ["done", "done"]
+
+
+def test_what_another_command_has_tried_again_meanwhile_is_not_tried_a_third_time(
+    tmp_path: Path, monkeypatch
+):
+    ends = "tell('done', deltas=[], primary='m', code='here', also=None)"
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, ends))
+    cells = [planned(tmp_path, seed) for seed in (1, 2)]
+    for cell in cells:
+        cell.baseline.mkdir(parents=True, exist_ok=True)
+        (cell.baseline / "summary.json").touch()
+        record(tmp_path, "failed", cell.names | {"reason": "yesterday"})
+    several = Several(cells, tmp_path, one_by_one(tmp_path), Apart(retry=True))
+    record(tmp_path, "failed", cells[0].names | {"reason": "just now"})
+    several.run()
+    assert [latest(tmp_path)[cell.key]["event"] for cell in cells] == ["failed", "done"]
+    assert len(begun(tmp_path)) == 1
+    assert latest(tmp_path)[cells[0].key]["reason"] == "just now"
 
 
 def test_what_another_sweep_is_at_is_not_recorded_as_lost(tmp_path: Path):

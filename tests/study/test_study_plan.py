@@ -8,7 +8,7 @@ import pytest
 
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, Mistake
-from heed.core.files import write_json
+from heed.core.files import append_jsonl, write_json
 from heed.core.identity import short_hash
 from heed.study import plan
 from heed.study.apart import Apart, file_of
@@ -212,6 +212,17 @@ def test_a_result_without_the_prompting_that_is_wanted_beside_is_missing(tmp_pat
         assert states([wanted, alone], latest(tmp_path)) == ["missing", "done"]
     record(tmp_path, "done", wanted.names | BESIDE)
     assert states([wanted, alone], latest(tmp_path)) == ["done", "done"]
+
+
+def test_a_result_that_is_not_exported_as_is_wanted_is_missing(tmp_path: Path):
+    (wanted,) = planned(tmp_path, axes={"lr": ("play_gentle",)}, fixed={"export.merge": True})
+    write_json(wanted.cell.directory / "model/adapter_config.json", {})
+    record(tmp_path, "done", wanted.names | BESIDE)
+    assert states([wanted], latest(tmp_path)) == ["missing"]
+    note = {"event": "merged", "asked": "as_scored"}
+    append_jsonl(wanted.cell.directory / "exports.jsonl", note)
+    (wanted.cell.directory / "merged").mkdir()
+    assert states([wanted], latest(tmp_path)) == ["done"]
 
 
 def test_a_result_whose_file_is_lost_is_missing(four: list[PlannedCell]):

@@ -92,6 +92,20 @@ def test_a_child_that_hangs_and_will_not_end_is_killed_with_all_it_began(run, tm
     assert is_gone(int(tail(tmp_path)[0]))
 
 
+def test_the_time_in_which_a_child_waits_for_another_process_is_not_counted(run, tmp_path):
+    waits = """
+from pathlib import Path
+mark = Path(os.environ["HEED_WAITS"])
+assert not mark.exists()
+mark.touch(); time.sleep(2.5); mark.unlink()
+print('waited', flush=True); mark.touch(); time.sleep(0.2); mark.unlink(); time.sleep(60)
+"""
+    (tmp_path / "cell.a.waits").touch()  # of one that was killed
+    ended = run(waits, Limits(threads=None, seconds=1.0))
+    assert (ended.hung, tail(tmp_path)) == (True, ["waited"])
+    assert not (tmp_path / "cell.a.waits").exists()
+
+
 def test_a_child_that_hangs_may_keep_what_it_has(run, tmp_path):
     keep = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('kept') or 143))\n"
     ended = run(keep + "print('on', flush=True); time.sleep(60)", Limits(None, 0.5))

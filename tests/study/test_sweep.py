@@ -13,6 +13,7 @@ from heed.core.errors import ConfigError, RunError
 from heed.study import supervisor
 from heed.study.apart import see_through
 from heed.study.ledger import latest
+from heed.study.outcome import Outcomes
 from heed.study.several import Launch
 from heed.study.sweep import run_lines, run_sweep
 
@@ -79,6 +80,41 @@ def test_a_section_of_teachers_that_fails_ends_the_command_as_a_failed_analysis_
     assert str(failed.value).startswith("3 failed of 2 cells and what belongs to them")
     assert "the section of teachers: MemoryError: full" in str(failed.value)
     assert "MemoryError: full" in (tmp_path / "studies/playground/report.html").read_text()
+
+
+EXPORT = """
+if asked["part"] == "cell":
+    {told}
+    run = next(root.glob("cells/*" + asked["key"][0] + "*.yaml")).name.rpartition("--")[0]
+    (root / "runs" / run / "model").mkdir(parents=True, exist_ok=True)
+    (root / "runs" / run / "model" / "adapter_config.json").touch()
+    with (root / "runs" / run / "exports.jsonl").open("a") as notes:
+        notes.write(json.dumps({{"event": {event!r}, "reason": "no room", "asked": "as_scored"}}))
+        notes.write("\\n")
+    {event!r} == "merged" and (root / "runs" / run / "merged").mkdir()
+sys.exit({code})
+"""
+
+
+def test_an_export_that_fails_is_told_with_its_cell_and_is_made_by_the_same_command(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("heed.study.sweep.outcomes", lambda cells, _: Outcomes([{}] * 2, []))
+    monkeypatch.setattr("heed.study.sweep.report", lambda *_: (tmp_path, []))
+    monkeypatch.setattr("heed.study.sweep.result_table", lambda *_: "")
+    result = "tell('done', deltas=[], primary='m', code='here', also=None)"
+    for told in (result, "pass"):  # the cells are computed once
+        code = EXPORT.format(told=told, event="failed", code=2)
+        with pytest.raises(RunError) as failed:
+            command(code=code, typed=["export.merge=true"])
+        said = str(failed.value)
+        assert said.startswith("2 failed of 2 cells and what belongs to them")
+        assert said.count("its result stays, but it was not exported: no room") == 2
+        assert said.count("python train.py") == said.count("export.merge=true") == 2
+        assert said.endswith("The same command goes on with what is not finished.")
+        assert "retry=failed" not in said
+    command(code=EXPORT.format(told="pass", event="merged", code=0), typed=["export.merge=true"])
+    assert {entry["event"] for entry in latest(tmp_path).values()} == {"done"}
 
 
 def test_a_cell_that_hangs_is_ended_and_told(command, tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bench_script import BENCH, script
+from pretend import pretended
 
 bench = script("train")
 rows, tables = sys.modules["train_rows"], sys.modules["train_table"]
@@ -176,3 +177,16 @@ def test_the_table_of_cuda_runs_at_toy_size(method: str):
     assert found["marks"][1][2] - found["marks"][0][2] == 4 * 64
     assert found["matmul"] > 0
     assert found["device"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("engine", "method"), [("heed", "full"), ("heed", "lora"), ("bare", "full"), ("padded", "full")]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as where it runs
+def test_every_way_but_the_peer_s_runs_on_a_gpu(engine: str, method: str):
+    child = script("train_child")
+    task = replace(TOY, way=Way(engine, engine, "bf16"), device="cuda", method=method)
+    with pretended():
+        found = child.measure(task)
+    assert len(found["marks"]) == len(found["losses"]) == TOY.steps + 1
+    assert found["peak"] == 2**30, "what torch says of the device"

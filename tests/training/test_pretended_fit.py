@@ -123,7 +123,12 @@ def test_a_training_goes_on_on_another_device(train, tmp_path: Path, first: str)
     torch.testing.assert_close(weights(found), weights(own), atol=1e-6, rtol=0)
 
 
-def test_kernels_that_a_training_insists_on_are_insisted_on_by_it_alone(train):
-    assert not torch.are_deterministic_algorithms_enabled()
-    train("cpu", FULL, deterministic=True)
-    assert not torch.are_deterministic_algorithms_enabled()
+@pytest.mark.parametrize("before", [False, True])
+def test_kernels_that_a_training_insists_on_are_insisted_on_by_it_alone(train, before: bool):
+    found = torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.use_deterministic_algorithms(before)
+        train("cpu", FULL, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled() == before
+    finally:
+        torch.use_deterministic_algorithms(found)

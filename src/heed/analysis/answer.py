@@ -22,11 +22,17 @@ from heed.analysis.markup import Markup, join, line, table, tag
 from heed.analysis.words import interval, pill, rate
 from heed.core.types import Verdict
 
+CONTROLS = (
+    "After - best control: the tuned student minus the best of the rules that answer without "
+    "reading the prompt, over the same items. What each of them answers stands with the students "
+    "before tuning."
+)
+
 
 def answer(
     study: Mapping[str, Any], rows: Sequence[Row], failed: Sequence[Mapping[str, Any]]
 ) -> Markup:
-    """What came out, in one paragraph.
+    """What came out: the verdicts, and what else is to be known, a line each.
 
     Args:
         study: As `heed.analysis.report.write_report` has it.
@@ -38,24 +44,31 @@ def answer(
         text = f"None of {missing} cells has a result yet, so there is no answer."
         return tag("p", text, class_="answer")
     counts = counts_of(rows)
-    parts: list[Any] = [f"Of {len(rows)} cells: "]
+    first: list[Any] = [f"Of {len(rows)} cells: "]
     for i, (verdict, count) in enumerate(counts.items()):
-        parts += [", " if i else "", f"{count} ", pill(verdict)]  # type: ignore[arg-type]
-    parts.append(f" on {' and '.join(dict.fromkeys(row.primary for row in rows))}. ")
-    parts += [f"{beside_line(rows)} ", _best(rows), f" {holm_line(rows)}".rstrip()]
-    if by_type := parts_line(rows, study.get("types") or {}):
-        parts.append(f" {by_type}")
-    if contrasted := contrasts_line(study.get("contrasts", ())):
-        parts.append(f" {contrasted}")
-    if analysed := analyses_line(study.get("analyses", ()), rows):
-        parts.append(f" {analysed}")
+        first += [", " if i else "", f"{count} ", pill(verdict)]  # type: ignore[arg-type]
+    first.append(f" on {' and '.join(dict.fromkeys(row.primary for row in rows))}.")
+    more = [
+        f"Cells without a result: {missing} (failed: {len(failed)})." if missing else "",
+        beside_line(rows),
+        _best(rows),
+        holm_line(rows),
+        _forgotten(rows),
+        contrasts_line(study.get("contrasts", ())),
+        analyses_line(study.get("analyses", ()), rows),
+        parts_line(rows, study.get("types") or {}),
+    ]
+    said = tag("ul", *(tag("li", text) for text in more if text))
+    return tag("div", tag("p", *first), said, class_="answer")
+
+
+def _forgotten(rows: Sequence[Row]) -> str:
+    """In how many cells the metric of what was known before fell; empty where there is none."""
     metric = forgetting_of(rows)
-    if metric:
-        forgotten = sum(bool((d := r.delta(metric)) and d.verdict == "hurt") for r in rows)
-        parts.append(f" {forgotten} of {len(rows)} cells lost on {metric}.")
-    if missing:
-        parts.append(f" Cells without a result: {missing} (failed: {len(failed)}).")
-    return tag("p", *parts, class_="answer")
+    if not metric:
+        return ""
+    forgotten = sum(bool((d := r.delta(metric)) and d.verdict == "hurt") for r in rows)
+    return f"{forgotten} of {len(rows)} cells lost on {metric}."
 
 
 def _best(rows: Sequence[Row]) -> str:
@@ -111,7 +124,7 @@ def scale_box(scale: Mapping[str, Any] | None) -> Markup:
 
 
 def how_to_read(rows: Sequence[Row]) -> Markup:
-    """What the words of a verdict and of a flag mean."""
+    """What the words of a verdict and of a flag mean, folded away at first."""
     if not rows:
         return join()
     margin = shared(f"{row.margin:g}" for row in rows)
@@ -146,5 +159,6 @@ def how_to_read(rows: Sequence[Row]) -> Markup:
         "look for mistakes), preflight (a proof before the training failed); what is marked "
         "@ a prompting is said of that one."
     )
-    said = [tag("p", intro), tag("ul", *items), tag("p", chance), tag("p", flags)]
-    return join(tag("h2", "How to read a verdict"), *said)
+    said = [tag("p", intro), tag("ul", *items), tag("p", chance), tag("p", CONTROLS)]
+    summary = tag("summary", "How to read a verdict")
+    return tag("div", tag("details", summary, *said, tag("p", flags)), class_="note")

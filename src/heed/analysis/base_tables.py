@@ -83,7 +83,7 @@ def all_metrics_table(cells: Cells) -> Markup:
                 value(f"{d.before:.3f}", d.before),
                 value(f"{d.after:.3f}", d.after),
                 value(interval(d), d.delta),
-                *(value(d.items, d.items), pill(d.verdict), value(_best_on(row, d.metric))),
+                *(value(d.items, d.items), pill(d.verdict), _best_on(row, d.metric)),
             ],
         )
         for row in cells.rows
@@ -95,8 +95,11 @@ def all_metrics_table(cells: Cells) -> Markup:
     return tag("details", summary, table(columns, lines, id="metrics")) if lines else join()
 
 
-def _best_on(row: Row, metric: str) -> str:
+def _best_on(row: Row, metric: str) -> Markup:
     """The tuned student minus the best control on one metric; empty where none is recorded."""
     metrics = (row.beside.get("controls") or {}).get("metrics", ())
     one = next((m for m in metrics if m["metric"] == metric), None)
-    return f"{one['best']}: {recorded_interval(one['deltas']['after'])}" if one else ""
+    if one is None:
+        return value("")
+    delta = one["deltas"]["after"]
+    return value(f"{one['best']}: {recorded_interval(delta)}", delta["delta"])

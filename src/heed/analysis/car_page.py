@@ -16,6 +16,7 @@ from heed.analysis.markup import Markup, join, table, tag, value
 from heed.analysis.page import page
 from heed.analysis.ranking import CAR
 from heed.analysis.response_loss import OVER_LONG
+from heed.analysis.script import script
 from heed.core.component import plain
 from heed.core.files import write_bytes, write_json, write_text
 
@@ -198,6 +199,7 @@ def ranking_page(summary: Mapping[str, Any], drawing: Drawing, facts: Mapping[st
         tag("h2", "How it was made"),
         tag("p", HOW),
         table(["", ""], [[name, text] for name, text in _made(summary, facts).items()]),
+        script(),
     )
 
 
@@ -208,10 +210,11 @@ def _ranking(summary: Mapping[str, Any], level: float) -> list[Markup]:
     for one in summary["teachers"]:
         rank = one["rank"]
         place = f"{rank['value']:.0f} [{rank['low']:.0f}, {rank['high']:.0f}]" if rank else NOTHING
+        number = value(place, rank["value"] if rank else None)
         shares = [_share(one[kind]) for kind in ("first", "top")]
         size = NOTHING if one["size_b"] is None else f"{one['size_b']:g}"
         cells = [_number(one["metrics"][name]) for name in names]
-        about = [one["name"], one["family"] or NOTHING, value(size), value(place)]
+        about = [one["name"], one["family"] or NOTHING, value(size, one["size_b"]), number]
         lines.append([*about, *shares, *cells])
     text = (
         f"Values with {level:.0%} percentile intervals; instructions are resampled once for all "
@@ -250,7 +253,7 @@ def _sensitivity(summary: Mapping[str, Any]) -> list[Markup]:
         lines = [
             [
                 f"{one['name']}{' (chosen)' if one['chosen'] else ''}",
-                value(NOTHING if one["rho"] is None else f"{one['rho']:.3f}"),
+                value(NOTHING if one["rho"] is None else f"{one['rho']:.3f}", one["rho"]),
                 ", ".join(one["order"][:5]),
             ]
             for one in entries

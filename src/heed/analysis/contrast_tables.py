@@ -7,7 +7,7 @@ from typing import Any
 
 from heed.analysis.cells import Cells
 from heed.analysis.deltas import signed
-from heed.analysis.markup import Markup, join, line, table, tag, value
+from heed.analysis.markup import Markup, join, table, tag, value
 
 LOOKS = {"differs": "unchanged", "no difference shown": "cannot-tell"}
 """Verdict of a contrast -> its look: neither is a gain or a loss, for two cells are compared."""
@@ -36,16 +36,22 @@ def contrasts_table(
     why = tag("p", reason) if reason else join()
     if not contrasts:
         return join(title, why) if reason else join()
-    columns = ["axis", "first", "second", "within", "second - first [interval]", "reads as"]
-    columns += ["pairs of cells", "seeds", "metric"]
-    whole = [_line(one, cells) for one in contrasts if not one.get("part")]
-    parts = [_line(one, cells) for one in contrasts if one.get("part")]
+    whole = [one for one in contrasts if not one.get("part")]
+    parts = [one for one in contrasts if one.get("part")]
     file = tag("a", "contrasts.csv", href="contrasts.csv")
-    shown = [table(columns, whole, id="contrasts")] if whole else []
+    shown = [_table(whole, cells, "contrasts")] if whole else []
     if parts:
         said = tag("summary", f"The same within single settings: {len(parts)}")
-        shown.append(tag("details", said, table(columns, parts, id="contrasts-within")))
+        shown.append(tag("details", said, _table(parts, cells, "contrasts-within")))
     return join(title, tag("p", NOTE, _not_shown(contrasts), " ", file), why, *shown)
+
+
+def _table(contrasts: Sequence[Mapping[str, Any]], cells: Cells, name: str) -> Markup:
+    """A line for each; the settings have a column where one of these has some."""
+    within = any(one.get("context") or one.get("without") for one in contrasts)
+    columns = ["axis", "first", "second", *(["within"] if within else [])]
+    columns += ["second - first [interval]", "reads as", "pairs of cells", "seeds", "metric"]
+    return table(columns, [_line(one, cells, within) for one in contrasts], id=name)
 
 
 def _not_shown(contrasts: Sequence[Mapping[str, Any]]) -> str:
@@ -89,14 +95,14 @@ def also_text(names: Sequence[str]) -> str:
     return " and ".join(names) or "a combination of the other axes"
 
 
-def _line(one: Mapping[str, Any], cells: Cells) -> Markup:
-    which = [one["axis"], one["one"], one["two"], _within(one)]
+def _line(one: Mapping[str, Any], cells: Cells, within: bool) -> Markup:
+    which = [one["axis"], one["one"], one["two"], *([_within(one)] if within else [])]
     ids = one.get("runs", ())
-    pairs = cells.runs(one["pairs"], ids)
+    pairs = cells.runs(one["pairs"], ids if one["pairs"] else ())
     rest = [value(pairs, one["pairs"]), value(one.get("seeds", "")), one["metric"]]
     if not one["pairs"]:
         said = tag("strong", f"⚑ cannot be told apart from {also_text(one['also'])}")
-        return line([*which, tag("td", ""), said, *rest], class_="confounded")
+        return cells.several([*which, tag("td", ""), said, *rest], ids)
     ends = tag("small", f"[{signed(one['low'])}, {signed(one['high'])}]")
     number = value(join(signed(one["difference"]), " ", ends), one["difference"])
     kind = LOOKS.get(one["verdict"], "cannot-tell")

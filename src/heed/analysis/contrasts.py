@@ -129,7 +129,9 @@ def _mean(
 ) -> dict[str, Any]:
     """Two values over all settings of the other axes, or what keeps them from being told apart."""
     if not matched:
-        return {"pairs": 0, "part": False, "also": _also(changes, about, others)}
+        sides = (about["one"], about["two"])
+        runs = [change.run for change in changes if change.place[about["axis"]] in sides]
+        return {"pairs": 0, "part": False, "also": _also(changes, about, others), "runs": runs}
     kept = _with_shared_seeds(matched)
     without = [said(others, place) for place in matched if place not in kept]
     found: dict[str, Any] = {"part": False, "without": without}

@@ -96,5 +96,4 @@ def _number(one: Mapping[str, Any], name: str) -> Markup:
 
 
 def _part(title: str, columns: list[str], lines: list[Markup], note: str) -> Markup:
-    shown = table(columns, lines, class_="by-text")
-    return join(tag("h3", title), tag("p", note, class_="quiet"), shown)
+    return join(tag("h3", title), tag("p", note, class_="quiet"), table(columns, lines))

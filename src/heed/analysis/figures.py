@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +54,9 @@ DRAWN: dict[str, Any] = STYLE | {
     "ytick.labelcolor": INK,
 }
 
+OF_RUNS = "runs "
+"""What the ids of parts begin with that are of some runs."""
+
 ROLES = {colour: f"var(--{role})" for role, colour in LIGHT.items()}
 
 
@@ -99,6 +102,17 @@ def drawing_style() -> Iterator[None]:
         yield
 
 
+def of_runs(part: Any, runs: Iterable[str]) -> None:
+    """Say of which runs a part of a drawing is: a page shows it as long as it shows all of these.
+
+    Args:
+        part: What an axes' method has drawn, or a list of that.
+        runs: Their ids.
+    """
+    for artist in part if isinstance(part, list) else [part]:
+        artist.set_gid(OF_RUNS + " ".join(runs))
+
+
 def rendered(figure: Figure, name: str, words: str, dpi: int = 144) -> Drawing:
     """Make all forms of a figure; the same figure gives the same bytes.
 
@@ -112,7 +126,8 @@ def rendered(figure: Figure, name: str, words: str, dpi: int = 144) -> Drawing:
     figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
-    alone = text.replace('xlink:href="../../', 'xlink:href="../../../')
+    alone = re.sub(rf' id="{OF_RUNS}[^"]*"', "", text)
+    alone = alone.replace('xlink:href="../../', 'xlink:href="../../../')
     return Drawing(name, words, png.getvalue(), alone, _inline(text, figure))
 
 
@@ -121,6 +136,7 @@ def _inline(svg: str, figure: Figure) -> Markup:
     body = svg[svg.index("<svg") :]
     body = body[body.index(">") + 1 :]
     body = re.sub(r"<style.*?</style>|<clipPath.*?</clipPath>", "", body, flags=re.DOTALL)
+    body = re.sub(rf'<g id="{OF_RUNS}([^"]*)"', r'<g data-drawn="\1"', body)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r' clip-path="[^"]*"', "", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)

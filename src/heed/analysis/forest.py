@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from heed.analysis.cells import Cells, home
 from heed.analysis.deltas import Row, less_is_better, shared
-from heed.analysis.figures import INK, QUIET, Drawing, drawing_style, rendered, unit
+from heed.analysis.figures import INK, QUIET, Drawing, drawing_style, of_runs, rendered, unit
 from heed.analysis.style import LIGHT
 from heed.core.types import Verdict
 
@@ -51,8 +51,11 @@ def forest(cells: Cells) -> Drawing:
                 (y, r) for y, r in zip(places, rows, strict=True) if r.decisive.verdict == verdict
             ]
             _points(axes, own, colour, marker, verdict)
-        places_of = [cells.pages.get(row.run, home(row)) for row in rows]
-        _labels(axes, labels, places_of, places)
+        for y, label, row in zip(places, labels, rows, strict=True):
+            _label(axes, y, label, row.run, cells.pages.get(row.run, home(row)))
+        axes.set_yticks(places, [""] * len(places))
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
         axes.set_ylim(max(places) + 0.7, -0.7)
         better = "less is better" if less_is_better(rows, metric) else "more is better"
         axes.set_xlabel(f"{metric}: after - before ({unit(metric)}; {better})")
@@ -82,30 +85,24 @@ def _points(
 ) -> None:
     if not found:
         return
-    ys = [y for y, _ in found]
-    deltas = [row.decisive for _, row in found]
-    axes.hlines(ys, [d.low for d in deltas], [d.high for d in deltas], color=colour, linewidth=1.8)
     filled = "none" if label == "cannot tell" else colour
-    axes.plot(
-        [d.delta for d in deltas], ys, marker, color=colour, markerfacecolor=filled,
-        markersize=5, linestyle="none", label=label,
-    )  # fmt: skip
+    look = {"color": colour, "markerfacecolor": filled, "markersize": 5, "linestyle": "none"}
+    for y, row in found:
+        delta = row.decisive
+        of_runs(axes.hlines(y, delta.low, delta.high, color=colour, linewidth=1.8), [row.run])
+        of_runs(axes.plot(delta.delta, y, marker, **look), [row.run])
+    axes.plot([], [], marker, **look, label=label)
 
 
 def _short(label: str) -> str:
     return label if len(label) <= WIDEST else label[: WIDEST - 1] + "…"
 
 
-def _labels(
-    axes: Any, labels: Sequence[str], links: Sequence[str], places: Sequence[float]
-) -> None:
-    """The cells beside their lines, each leading to its page, else to its run's folder."""
-    axes.set_yticks(list(places), [""] * len(places))
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    for y, label, link in zip(places, labels, links, strict=True):
-        text = axes.text(
-            -0.015, y, label, transform=axes.get_yaxis_transform(),
-            ha="right", va="center", fontsize=9, color=QUIET,
-        )  # fmt: skip
-        text.set_url(link)
+def _label(axes: Any, y: float, label: str, run: str, link: str) -> None:
+    """A cell beside its line, leading to its page, else to its run's folder."""
+    text = axes.text(
+        -0.015, y, label, transform=axes.get_yaxis_transform(),
+        ha="right", va="center", fontsize=9, color=QUIET,
+    )  # fmt: skip
+    text.set_url(link)
+    of_runs(text, [run])

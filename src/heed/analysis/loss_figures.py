@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from heed.analysis.cells import Cells
 from heed.analysis.deltas import Row
-from heed.analysis.figures import LINES, SERIES, Drawing, drawing_style, rendered
+from heed.analysis.figures import LINES, SERIES, Drawing, drawing_style, of_runs, rendered
 from heed.analysis.markup import Markup, join, tag
+from heed.analysis.script import FILTERED, while_filtered
 
 POINTS = 60
 """Points of a curve at most: of a longer one, each is the mean of neighbouring steps."""
@@ -58,7 +59,7 @@ def losses_section(losses: Sequence[Mapping[str, Any]], drawings: Sequence[Drawi
     file = tag("a", "losses.csv", href="losses.csv")
     title = tag("h2", "Training curves")
     shown = tag("div", *(d.shown(d.words) for d in drawings), class_="multiples")
-    return join(title, tag("p", note, " ", file), shown)
+    return join(title, tag("p", note, " ", file), while_filtered(FILTERED), shown)
 
 
 def _known(cells: Cells, group: Mapping[str, Any]) -> list[Row]:
@@ -82,10 +83,13 @@ def _drawing(cells: Cells, group: Mapping[str, Any], i: int) -> Drawing:
             x, y = zip(*thinned(group["runs"][row.run]), strict=True)
             shown = {} if label in seen else {"label": label}
             seen.add(label)
-            axes.plot(x, y, linestyle=line, color=colour, linewidth=1.1, alpha=0.85, **shown)
+            drawn = axes.plot(
+                x, y, linestyle=line, color=colour, linewidth=1.1, alpha=0.85, **shown
+            )
             if apart := group.get("validation", {}).get(row.run):
                 x, y = zip(*apart, strict=True)
-                axes.plot(x, y, ":o", color=colour, linewidth=1, markersize=3, alpha=0.85)
+                drawn += axes.plot(x, y, ":o", color=colour, linewidth=1, markersize=3, alpha=0.85)
+            of_runs(drawn, [row.run])
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("loss (nats per token)")
         axes.grid(axis="y", linewidth=0.7)

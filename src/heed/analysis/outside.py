@@ -56,14 +56,18 @@ def published_table(published: Sequence[Mapping[str, Any]], cells: Cells) -> Mar
     if not published:
         return join()
     columns = ["published for", "metric", *PARTS, "source", "here", *PARTS, OVER, "verdict"]
-    lines = []
+    lines: list[Markup] = []
     for one in published:
         about = [row for row in cells.rows if row.run in one["runs"]]
-        said = [_where(one), one["metric"], *_numbers(one), _source(one)]
+        said: list[Any] = [_where(one), one["metric"], *_numbers(one), _source(one)]
+        ours = [_ours(cells, row, one["metric"]) for row in about]
+        if len(about) != 1:  # a line of its own, which is hidden with the last of its cells
+            here = ["" if about else NO_CELL, "", "", "", ""]
+            lines.append(cells.several([*said, *here], [row.run for row in about]))
+            said = [""] * len(said)
         lines += [
-            [*(said if i == 0 else [""] * len(said)), *_ours(cells, row, one["metric"])]
-            for i, row in enumerate(about)
-        ] or [[*said, NO_CELL, "", "", "", ""]]
+            cells.several([*said, *own], [row.run]) for row, own in zip(about, ours, strict=True)
+        ]
     note = (
         "As others published them, left; what was measured here, right. Models, data, prompts and "
         "scoring of theirs are not these: equal words are no equal conditions."

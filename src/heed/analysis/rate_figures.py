@@ -21,6 +21,7 @@ from heed.analysis.figures import (
     Drawing,
     drawing_style,
     file_name,
+    of_runs,
     rendered,
     unit,
 )
@@ -34,7 +35,7 @@ TICKS = 5
 CURVE = "parabola, best and neighbours"
 """What the curve is called."""
 
-SHORT = 30
+SHORT = 22
 """Letters up to which two entries of a legend stand side by side."""
 
 
@@ -162,39 +163,41 @@ def _series(
         name = ", ".join([*key[: 1 + several], *further])
         _line(axes, own, metric, i, shift, name)
         if fit := fits.get(key):
-            _fit(axes, fit, i)
+            of_runs(_fit(axes, fit, i), [row.run for row in own])
 
 
 def _line(axes: Any, cells: Sequence[Row], metric: str, i: int, shift: float, label: str) -> None:
     """One series; the line goes through the mean over seeds, the bars are each seed's own."""
     colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
-    found: dict[float, list[Any]] = {}
+    found: dict[float, list[tuple[str, Any]]] = {}
     for row in cells:
-        found.setdefault(row.lr_peak, []).append(row.delta(metric))
-    points = [
-        (peak * shift * 1.05 ** (j - (len(deltas) - 1) / 2), delta)  # seeds beside each other
-        for peak, deltas in found.items()
-        for j, delta in enumerate(deltas)
-    ]
-    xs, shown = zip(*points, strict=True)
-    lows, highs = [d.low for d in shown], [d.high for d in shown]
-    axes.vlines(xs, lows, highs, color=colour, linewidth=1.5, alpha=0.6)
-    axes.plot(xs, [d.delta for d in shown], marker, color=colour, markersize=4.5, alpha=0.8)
+        found.setdefault(row.lr_peak, []).append((row.run, row.delta(metric)))
+    for peak, deltas in found.items():
+        for j, (run, delta) in enumerate(deltas):
+            x = peak * shift * 1.05 ** (j - (len(deltas) - 1) / 2)  # seeds beside each other
+            bar = axes.vlines(x, delta.low, delta.high, color=colour, linewidth=1.5, alpha=0.6)
+            dot = axes.plot(x, delta.delta, marker, color=colour, markersize=4.5, alpha=0.8)
+            of_runs([bar, *dot], [run])
     peaks = sorted(found)
-    means = [sum(d.delta for d in found[peak]) / len(found[peak]) for peak in peaks]
+    means = [sum(d.delta for _, d in found[peak]) / len(found[peak]) for peak in peaks]
     line, places = LINES[i % len(LINES)], [peak * shift for peak in peaks]
-    axes.plot(places, means, color=colour, linestyle=line, linewidth=1.6, label=label)
+    mean = axes.plot(places, means, color=colour, linestyle=line, linewidth=1.6, label=label)
+    of_runs(mean, [row.run for row in cells])
 
 
-def _fit(axes: Any, fit: Mapping[str, Any], i: int) -> None:
+def _fit(axes: Any, fit: Mapping[str, Any], i: int) -> list[Any]:
     """The curve between the rates around the best one, and where its top may lie."""
     colour = SERIES[i % len(SERIES)]
+    drawn: list[Any] = []
     if fit["curve"]:
-        axes.plot(*zip(*fit["curve"], strict=True), color=colour, linewidth=2.6, alpha=0.45)
+        drawn += axes.plot(
+            *zip(*fit["curve"], strict=True), color=colour, linewidth=2.6, alpha=0.45
+        )
     if fit.get("low") is not None and fit.get("high") is not None:
-        axes.axvspan(fit["low"], fit["high"], color=colour, alpha=0.12, linewidth=0)
+        drawn += [axes.axvspan(fit["low"], fit["high"], color=colour, alpha=0.12, linewidth=0)]
     if fit.get("best") is not None:
-        axes.axvline(fit["best"], color=INK, linewidth=1, linestyle=":")
+        drawn += [axes.axvline(fit["best"], color=INK, linewidth=1, linestyle=":")]
+    return drawn
 
 
 def _frame(axes: Any, rows: Sequence[Row], metric: str, rates: Sequence[Mapping[str, Any]]) -> None:

@@ -22,19 +22,27 @@ NOTE = (
     "seeds, seeds. Of one seed, all intervals are about items alone."
 )
 
+COLUMNS = (
+    "student", "teacher", "method", "within", "chosen rate", "delta where it was chosen",
+    "delta on the other half [interval]", "seeds", "top between the rates", "beware", "metric",
+)  # fmt: skip
+RARE = ("within", "beware")
+"""Columns that are only there where some line has something in them."""
+
 
 def rates_table(rates: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     """A line per student, teacher and method; nothing where none had several rates to try."""
     if not any(len(one["peaks"]) > 1 for one in rates):
         return join()
-    within = any(one.get("context") for one in rates)
-    columns = ["student", "teacher", "method", *(["within"] if within else []), "chosen rate"]
-    columns += ["delta where it was chosen", "delta on the other half [interval]"]
-    columns += ["seeds", "top between the rates", "beware", "metric"]
+    lines = [_line(one, cells) for one in rates]
+    columns = [name for name in COLUMNS if name not in RARE or any(line[name] for line in lines)]
+    rows = [
+        cells.several([line[name] for name in columns], _runs(one, cells))
+        for one, line in zip(rates, lines, strict=True)
+    ]
     file = tag("a", "rates.csv", href="rates.csv")
     title = tag("h3", "The best rate, chosen on one half of the prompts")
-    shown = table(columns, [_line(one, cells, within) for one in rates], id="rates")
-    return join(title, tag("p", NOTE, " ", file), shown)
+    return join(title, tag("p", NOTE, " ", file), table(columns, rows, id="rates"))
 
 
 def edge_warnings(rates: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -57,12 +65,11 @@ def _edges(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     return best + [("the top may be", end) for end in ends]
 
 
-def _line(one: Mapping[str, Any], cells: Cells, within: bool) -> Markup:
-    which = [one["student"], one["teacher"], one["method"]]
-    context = [one.get("context", "")] if within else []
+def _line(one: Mapping[str, Any], cells: Cells) -> dict[str, Any]:
+    which = [one["student"], one["teacher"], one["method"], one.get("context", "")]
     choice = [*_choice(one, cells), value(one.get("seeds", NOT_RECORDED))]
     rest = [_best(one), _beware(one), one["metric"]]
-    return cells.several([*which, *context, *choice, *rest], _runs(one, cells))
+    return dict(zip(COLUMNS, [*which, *choice, *rest], strict=True))
 
 
 def _runs(one: Mapping[str, Any], cells: Cells) -> list[str]:
@@ -108,9 +115,10 @@ def _at(rate: float, end: float) -> bool:
     return math.isclose(rate, end, rel_tol=1e-9)
 
 
-def _beware(one: Mapping[str, Any]) -> Markup:
-    edges = [tag("div", f"⚑ {subject} the {edge} that was tried") for subject, edge in _edges(one)]
-    return join(*edges, tag("div", one["reason"]) if one.get("reason") else "")
+def _beware(one: Mapping[str, Any]) -> Any:
+    said = [tag("div", f"⚑ {subject} the {edge} that was tried") for subject, edge in _edges(one)]
+    said += [tag("div", one["reason"])] if one.get("reason") else []
+    return tag("td", *said, class_="wrap") if said else ""
 
 
 def rates_csv(rates: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

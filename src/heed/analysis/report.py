@@ -26,7 +26,7 @@ from heed.analysis.outside import missing_table, other_code_box, published_table
 from heed.analysis.page import page
 from heed.analysis.rate_figures import beside_of, rate_figures, rate_note
 from heed.analysis.rate_tables import edge_warnings, rates_csv, rates_table
-from heed.analysis.script import filter_bar, script
+from heed.analysis.script import FILTERED, filter_bar, script, while_filtered
 from heed.analysis.tables import beside_table, cells_table, flags_list, seeds_table
 from heed.analysis.teaching_figures import teaching_drawings
 from heed.analysis.teaching_page import teaching_csv, teaching_section
@@ -183,6 +183,7 @@ def study_page(
         tag("h1", study["question"]),
         tag("p", f"Study '{study['name']}', made by heed.", class_="quiet"),
         answer(study, rows, failed),
+        how_to_read(rows),
         stopping_line(study, rows),
         scale_box(study.get("scale")),
         other_code_box(rows),
@@ -204,7 +205,6 @@ def study_page(
         published_table(study.get("published", ()), cells),
         missing_table(failed),
         cost_table(cells, results),
-        how_to_read(rows),
         bases_table(rows),
         controls_of_bases(rows),
         all_metrics_table(cells),
@@ -250,14 +250,17 @@ def _by_rate(study: Mapping[str, Any], cells: Cells, drawings: Drawings) -> Mark
     ]
     if not shown and not rates:
         return join()
-    return join(tag("h2", "Delta by learning rate"), warned, *shown, rates_table(rates, cells))
+    title = tag("h2", "Delta by learning rate")
+    said = while_filtered(FILTERED)
+    return join(title, warned, said, *shown, rates_table(rates, cells))
 
 
 def _forest(drawings: Drawings) -> Markup:
     if drawings.forest is None:
         return join()
     note = f"{drawings.forest.words} Each label leads to its run."
-    return join(tag("h2", "Every delta"), drawings.forest.shown(note, wide=True))
+    shown = drawings.forest.shown(note, wide=True)
+    return join(tag("h2", "Every delta"), while_filtered(FILTERED), shown)
 
 
 def _notes(rows: Sequence[Row]) -> Markup:

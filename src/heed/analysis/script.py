@@ -1,4 +1,4 @@
-"""What a study's page can do besides being read: its tables are sorted, filtered, and compared."""
+"""What a page can do besides being read: its tables are sorted, a study's filtered and compared."""
 
 from __future__ import annotations
 
@@ -11,21 +11,12 @@ from heed.analysis.markup import Markup, join, tag
 SCRIPT = r"""
 "use strict";
 (() => {
-  const told = document.getElementById("told");
-  const bar = document.getElementById("filter");
-  if (!told || !bar) return;
-  const { names, cells, filters } = JSON.parse(told.textContent);
   const make = (kind, text, attributes) => {
     const made = document.createElement(kind);
     if (text) made.textContent = text;
     for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
     return made;
   };
-  const own = [...document.querySelectorAll("tr[data-cell]")];
-  const unions = ":is(#contrasts, #contrasts-within, #rates, #seeds, .pairs) tbody tr";
-  const several = [...document.querySelectorAll(unions)];
-  const main = [...document.querySelectorAll("#cells tbody tr")];
-  const texts = new Map(main.map(row => [row.dataset.cell, row.textContent.toLowerCase()]));
 
   /* sort */
   const valueOf = (row, place) => {
@@ -49,7 +40,8 @@ SCRIPT = r"""
     rows.sort((one, two) => compare(one[0], two[0], sign) || one[1] - two[1]);
     body.append(...rows.map(row => row[2]));
   };
-  for (const table of new Set([...own, ...several].map(row => row.closest("table")))) {
+  for (const table of document.querySelectorAll("table")) {
+    if (table.tBodies[0].rows.length < 2 || !table.querySelector("td[data-value]")) continue;
     for (const head of table.tHead.rows[0].cells) {
       const button = make("button", "", { type: "button", class: "sort" });
       button.append(...head.childNodes);
@@ -59,6 +51,18 @@ SCRIPT = r"""
   }
 
   /* filter */
+  const told = document.getElementById("told");
+  const bar = document.getElementById("filter");
+  if (!told || !bar) return;
+  const { names, cells, runs, filters } = JSON.parse(told.textContent);
+  const own = [...document.querySelectorAll("tr[data-cell]")];
+  const several = [...document.querySelectorAll("tr[data-cells]")];
+  const main = [...document.querySelectorAll("#cells tbody tr")];
+  const texts = new Map(main.map(row => [row.dataset.cell, row.textContent.toLowerCase()]));
+  const figures = [...document.querySelectorAll("figure")]
+    .map(figure => [figure, [...figure.querySelectorAll("[data-drawn]")]])
+    .filter(([, parts]) => parts.length);
+  const notes = document.querySelectorAll("[data-filtered]");
   const chosen = new URLSearchParams(location.hash.slice(1));
   const search = make("input", "", { type: "search", placeholder: "part of a row" });
   const label = make("label", "find ");
@@ -88,9 +92,16 @@ SCRIPT = r"""
     });
     for (const row of own) row.hidden = !kept.has(row.dataset.cell);
     for (const row of several) {  /* of several cells: shown as long as one of them is */
-      const of = row.dataset.cells;
-      row.hidden = of !== undefined && !of.split(" ").some(i => kept.has(i));
+      row.hidden = !row.dataset.cells.split(" ").some(i => kept.has(i));
     }
+    const drawn = new Set([...kept].map(i => runs[i]));
+    for (const [figure, parts] of figures) {  /* no line of hidden points stands for others */
+      for (const part of parts) {
+        part.toggleAttribute("hidden", !part.dataset.drawn.split(" ").every(run => drawn.has(run)));
+      }
+      figure.hidden = parts.every(part => part.hasAttribute("hidden"));
+    }
+    for (const note of notes) note.hidden = kept.size === cells.length;
     count.textContent = `${kept.size} of ${cells.length} cells shown`;
     const state = new URLSearchParams();
     if (words) state.set("find", search.value);
@@ -157,6 +168,18 @@ SCRIPT = r"""
 """
 """Plain JavaScript. Without it the page is whole, in the order of the study."""
 
+FILTERED = (
+    "Filtered: marks of hidden cells are hidden here, and each line or curve that is not of shown "
+    "cells alone. The scale, and the files PNG and SVG, are of all cells."
+)
+"""What the filter does to a figure."""
+
+OF_ALL = (
+    "Filtered: rows and marks of other cells are hidden. Sentences, p (Holm), chosen rates, means "
+    "over cells, and the sections on teachers and before tuning are still of the whole study."
+)
+"""What the filter does not reach."""
+
 
 def filter_bar(cells: Cells) -> Markup:
     """Where the script puts what sorts and filters, and what it knows of the cells.
@@ -168,7 +191,12 @@ def filter_bar(cells: Cells) -> Markup:
         return join()
     bar = tag("div", id="filter", class_="controls", hidden="")
     data = tag("script", _safe(_told(cells)), id="told", type="application/json")
-    return join(bar, data)
+    return join(bar, while_filtered(OF_ALL), data)
+
+
+def while_filtered(text: str) -> Markup:
+    """A line that is seen as long as the filter hides a cell."""
+    return tag("p", text, class_="quiet", data_filtered="", hidden="")
 
 
 def pair_box() -> Markup:
@@ -186,7 +214,9 @@ def _told(cells: Cells) -> dict[str, Any]:
     filters = {name: cells.facts[name] for name in cells.varied}
     filters["verdict"] = [row.decisive.verdict for row in cells.rows]
     values = [[of[i] for of in cells.facts.values()] for i in range(len(cells.rows))]
-    return {"names": list(cells.facts), "cells": values, "filters": list(filters.items())}
+    runs = [row.run for row in cells.rows]
+    told = {"names": list(cells.facts), "cells": values, "runs": runs}
+    return told | {"filters": list(filters.items())}
 
 
 def _safe(data: Any) -> Markup:

@@ -102,6 +102,7 @@ code { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
 .quiet, figcaption { color: var(--quiet); font-size: 14px; }
 .answer { font-size: 17px; line-height: 1.7; max-width: none; margin: 16px 0;
   padding: 14px 18px; background: var(--ground); border-left: 4px solid var(--bar); }
+.answer p { max-width: none; margin: 0; } .answer ul { font-size: 15px; line-height: 1.5; }
 .warning { margin: 12px 0; padding: 10px 18px; background: var(--caution);
   border-left: 4px solid var(--caution-line); }
 .note { margin: 12px 0; padding: 10px 18px; border: 1px solid var(--line); border-radius: 6px; }
@@ -147,6 +148,7 @@ img { max-width: 100%; height: auto; display: block; background: #ffffff; border
 .bar.hurt .span { stroke: var(--loss); } .bar.hurt circle { fill: var(--loss); }
 details { margin-top: 28px; } td details { margin-top: 4px; } td details.runs { margin: 0; }
 td summary { font-size: 13px; font-weight: 400; }
+:is([data-cell], .runs) code, .runs summary { white-space: nowrap; }
 #missing td { vertical-align: top; } #missing td:last-child { min-width: 46ch; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 h3 { font-size: 14px; margin: 12px 0 4px; color: var(--quiet); }
@@ -180,10 +182,9 @@ details.item summary span { color: var(--quiet); }
 .heat .sort { writing-mode: inherit; }
 #cells td.flags { white-space: normal; min-width: 18ch; font-size: 12.5px; }
 .flags div { display: inline-block; margin-right: 4px; white-space: nowrap; }
-#rates td:nth-child(8) { min-width: 26ch; }
-.sort::after { content: " ↕"; opacity: .45; }
-[aria-sort=ascending] .sort::after { content: " ↑"; opacity: 1; }
-[aria-sort=descending] .sort::after { content: " ↓"; opacity: 1; }
+.sort::after { content: "\\a0↕"; opacity: .45; }
+[aria-sort=ascending] .sort::after { content: "\\a0↑"; opacity: 1; }
+[aria-sort=descending] .sort::after { content: "\\a0↓"; opacity: 1; }
 .sort:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--link);
   outline-offset: 2px; }
 td.pick { width: 1px; } tr.picked { background: var(--same-paper); }

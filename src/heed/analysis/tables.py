@@ -18,7 +18,8 @@ from heed.analysis.best_control import NOT_RECORDED, best_control, lacking, reac
 from heed.analysis.cells import Cells, two_lines
 from heed.analysis.comparable import ALONE, alone_in
 from heed.analysis.confounds import OTHER_CODE
-from heed.analysis.deltas import Row, adjusted_of, forgetting_of, shared, signed
+from heed.analysis.deltas import Row, adjusted_of, forgetting_of, less_is_better, shared, signed
+from heed.analysis.figures import unit
 from heed.analysis.markup import Markup, breakable, join, spaced, table, tag, value
 from heed.analysis.script import pair_box
 from heed.analysis.words import bar, pill
@@ -41,13 +42,15 @@ def cells_table(cells: Cells) -> Markup:
         "after - best control",
         "flags",
     ]
-    columns += [breakable(metric)] if metric else []
+    columns += [join("delta of ", breakable(metric))] if metric else []
     alone = alone_in(cells)
     columns += ["comparable in"] if alone else []
     look = _Look(metric, scale, alone, code_state())
     lines = [_cell_line(cells, row, look) for row in rows]
     primary = " and ".join(dict.fromkeys(row.primary for row in rows))
-    note = tag("p", f"Primary metric: {primary}. ", cells.common)
+    better = "less is better" if less_is_better(rows, rows[0].primary) else "more is better"
+    counted = f"{unit(rows[0].primary)}; {better}"
+    note = tag("p", f"Primary metric: {primary} ({counted}). ", cells.common)
     shown = table([*columns, "run"], lines, id="cells")
     reached = [tag("p", line) for line in reached_lines(row.beside for row in rows)]
     if alone:

@@ -54,7 +54,7 @@ def _drawing(student: Mapping[str, Any], metrics: Sequence[str], i: int, outcome
             lows, highs = [row["low"] for row in rows], [row["high"] for row in rows]
             axes.vlines(x, lows, highs, color=colour, linewidth=1.2, alpha=0.5)
             axes.plot(x, [row["delta"] for row in rows], marker, color=colour, markersize=4.5)
-            axes.set_xlabel(word(metric))
+            axes.set_xlabel(word(metric) + (" (nats)" if metric == "loss" else ""))
             rho = student["rhos"][metric]["teachers"]
             axes.set_title("no order" if rho is None else f"rho {signed(rho['value'])}")
             axes.grid(linewidth=0.6)
@@ -66,5 +66,5 @@ def _drawing(student: Mapping[str, Any], metrics: Sequence[str], i: int, outcome
                     (row["metrics"][metric], row["delta"]), xytext=(3, 3),
                     textcoords="offset points", fontsize=6.5, color=QUIET,
                 )  # fmt: skip
-        every[0][0].set_ylabel(f"{student['name']}: after - before")
+        every[0][0].set_ylabel(f"{student['name']}: delta of\n{outcome}", fontsize=9)
         return rendered(figure, f"teaching_{file_name(student['name'])}_{i}", words)

@@ -11,6 +11,7 @@ from heed.analysis.family_tables import family_tables
 from heed.analysis.figures import Drawing
 from heed.analysis.markup import Markup, join, line, table, tag, value
 from heed.analysis.published_teachers import SOURCE, TEACHERS
+from heed.analysis.script import while_filtered
 from heed.analysis.teaching import LOW_FIRST
 
 WORDS = {
@@ -31,6 +32,14 @@ NOTE = (
     "teachers drawn with replacement (what to expect of other teachers of the kind); below them, "
     "where known, instructions and items drawn for these very teachers."
 )
+
+
+POINTS = (
+    "A point is a teacher, with its name or its number in 'Every teacher' below; bars are the "
+    "intervals of the delta."
+)
+
+WHOLE = "This section is of all teachers and students that were ranked, whatever is filtered above."
 
 
 def teaching_section(
@@ -56,11 +65,14 @@ def teaching_section(
     shown = [drawing.shown("") for drawing in drawings]
     return join(
         title,
+        while_filtered(WHOLE),
         tag("p", *_answer(teaching), class_="answer"),
         tag("p", NOTE),
         _notes(teaching),
         _rhos(teaching),
-        tag("div", *shown, class_="multiples") if shown else join(),
+        join(tag("p", POINTS, class_="quiet"), tag("div", *shown, class_="multiples"))
+        if shown
+        else join(),
         _differences(teaching),
         _beta(teaching),
         _definitions(teaching),
@@ -223,7 +235,7 @@ def _differences(teaching: Mapping[str, Any]) -> Markup:
         "small a difference cannot be shown with some twenty teachers."
     )
     title = tag("h3", "Does CAR predict better than what it is made of?")
-    shown = table(columns, lines, id="rho-differences", class_="by-text")
+    shown = table(columns, lines, id="rho-differences")
     return join(title, tag("p", note, class_="quiet"), shown)
 
 
@@ -242,7 +254,7 @@ def _beta(teaching: Mapping[str, Any]) -> Markup:
         line([name, *(tag("td", "no order") if r is None else value(signed(r), r) for r in rhos)])
         for name, rhos in beta["rhos"].items()
     ]
-    shown = table(columns, lines, id="betas", class_="by-text")
+    shown = table(columns, lines, id="betas")
     if "reason" in beta:
         return join(title, shown, tag("p", beta["reason"], class_="quiet"))
     said = [
@@ -273,14 +285,14 @@ def _definitions(teaching: Mapping[str, Any]) -> Markup:
         kind = one["per"].replace("_", " ")
         lines.append(line([kind, "yes" if one["conditioned"] else "no", *cells]))
     title = tag("summary", "The readings of the loss that the source leaves open")
-    return tag("details", title, table(columns, lines, id="definitions", class_="by-text"))
+    return tag("details", title, table(columns, lines, id="definitions"))
 
 
 def _teachers(teaching: Mapping[str, Any]) -> Markup:
     """Every teacher with its metrics and deltas."""
     parts = []
     about = teaching.get("about", {})
-    for one in teaching["students"]:
+    for place, one in enumerate(teaching["students"]):
         metrics = list(one["teachers"][0]["metrics"])
         columns = ["teacher", "no.", "family", "size (B)", "delta [interval]", *map(word, metrics)]
         lines = []
@@ -293,7 +305,10 @@ def _teachers(teaching: Mapping[str, Any]) -> Markup:
             cells += [value(ends(delta), row["delta"])]
             cells += [value(f"{row['metrics'][m]:.4g}", row["metrics"][m]) for m in metrics]
             lines.append(line(cells))
-        parts += [tag("h4", one["name"]), table(columns, lines, class_="fixed")]
+        parts += [
+            tag("h4", one["name"]),
+            table(columns, lines, id=f"teachers-{place}", class_="fixed"),
+        ]
     return tag("details", tag("summary", "Every teacher"), *parts)
 
 

@@ -13,6 +13,7 @@ import fcntl
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import IO
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
 from heed.core.errors import RunError
+from heed.core.ranks import is_follower
 
 LOOK_SECONDS = 0.2
 """How often one that waits looks whether the lock is free."""
@@ -34,6 +36,10 @@ LEASE_SECONDS = 60.0
 EMPTY_SECONDS = 10.0
 """Who makes a lease writes into it at once: one that stays empty was made by a process that died
 between the two, and filelock would wait for its owner for ever."""
+
+
+WAITS = "HEED_WAITS"
+"""Variable that names a file: it is there while this process waits, for who measures its time."""
 
 
 class HeldError(RunError):
@@ -68,9 +74,10 @@ def lock(
     lease = SoftFileLease(f"{path}.lease", lease_duration=LEASE_SECONDS, on_compromise=lost)
     waiting = Waiting(path, on_wait, wait if callable(wait) else lambda: wait)
     with path.open("a") as file:
-        _flock(file, waiting)
         try:
-            _take(lease, waiting)
+            with waiting:
+                _flock(file, waiting)
+                _take(lease, waiting)
             try:
                 yield
             finally:
@@ -81,10 +88,22 @@ def lock(
 
 
 class Waiting:
-    """What to do when a lock is held: say so once and wait a moment, or refuse."""
+    """What to do when a lock is held: say so once and wait a moment, or refuse.
+
+    Of several ranks only the first is seen to wait: another may wait for one of its own.
+    """
 
     def __init__(self, path: Path, on_wait: Callable[[], None] | None, wait: Callable[[], bool]):
         self.path, self.on_wait, self.wait, self.said = path, on_wait, wait, False
+        named = None if is_follower() else os.environ.get(WAITS)
+        self.mark = Path(named) if named else None
+
+    def __enter__(self) -> Waiting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.said and self.mark is not None:
+            self.mark.unlink(missing_ok=True)
 
     def a_moment(self) -> None:
         """Called whenever the lock is seen to be held.
@@ -94,9 +113,12 @@ class Waiting:
         """
         if not self.wait():
             raise HeldError(f"{self.path} is held by another process.")
-        if self.on_wait is not None and not self.said:
-            self.on_wait()
-        self.said = True
+        if not self.said:
+            self.said = True
+            if self.mark is not None:
+                self.mark.touch()
+            if self.on_wait is not None:
+                self.on_wait()
         time.sleep(LOOK_SECONDS)
 
 
@@ -120,12 +142,29 @@ def _take(lease: SoftFileLease, waiting: Waiting) -> None:
         try:
             lease.acquire(blocking=False)
         except Timeout:
-            if _is_left_empty(Path(lease.lock_file)):
-                Path(lease.lock_file).unlink(missing_ok=True)
-            else:
+            if not _took_empty_away(Path(lease.lock_file)):
                 waiting.a_moment()
         else:
             return
+
+
+def _took_empty_away(path: Path) -> bool:
+    """Whether a lease was left empty, and is gone now; another may do the same at this moment.
+
+    So it is renamed first: what turns out to be the lease of who was quicker is given back.
+    """
+    if not _is_left_empty(path):
+        return False
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return True
+    if aside.stat().st_size:
+        aside.rename(path)
+        return False
+    aside.unlink()
+    return True
 
 
 def _is_left_empty(path: Path) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 TIMEOUT_HOURS = 24.0
@@ -96,6 +98,19 @@ def from_leader(value: Any) -> Any:
     said = [value]
     _distributed().broadcast_object_list(said, src=0)
     return said[0]
+
+
+@contextmanager
+def leader_first() -> Iterator[None]:
+    """Let the leader do first what it leaves on disk, where the others then find it.
+
+    All must come here. Of a leader that fails the others hear nothing: its end is the group's.
+    """
+    if not leads():
+        from_leader(None)
+    yield
+    if leads():
+        from_leader(None)
 
 
 def _joined() -> bool:

@@ -22,6 +22,7 @@ from heed.core.errors import DataError
 from heed.core.files import read_json, whole_directory, write_json
 from heed.core.identity import canonical, short_hash, versions
 from heed.core.locks import lock
+from heed.core.ranks import leader_first
 from heed.core.types import ChatTemplate, Rendered, RowSource, Span
 from heed.data.dataset import Dataset, Gathered, dataset_of, tokens_of
 from heed.data.encode import Encoder, encode_into
@@ -142,6 +143,8 @@ def cached(
 ) -> Dataset:
     """The encoded source, from disk if it has been encoded before; made by one process only.
 
+    Of several ranks, which must all ask for it, that is the leader.
+
     Args:
         source: The rows.
         template: How they become text.
@@ -155,7 +158,11 @@ def cached(
     """
     encoder = Encoder(template, tokenizer, treatment)
     shelf = shelf_of(source, encoder, root)
-    with lock(shelf.lock, lambda: SAY.print("Another process makes these tokens; waiting.")):
+
+    def say_waiting() -> None:
+        SAY.print("Another process makes these tokens; waiting.")
+
+    with leader_first(), lock(shelf.lock, say_waiting):
         if (found := _read(shelf)) is not None:
             return found
         for left in shelf.directory.parent.glob(f".{shelf.name}.*"):  # of a process that was killed

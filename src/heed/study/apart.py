@@ -23,12 +23,12 @@ from heed.core.errors import RunError
 from heed.core.files import read_json, write_yaml
 from heed.core.identity import short_hash
 from heed.core.locks import HeldError, lock
-from heed.study.also import holds_beside
 from heed.study.analyses import is_analysed
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.devices import Claim, claimed
-from heed.study.ledger import Key, is_lost, last_word, record
+from heed.study.export import lacks_export
+from heed.study.ledger import is_lost, last_word, record
 from heed.study.live import shown
 from heed.study.mirror import axis_tags
 from heed.study.plan import State
@@ -45,6 +45,7 @@ from heed.study.supervisor import (
     tail_of,
     watch,
 )
+from heed.study.wanted import NOT_EXPORTED, has_all, has_result, key_of
 
 Part = Literal["before", "cell", "analysis"]
 SAY = progress_console()
@@ -58,6 +59,8 @@ class Apart:
         part: The scores before tuning, the whole cell, or an analysis of the finished one.
         wait: Whether to wait for a cell that another sweep is at, or to leave it.
         retry: Whether a cell that has failed is run again.
+        heard: Bytes of the ledger when the command began: what has failed since is not run again.
+            None: since the cell is asked for.
         on_fail: Whether cells are begun after one has failed.
         cell_timeout: Seconds until a cell counts as hung; None: never.
         halt: File that says that no more cells are to be begun; None: nothing says so.
@@ -71,6 +74,7 @@ class Apart:
     part: Part = "cell"
     wait: bool = True
     retry: bool = False
+    heard: int | None = None
     on_fail: Literal["continue", "stop"] = "continue"
     cell_timeout: float | None = None
     halt: str | None = None
@@ -131,15 +135,17 @@ def run_apart(cell: Cell) -> float | None:
         The change of its primary metric.
 
     Raises:
-        RunError: it failed; the ledger has the reason.
+        RunError: it failed; the ledger has the reason. Or its export did; the result is kept.
     """
     how = Apart(retry=True)
     see_through(cell, how, typed())
     lost: dict[str, Any] = {"event": "missing", "reason": "nothing was recorded"}
     entry = last_word(cell.root, key_of(cell)) or lost
+    log = log_of(file_of(cell, how))
     if entry["event"] != "done":
-        log = log_of(file_of(cell, how))
         raise RunError(f"Run {cell.run.directory}: {entry['reason']} ({log})")
+    if why := lacks_export(cell.directory, cell.export):
+        raise RunError(f"Run {cell.run.directory}: {NOT_EXPORTED.format(why)} ({log})")
     return _change(entry)
 
 
@@ -164,7 +170,7 @@ def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> Ended | Non
         SystemExit: a signal asked this process to end; the child was ended first.
     """
     title = _title(cell, how)
-    known = last_word(cell.root, key_of(cell))
+    known = last_word(cell.root, key_of(cell), how.heard)
     with Signals() as signals, _claimed(cell, how, title) as lost:
         if lost is None or how.halted or not is_missing(cell, how) or _failed(cell, how, known):
             return None
@@ -238,7 +244,7 @@ def _own_gpus(cell: Cell, how: Apart, title: str, lost: threading.Event) -> Iter
 
 
 def _failed(cell: Cell, how: Apart, known: Mapping[str, Any] | None) -> bool:
-    """Whether a cell has failed and is not to be run again, or did so while we waited for it."""
+    """Whether a cell has failed and is not to be run again, or did so since we know of it."""
     entry = last_word(cell.root, key_of(cell))
     if how.part != "cell" or entry is None or entry["event"] != "failed":
         return False
@@ -250,17 +256,10 @@ def is_missing(cell: Cell, how: Apart) -> bool:
     if how.part == "before":
         baseline = baseline_directory(cell.model, cell.suite, cell.root)
         return not (baseline / "summary.json").is_file()
-    entry = last_word(cell.root, key_of(cell))
-    done = entry is not None and entry["event"] == "done" and holds_beside(cell.suite, entry)
-    done = done and entry is not None and not is_lost(cell.root, entry)
     if how.analysis is not None:
-        return done and not is_analysed(how.analysis, cell.suite, cell.directory)
-    return not done
-
-
-def key_of(cell: Cell) -> Key:
-    """How the ledger knows a cell."""
-    return cell.run.id, short_hash(cell.suite)
+        done = is_analysed(how.analysis, cell.suite, cell.directory)
+        return has_result(cell) and not done
+    return not has_all(cell)
 
 
 def file_of(cell: Cell, how: Apart) -> Path:
@@ -341,7 +340,10 @@ def _recorded(
 
 def _state(cell: Cell, how: Apart, ended: Ended) -> State:
     """How a child ended: by what is there now, not by what it said."""
-    done = ended.code == 0 if how.part == "before" else not is_missing(cell, how)
+    if how.part == "before":
+        done = ended.code == 0
+    else:
+        done = has_result(cell) if how.part == "cell" else not is_missing(cell, how)
     if done:
         return "done"
     return "stopped" if ended.stopped else "failed"

@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.identity import short_hash
-from heed.study.gpus import BY_BUS, ORDER, VISIBLE, Gpu, allowed, gpus
+from heed.study.gpus import BY_BUS, ORDER, VISIBLE, Gpu, allowed, gpus, places
 
 if TYPE_CHECKING:
     from heed.training.trainer import TrainerSettings
@@ -67,6 +67,8 @@ def claimed(
     Raises:
         RunError: the cell wants more than it is ever to have here.
     """
+    if trainer.accelerator != "cpu":
+        _show_hidden(os.environ)
     wanted = _wanted(trainer, gpus, os.environ)
     if not wanted.count:
         yield NOTHING
@@ -74,7 +76,7 @@ def claimed(
     folder = _folder()
     files = _take(folder, wanted, title, goes_on)
     try:
-        yield None if files is None else _claim(files)
+        yield None if files is None else _claim(files, wanted.among)
     finally:
         for descriptor in (files or {}).values():
             os.close(descriptor)  # a child that inherited it still holds the lock
@@ -86,11 +88,11 @@ class Wanted:
 
     Attributes:
         count: Of them; 0 takes none.
-        among: What names those that may be taken to CUDA, in the order of the machine.
+        among: Those that may be taken, by name, in the order that CUDA is told: how it is told.
     """
 
     count: int
-    among: tuple[str, ...] = ()
+    among: Mapping[str, str] = field(default_factory=dict)
 
 
 def _wanted(
@@ -115,7 +117,28 @@ def _wanted(
     count = max(1, len(among)) if trainer.devices == "all" else trainer.devices
     if count > len(among):
         raise RunError(_too_many(trainer, among, found, environment.get(VISIBLE)))
-    return Wanted(count, tuple(among))
+    index = places(found)
+    return Wanted(count, {name: index.get(name, name) for name in among})
+
+
+def _show_hidden(environment: MutableMapping[str, str]) -> None:
+    """Forget that submitit hides all GPUs from a job on this machine, whatever its command saw.
+
+    It does so unless it is told how many to show (hydra.launcher.gpus_per_node).
+
+    Raises:
+        RunError: SLURM had shown some, and those beside them may be another job's.
+    """
+    if environment.get("SUBMITIT_EXECUTOR") != "local" or environment.get(VISIBLE) != "":
+        return
+    if "SLURM_JOB_ID" in environment:
+        raise RunError(
+            f"hydra/launcher=submitit_local hides the GPUs of this job of SLURM from its cells "
+            f"({VISIBLE} is empty), so which they were is not known, and a cell could take one "
+            f"that another job has. Give hydra/launcher=joblib hydra.launcher.n_jobs=<cells at "
+            f"once> instead."
+        )
+    del environment[VISIBLE]
 
 
 def _given_by_slurm(trainer: TrainerSettings, environment: Mapping[str, str]) -> bool:
@@ -138,9 +161,10 @@ def _too_many(
     )
 
 
-def _claim(files: Mapping[str, int]) -> Claim:
+def _claim(files: Mapping[str, int], told: Mapping[str, str]) -> Claim:
     """Show a process these GPUs; an index means the same to it as to us."""
-    return Claim({VISIBLE: ",".join(files), ORDER: BY_BUS}, tuple(files.values()))
+    shown = ",".join(told[name] for name in files)
+    return Claim({VISIBLE: shown, ORDER: BY_BUS}, tuple(files.values()))
 
 
 def _folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from heed.study.runs import read_run
 from heed.study.scores import SAY
 from heed.study.subjects import load_run
 from heed.training.card import ADAPTER_FILE
-from heed.training.export import merge, push
+from heed.training.export import Export, merge, push
 
 FILE = "exports.jsonl"
 """What was made of a run, and what failed, a line each."""
@@ -33,16 +34,49 @@ def export_run(cell: Cell) -> None:
         folder = _merged(cell) if cell.export.merge else directory / "model"
         if cell.export.push_to_hub is not None:
             _pushed(cell, folder)
-    except HeedError as error:
-        _note(directory, "failed", reason=str(error))
+    except Exception as error:
+        foreseen = isinstance(error, HeedError)
+        with suppress(OSError):  # the disk may be full
+            reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
+            _note(directory, "failed", reason=reason)
         raise
+
+
+def lacks_export(directory: Path, export: Export) -> str | None:
+    """Why a finished run lacks what is to be made of it for others; None: it lacks nothing.
+
+    Args:
+        directory: Of the run; weights that have changed since are not looked for.
+        export: What is wanted.
+    """
+    if not export.wanted:
+        return None
+    rows = _notes(directory)
+    folder = "merged" if export.merge and not _is_whole(directory, export.dtype) else "model"
+    made: dict[str, Any] = {}
+    for row in rows:
+        if row["event"] == "merged":
+            made = {"merged": row["asked"]}  # what was uploaded before is of other weights
+        elif row["event"] == "pushed":
+            made |= {"folder": row["folder"], "to": row["to"]}
+    merged = made.get("merged") == export.dtype and (directory / "merged").is_dir()
+    uploaded = made.get("folder") == folder and made.get("to") == export.push_to_hub
+    if (folder == "model" or merged) and (export.push_to_hub is None or uploaded):
+        return None
+    reasons = [str(row["reason"]) for row in rows if row["event"] == "failed"]
+    return reasons[-1] if reasons else "it ended before that, without a word"
+
+
+def _is_whole(directory: Path, dtype: str) -> bool:
+    """Whether `model/` is what a merge would give."""
+    return dtype == "as_scored" and not (directory / "model" / ADAPTER_FILE).is_file()
 
 
 def _merged(cell: Cell) -> Path:
     """The directory with whole weights."""
     directory, dtype = cell.directory, cell.export.dtype
     model, target = directory / "model", directory / "merged"
-    if dtype == "as_scored" and not (model / ADAPTER_FILE).is_file():
+    if _is_whole(directory, dtype):
         SAY.print(f"{model} holds whole weights already: nothing is to be merged.", soft_wrap=True)
         return model
     what = {"model": digest_model(str(model), None), "asked": dtype}

@@ -136,3 +136,21 @@ def _named(entry: str, found: Sequence[Gpu], names: Sequence[tuple[str, ...]]) -
     parts = [(part,) for gpu in found for part in gpu.slices if part.startswith(entry)]
     fits = [*whole, *parts]
     return fits[0] if len(fits) == 1 else ()
+
+
+def places(found: Sequence[Gpu]) -> dict[str, str]:
+    """The index of each GPU by its name, counted as `nvidia-smi` does; none where one is cut.
+
+    Libraries that read CUDA_VISIBLE_DEVICES themselves may know only indices there (vLLM before
+    0.24). What CUDA counts on a machine with slices depends on its version; names hold there too.
+
+    Args:
+        found: All of the machine.
+
+    Example:
+        >>> places([Gpu("H200", "GPU-a"), Gpu("H200", "GPU-b")])
+        {'GPU-a': '0', 'GPU-b': '1'}
+    """
+    if any(gpu.slices for gpu in found):
+        return {}
+    return {gpu.uuid or str(place): str(place) for place, gpu in enumerate(found)}

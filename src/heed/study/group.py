@@ -215,6 +215,8 @@ def _rendezvous(size: Size, *, by_slurm: bool) -> Iterator[dict[str, str]]:
     """Host the store by which ranks find each other; the variables that tell them of it."""
     from torch.distributed import TCPStore
 
+    from heed.data.encode import cores
+
     own = "127.0.0.1"
     host, listens = (socket.gethostname(), "") if by_slurm else (own, own)
     listening = socket.create_server((listens, 0), backlog=size.world)
@@ -224,7 +226,7 @@ def _rendezvous(size: Size, *, by_slurm: bool) -> Iterator[dict[str, str]]:
     )
     # tasks of SLURM outlive an `srun` that is killed: they hold a connection to us as well
     leash = socket.create_server((listens, 0), backlog=size.world) if by_slurm else None
-    threads = max(1, (os.cpu_count() or 1) // size.here)
+    threads = max(1, cores() // size.here)
     told = {
         "WORLD_SIZE": str(size.world),
         "LOCAL_WORLD_SIZE": str(size.here),

@@ -73,18 +73,30 @@ def latest(root: Path) -> dict[Key, dict[str, Any]]:
     return {(row["run"], row["suite"]): row for row in _entries(root / FILE)}
 
 
-def last_word(root: Path, key: Key) -> dict[str, Any] | None:
-    """The last entry of one run on one suite, without reading those of others."""
+def size_of(root: Path) -> int:
+    """Bytes of the ledger, which only grows: what stands behind them was told later."""
+    path = root / FILE
+    return path.stat().st_size if path.is_file() else 0
+
+
+def last_word(root: Path, key: Key, size: int | None = None) -> dict[str, Any] | None:
+    """The last entry of one run on one suite, without reading those of others.
+
+    Args:
+        root: Of the outputs.
+        key: Which.
+        size: From `size_of`: the last word of that time; None: the last of all.
+    """
     found = None
-    for row in _entries(root / FILE, json.dumps(key[0], ensure_ascii=False)[1:-1].encode()):
+    for row in _entries(root / FILE, json.dumps(key[0], ensure_ascii=False)[1:-1].encode(), size):
         if (row["run"], row["suite"]) == key:
             found = row
     return found
 
 
-def _entries(path: Path, holding: bytes = b"") -> Iterator[dict[str, Any]]:
+def _entries(path: Path, holding: bytes = b"", size: int | None = None) -> Iterator[dict[str, Any]]:
     """The entries of a ledger in order; lines without some bytes are not looked at."""
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    lines = path.read_bytes()[:size].split(b"\n") if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or holding not in line:
             continue

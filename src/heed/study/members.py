@@ -29,7 +29,7 @@ AGREED_SECONDS = 10.0
 """After a rank has ended because it was asked to, the others may do so by themselves so long."""
 
 LAST_SECONDS = 30.0
-"""When the leader has done all, the others may take so long to leave."""
+"""When the leader has done all, who has not left yet may take so long, itself too."""
 
 SUDDEN_SECONDS = 0.5
 """A killed process is seen later than what others say of its end, by less than this."""
@@ -100,13 +100,23 @@ class Members:
         if asked is not None and not failed and (every or any(self.codes.values())):
             name = signal.Signals(asked).name
             return Report(0, 0.0, 128 + asked, "asked", name, f"{name}; the same command goes on.")
-        if self.codes.get(0) == 0 and not told:
-            return None  # the leader has done all; who did not leave was ended
+        if self.leader_is_done and not told:
+            return None  # who did not leave was ended
         if not every:
             return None
         first = min(own or every, key=lambda one: one.time)
         same = [one for one in told if (one.rank, one.reason) == (0, first.reason)]
         return same[0] if same else first
+
+    @property
+    def leader_is_done(self) -> bool:
+        """Whether the leader has done all: it, or all that it dismisses then, ended so.
+
+        A library may wait for ever in taking leave of others that are gone.
+        """
+        others = self.processes.keys() - {0}
+        dismissed = bool(others) and all(self.codes.get(rank) == 0 for rank in others)
+        return dismissed or self.codes.get(0) == 0
 
     def _look(self) -> None:
         for rank, process in self.processes.items():
@@ -127,7 +137,7 @@ class Members:
         elif bad or told:
             self.ask_at = now + ALONE_SECONDS
             self.kill_at = self.ask_at + END_SECONDS
-        elif self.codes.get(0) == 0:
+        elif self.leader_is_done:
             self.ask_at = now + LAST_SECONDS
             self.kill_at = self.ask_at + END_SECONDS
 

@@ -19,6 +19,7 @@ from heed.core.identity import short_hash, slug
 from heed.study.also import holds_settings, settings_beside
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
+from heed.study.export import lacks_export
 from heed.study.ledger import Key, is_lost
 from heed.study.scale import RATE
 from heed.study.study import OWN, Study
@@ -73,6 +74,11 @@ class PlannedCell:
         """Directory of the run, below `outputs/runs`."""
         words = (self.names[name] for name in ("student", "teacher", "method", "lr"))
         return f"{'-'.join(map(slug, words))}--{self.key[0]}"
+
+    @property
+    def not_exported(self) -> str | None:
+        """Why it is not made into what others are to have of it; None: it is, or nothing is."""
+        return lacks_export(self.cell.root / "runs" / self.directory, self.cell.export)
 
     @property
     def file(self) -> Path:
@@ -283,8 +289,8 @@ def _taken(text: str, study: Study, keys: Mapping[str, str]) -> Mistake:
 def states(cells: Sequence[PlannedCell], known: Mapping[Key, Mapping[str, Any]]) -> list[State]:
     """How each cell ended, by the ledger's last word on it.
 
-    A result without the second prompting that is wanted is missing, and so is one whose file is
-    lost: the cell's command adds it, from the scores that are kept.
+    A result without the second prompting or the export that is wanted is missing, and so is one
+    whose file is lost: the cell's command adds it, from what is kept.
 
     Args:
         cells: Which.
@@ -296,6 +302,6 @@ def states(cells: Sequence[PlannedCell], known: Mapping[Key, Mapping[str, Any]])
         state: State = "missing" if entry is None else entry["event"]
         if entry is not None and state == "done":
             held = holds_settings(planned.beside, entry) and not is_lost(planned.cell.root, entry)
-            state = "done" if held else "missing"
+            state = "done" if held and planned.not_exported is None else "missing"
         found.append(state)
     return found

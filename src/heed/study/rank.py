@@ -7,6 +7,7 @@ which shows the first. Reports stand beside the cell's config file, where all ma
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +25,7 @@ from typing import Any, Literal
 from heed.core import ranks
 from heed.core.errors import EXIT_CODE, HeedError, RunError, StoppedError
 from heed.core.files import read_json, write_json
+from heed.study.gpus import VISIBLE
 
 BY_SRUN = "HEED_RANKS_BY_SRUN"
 """For ranks that `srun` has begun: where who asked for that listens. Who they are, SLURM says."""
@@ -31,6 +34,9 @@ GROUP = "HEED_GROUP"
 """What tells a group of ranks from one before it, of which some may still be ending."""
 
 FROM_SLURM = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "GROUP_RANK": "SLURM_NODEID"}
+
+INTERFACE = "GLOO_SOCKET_IFNAME"
+"""Where it is set, gloo takes the address of that network interface."""
 
 GONE = re.compile(
     r"gloo/transport|connection (closed|reset)|broken pipe|connection refused|socket closed|"
@@ -148,11 +154,16 @@ def meet(asked: Mapping[str, Any], trainer: Any) -> None:
         trainer: Its settings.
 
     Raises:
-        RunError: there is no device for this rank, or the ranks have different cells.
+        RunError: there is no device for this rank, no way to this machine from others, or the
+            ranks have different cells.
     """
     device = trainer.device
+    if device == "cpu":  # FSDP makes groups of its own where torch sees a GPU, and they wait less
+        os.environ[VISIBLE] = ""
     if device == "cuda":
         _need_gpu(int(os.environ["LOCAL_RANK"]))
+    if os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE"):
+        _need_way()
     ranks.join(device)
     mine = digest_of(asked)
     every = ranks.everybody(mine)
@@ -178,7 +189,42 @@ def _need_gpu(local: int) -> None:
 
     there = torch.cuda.device_count()
     if local >= there:
+        bound = (
+            " If it has them, the cluster shows each task one of them: ask for them by "
+            "--gpus-per-node, without --gpus-per-task or --gpu-bind."
+        )
         raise RunError(
             f"Rank {os.environ['RANK']} is number {local + 1} on {os.uname().nodename}, but torch "
             f"sees {there} GPUs there. Give trainer.devices={max(there, 1)}, or ask for more GPUs."
+            + (bound if BY_SRUN in os.environ else "")
         )
+
+
+def _need_way() -> None:
+    if INTERFACE in os.environ:
+        return
+    address, name = announced(), socket.gethostname()
+    if ipaddress.ip_address(address).is_loopback:
+        raise RunError(
+            f"{name} would have ranks on other machines look for rank {os.environ['RANK']} at "
+            f"{address}, where each finds itself: its own name (getent hosts {name}) stands for no "
+            f"other address of its own. They would fail, or wait for hours. Name the network "
+            f"interface by which the machines reach each other (ip -brief address), then give the "
+            f"command again: export {INTERFACE}=<interface>"
+        )
+
+
+def announced() -> str:
+    """The address at which gloo has other machines look for this one.
+
+    It is the first that the machine's own name stands for and that is one of its own; without one,
+    gloo takes the loopback address.
+    """
+    with suppress(OSError):
+        for family, kind, _, _, address in socket.getaddrinfo(
+            socket.gethostname(), None, type=socket.SOCK_STREAM
+        ):
+            with suppress(OSError), socket.socket(family, kind) as tried:
+                tried.bind(address)
+                return str(address[0])
+    return "127.0.0.1"

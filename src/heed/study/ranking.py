@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import compress, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heed.analysis.car import REFERENCE, SELF, Measured, Read, refuse_too_few
+from heed.analysis.car import REFERENCE, SELF, Measured, Read
+from heed.analysis.car_summary import refuse_negative
 from heed.analysis.ranking import CAR
 from heed.analysis.reader import Reader, Rows
 from heed.analysis.response_loss import OVER_LONG, ResponseLoss
@@ -88,24 +89,30 @@ def measure(
     rows = [one._replace(examples=list(compress(one.examples, kept))) for one in rows]
     rewarded = have & (aligned.in_first_half if analysis.rewarded == "first_half" else True)
     weighed = ~aligned.in_first_half if analysis.weighed == "second_half" else np.ones_like(kept)
-    refuse_too_few(rewarded[kept], weighed[kept], where)  # before hours of reading
-    measured = Measured(
+    measured = Measured(  # refused here, before hours of reading
         teachers=tuple(teachers),
         ids=tuple(compress(aligned.ids, kept)),
         rewards={name: values[:, kept] for name, values in rewards.items()},
-        read={who: _read(reader, rows) for who, reader in readers.items()},
+        read={},
         rewarded=rewarded[kept],
         weighed=weighed[kept],
         where=where,
     )
-    counts = {
+    refuse_negative(measured, analysis.formula)
+    read = {who: _read(reader, rows) for who, reader in readers.items()}
+    told = {name: dict(+count) for name, count in events.items()}
+    return Found(replace(measured, read=read), told, _counts(aligned, measured))
+
+
+def _counts(aligned: Aligned, measured: Measured) -> dict[str, int]:
+    """How many instructions there are, as `Found` tells it."""
+    return {
         "shared": len(aligned.ids) + max(one.get(OVER_LIMIT, 0) for one in aligned.events.values()),
         "asked": len(aligned.ids),
-        "kept": int(kept.sum()),
+        "kept": len(measured.ids),
         "rewarded": int(measured.rewarded.sum()),
         "weighed": int(measured.weighed.sum()),
     }
-    return Found(measured, {name: dict(+count) for name, count in events.items()}, counts)
 
 
 def reader_of(analysis: CAR, student: Student, around: Around, root: Path) -> Reader:

@@ -27,6 +27,13 @@ from heed.study.flags import (
 from heed.study.overlap import overlap_notes
 from heed.study.scores import Kept
 
+OTHERWISE = {
+    "ranks": "by other numbers of ranks",
+    "device": "on another device",
+    "threads": "by other numbers of CPU threads",
+}
+"""How parts of a training can differ, beside heed's code."""
+
 
 def result_of(
     cell: Cell,
@@ -132,6 +139,11 @@ def life_notes(fit: Mapping[str, Any]) -> list[str]:
         found.append(f"broken off, and gone on after step {', '.join(map(str, resumed))}")
     if len(codes := fit.get("resumed_by_code", [])) > 1:
         found.append(f"parts of the training were done by heed's code {', '.join(codes)}")
+    for key, values in fit.get("resumed_on", {}).items():
+        found.append(
+            f"parts of the training were done {OTHERWISE[key]} ({', '.join(map(str, values))}): "
+            f"the student is not to the last bit what it would be in one go"
+        )
     return found
 
 

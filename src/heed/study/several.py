@@ -18,14 +18,16 @@ from heed.core.console import progress_console
 from heed.core.errors import HeedError, RunError
 from heed.core.locks import HeldError, lock
 from heed.study.apart import Apart, file_of, is_missing
-from heed.study.ledger import Key, is_lost, latest, record
+from heed.study.ledger import Key, is_lost, latest, record, size_of
 from heed.study.plan import PlannedCell, states
 from heed.study.progress import Progress
 from heed.study.show_plan import status_line
 from heed.study.supervisor import log_of
+from heed.study.wanted import NOT_EXPORTED
 
 TWICE = 2
 LOST = f"the process that ran it was killed with its supervisor, {TWICE} times"
+BESIDE = "its result stays, but what more was wanted of it has failed"
 SAY = progress_console()
 
 
@@ -59,9 +61,9 @@ class Several:
     how: Apart
     at_first: Mapping[Key, Any] = field(init=False)
     refused: str = ""
-    beside: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.how = replace(self.how, heard=size_of(self.root))
         self.at_first = latest(self.root)
 
     def run(self, analyses: Sequence[Analysis] = ()) -> list[str]:
@@ -74,7 +76,7 @@ class Several:
         try:
             with Asked(self.how, self.launch.stays):
                 self._run_cells()
-                return [*self.beside, *self._analyse(analyses)]
+                return [*self._lacking_beside(), *self._analyse(analyses)]
         except (KeyboardInterrupt, SystemExit):
             told = status_line(self.cells, latest(self.root))
             SAY.print(
@@ -178,6 +180,8 @@ class Several:
         except HeedError:
             raise
         except Exception as error:
+            if how.ended:
+                return  # we asked for it
             self.refused = f"The launcher ended with {type(error).__name__}: {_line(error)}"
             said = f"{self.refused} The ledger says what became of the cells."
             SAY.print(said, markup=False, soft_wrap=True)
@@ -186,14 +190,25 @@ class Several:
         """Record cells that ended without anybody to see it; not those that another is at."""
         now = latest(self.root)
         for cell in (c for c in cells if self._heard(c, now) is None):
-            entry = now.get(cell.key)
-            if entry and entry["event"] == "done" and not is_lost(self.root, entry):
-                what = "its result stays, but what more was wanted of it has failed"
-                self.beside.append(f"{cell.directory}: {what}, see {log_of(cell.file)}")
-                continue
-            path = cell.file.with_suffix(".lock")
-            with suppress(HeldError), lock(path, wait=False):
-                record(self.root, "failed", cell.names | {"reason": LOST, "log": []})
+            if not self._has_result(cell, now):
+                path = cell.file.with_suffix(".lock")
+                with suppress(HeldError), lock(path, wait=False):
+                    record(self.root, "failed", cell.names | {"reason": LOST, "log": []})
+
+    def _lacking_beside(self) -> list[str]:
+        """A line for each cell that has a result, and lacks what more was wanted of it."""
+        now = latest(self.root)
+        wanted = (cell for cell in self._wanted(now) if self._has_result(cell, now))
+        return [
+            f"{one.directory}: {NOT_EXPORTED.format(why) if (why := one.not_exported) else BESIDE}"
+            f"\n    see {log_of(one.file)}\n  {one.command}"
+            for one in wanted
+        ]
+
+    def _has_result(self, cell: PlannedCell, now: Mapping[Key, Any]) -> bool:
+        """Whether a cell has a result, which stays whatever becomes of what more is wanted."""
+        entry = now.get(cell.key)
+        return entry is not None and entry["event"] == "done" and not is_lost(self.root, entry)
 
 
 def _line(error: Exception) -> str:

@@ -19,7 +19,14 @@ EXIT_CODE = re.compile(r"Exited with exit code (\d+)")
 KILLED = 128 + signal.SIGKILL
 SIGNALS = {  # in the words of srun
     signal.strsignal(number): 128 + number
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGSEGV)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGSEGV,
+        signal.SIGABRT,
+    )
 }
 
 
@@ -70,6 +77,7 @@ def command(here: int, nodes: int, environment: Mapping[str, str]) -> list[str]:
         f"--ntasks={here * nodes}",
         f"--ntasks-per-node={here}",
         f"--cpus-per-task={cpus}" if cpus else "--overcommit",
+        "--gpu-bind=none",  # each task sees all of its machine, and takes its own
         "--overlap",  # the process that asks is itself within a step of the job
         "--kill-on-bad-exit=1",
         "--mpi=none",

@@ -45,16 +45,16 @@ def _run_by_group(cell: Cell) -> bool:
             the cell and has failed.
         SystemExit: it has no result; with the exit code of the group.
     """
-    from heed.study.apart import Apart, is_missing, key_of, see_through
+    from heed.study.apart import Apart, see_through
     from heed.study.group import need_one_device
     from heed.study.ledger import last_word
+    from heed.study.wanted import has_result, key_of
 
     need_one_device(cell)
-    how = Apart(retry=True, live=True)
-    if not is_missing(cell, how):
+    if has_result(cell):
         return True
-    ended = see_through(cell, how, typed())
-    if is_missing(cell, how):
+    ended = see_through(cell, Apart(retry=True, live=True), typed())
+    if not has_result(cell):
         if ended is not None:
             stopped = 128 - ended.code if ended.code < 0 else ended.code
             sys.exit(stopped if ended.stopped else EXIT_CODE)

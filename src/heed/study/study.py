@@ -318,7 +318,7 @@ class Sweep(Cell):
     """Whether the other cells are begun after one has failed."""
 
     cell_timeout: Annotated[PositiveFloat | None, Incidental]
-    """Seconds after which a cell counts as hung and is ended; null: never."""
+    """Seconds, those of waiting for others left out, after which a cell is ended as hung."""
 
     def __post_init__(self) -> None:
         """Leave the rules of a cell to its cells: a study replaces some of these settings."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from heed.core.console import visible
 from heed.core.errors import StoppedError
+from heed.core.locks import WAITS
 from heed.study.devices import NOTHING, Claim
 
 CHILD = ("-m", "heed.study.child")
@@ -70,7 +71,8 @@ class Limits:
 
     Attributes:
         threads: Of the CPU; None leaves that to it.
-        seconds: Until it counts as hung; None: never.
+        seconds: Until it counts as hung, without those in which it waits for another process to
+            free a lock; None: never.
         gpus: Those it sees.
         kept: Variables of a scheduler that it needs, to begin ranks by it.
     """
@@ -91,15 +93,17 @@ def watch(file: Path, limits: Limits, signals: Signals, ends: Callable[[], bool]
         ends: Whether it is to be ended for another reason; asked again and again.
     """
     kills, line = memory_kills(), [sys.executable, *CHILD, str(file)]
+    waits = file.with_name(f"{file.name.removesuffix('.yaml')}.waits")
     log_of(file).write_bytes(b"")
     forget_reasons(file)
+    waits.unlink(missing_ok=True)
     with log_of(file).open("ab") as log:  # one that outlives its supervisor may still write
         process = subprocess.Popen(  # noqa: S603 (our own child)
             line,
             stdin=subprocess.PIPE,  # closed when we die: the child ends with us
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(limits) | dict(limits.gpus.environment),
+            env=_environment(limits) | dict(limits.gpus.environment) | {WAITS: str(waits)},
             pass_fds=limits.gpus.files,  # it holds its GPUs, whatever becomes of us
             start_new_session=True,  # Ctrl-C is for us; we ask the child
         )
@@ -107,11 +111,15 @@ def watch(file: Path, limits: Limits, signals: Signals, ends: Callable[[], bool]
     asked = False
     try:
         while process.poll() is None and not asked and time.monotonic() < end:
+            began = time.monotonic()
             _wait(process)
+            if waits.exists():  # for another process, which has a limit of its own
+                end += time.monotonic() - began
             asked = process.poll() is None and (bool(signals.noted) or ends())
         hung = process.poll() is None and not asked
     finally:
         _end(process, signals)
+        waits.unlink(missing_ok=True)
     kills = memory_kills() - kills
     reason = why_ended(process.returncode, limits.seconds if hung else None, kills)
     return Ended(process.returncode, hung, asked, reason)

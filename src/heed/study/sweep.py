@@ -161,15 +161,15 @@ def run_lines(lines: Sequence[Sequence[str]], conf: Path, root: Path, launch: La
         launch: How cells are begun.
 
     Raises:
-        RunError: cells have failed; the others are kept.
+        RunError: cells or what was wanted of them have failed; the others are kept.
     """
     cells, console = plan_cells(lines, conf), result_console()
     console.print(plan_table("train.py -m", cells, latest(root)))
-    Several(cells, root, launch, Apart(retry=True, halt=sign_of(root))).run()
+    lacking = Several(cells, root, launch, Apart(retry=True, halt=sign_of(root))).run()
     found = outcomes(cells, root)
     console.print(result_table(found.done, [key for cell in cells for key in cell.settings]))
     send_failed(cells, found)
-    _raise_failed(len(cells), found, [], "The same command runs them again.")
+    _raise_failed(len(cells), found, lacking, "The same command runs them again.")
 
 
 def _raise_failed(cells: int, found: Outcomes, others: Sequence[str], again: str) -> None:
@@ -183,5 +183,5 @@ def _raise_failed(cells: int, found: Outcomes, others: Sequence[str], again: str
     if told:
         lines = [*failure_lines(found.failed), *others]
         total = f"{' and '.join(told)} of {cells} cells and what belongs to them; all else is kept."
-        goes_on = ["The same command goes on with what is not finished."] * bool(left)
-        raise RunError("\n".join([total, *lines, *[again] * bool(failed), *goes_on]))
+        goes_on = ["The same command goes on with what is not finished."] * bool(left or others)
+        raise RunError("\n".join([total, *lines, *[again] * bool(found.failed), *goes_on]))

@@ -18,6 +18,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.heed_study.slurm_queue import begin_once, is_queue, name_jobs, wait_for
 
+DEAF = ("trap '' INT", "trap : EXIT")
+"""What a shell does before it begins submitit's process; that there is a trap for its own end keeps
+it from becoming that process, whose parent's number is the job's."""
+
 CELL_CONFIG = "train"
 """What a launcher composes for each cell, whichever command planned it."""
 
@@ -86,6 +90,7 @@ class StudySweeper(Sweeper):
                 config.hydra.launcher.n_jobs = len(lines)  # a worker without a cell is in the way
         queued = name_jobs(config.hydra.launcher)
         begin_once(config.hydra.launcher)
+        keep_from_ctrl_c(config.hydra.launcher)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=task, config=config
         )
@@ -99,3 +104,16 @@ class StudySweeper(Sweeper):
         finally:
             with suppress(OSError):  # not empty: a launcher keeps something there
                 Path(config.hydra.sweep.dir).rmdir()
+
+
+def keep_from_ctrl_c(launcher: DictConfig) -> None:
+    """Keep Ctrl-C from the process by which submitit watches a job of this machine.
+
+    It would end with a traceback, and a second later kill its job, which keeps what it has.
+
+    Args:
+        launcher: Its config; `setup` is set, which is submitit's, not the plug-in's.
+    """
+    if str(launcher.get("_target_", "")).endswith(".submitit_launcher.LocalLauncher"):
+        with open_dict(launcher):
+            launcher.setup = [*DEAF, *(launcher.get("setup") or ())]
