@@ -1,5 +1,6 @@
 """Jobs of a SLURM are waited for while the queue has them, and not longer."""
 
+import os
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 from heed.core.errors import RunError
 from hydra_plugins.heed_study import slurm_queue
 from hydra_plugins.heed_study.slurm_queue import begin_once, jobs_in_queue, name_jobs, wait_for
-from hydra_plugins.heed_study.sweeper import keep_from_ctrl_c
+from hydra_plugins.heed_study.sweeper import hand_on_gpus, is_local, keep_from_ctrl_c
 
 LOST = UncompletedJobError("has not produced any output")
 
@@ -140,12 +141,22 @@ def test_only_jobs_of_a_slurm_are_given_a_name_of_their_own():
 
 def test_ctrl_c_is_kept_from_who_watches_a_job_of_this_machine():
     """The setting is not one of the launcher's plug-in; to SLURM's jobs no Ctrl-C comes."""
-    local, slurm = LocalQueueConf(), SlurmQueueConf()
-    for given, told in ((local, ["trap '' INT", "trap : EXIT"]), (slurm, None)):
-        launcher = OmegaConf.structured(given)
-        OmegaConf.set_struct(launcher, True)
-        keep_from_ctrl_c(launcher)
-        assert launcher.get("setup") == told
+    launcher = OmegaConf.structured(LocalQueueConf())
+    OmegaConf.set_struct(launcher, True)
+    keep_from_ctrl_c(launcher)
+    assert launcher.setup == ["trap '' INT", "trap : EXIT"]
+    assert [is_local(OmegaConf.structured(c)) for c in (LocalQueueConf, SlurmQueueConf)] == [1, 0]
+
+
+@pytest.mark.parametrize("shown", [None, "", "2,1"])
+def test_a_job_of_this_machine_is_told_which_gpus_its_command_is_shown(monkeypatch, shown):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("HEED_SHOWN_GPUS", "of another command")
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    hand_on_gpus()
+    assert os.environ.get("HEED_SHOWN_GPUS") == shown
+    os.environ.pop("HEED_SHOWN_GPUS", None)
 
 
 @pytest.mark.parametrize(

@@ -182,18 +182,13 @@ def test_such_a_job_sees_gpus_that_nothing_is_known_of(machine, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
-def test_such_a_job_in_one_of_slurm_does_not_take_what_others_have(
-    machine, monkeypatch, accelerator
-):
-    machine(2)
-    for name, value in (HIDDEN | {"SLURM_JOB_ID": "7"}).items():
+def test_such_a_job_takes_what_its_command_was_shown(machine, monkeypatch):
+    machine(3)
+    for name, value in HIDDEN.items():
         monkeypatch.setenv(name, value)
-    said = "submitit_local.*of this job of SLURM.*hydra/launcher=joblib"
-    with pytest.raises(RunError, match=said):
-        claimed(trainer(accelerator), "x", never).__enter__()
-    with claimed(trainer("cpu"), "x", never) as claim:
-        assert claim is NOTHING
+    monkeypatch.setenv("HEED_SHOWN_GPUS", "2,1")
+    with claimed(trainer(), "a") as a, claimed(trainer(), "b") as b:
+        assert (seen(a), seen(b)) == (["2"], ["1"])
 
 
 def test_cells_of_one_job_of_slurm_share_it_out_and_jobs_do_not_wait_for_each_other(

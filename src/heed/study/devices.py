@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.identity import short_hash
-from heed.study.gpus import BY_BUS, ORDER, VISIBLE, Gpu, allowed, gpus, places
+from heed.study.gpus import BY_BUS, ORDER, SHOWN, VISIBLE, Gpu, allowed, gpus, places
 
 if TYPE_CHECKING:
     from heed.training.trainer import TrainerSettings
@@ -67,8 +67,7 @@ def claimed(
     Raises:
         RunError: the cell wants more than it is ever to have here.
     """
-    if trainer.accelerator != "cpu":
-        _show_hidden(os.environ)
+    _show_hidden(os.environ)
     wanted = _wanted(trainer, gpus, os.environ)
     if not wanted.count:
         yield NOTHING
@@ -122,23 +121,15 @@ def _wanted(
 
 
 def _show_hidden(environment: MutableMapping[str, str]) -> None:
-    """Forget that submitit hides all GPUs from a job on this machine, whatever its command saw.
+    """Show a job of submitit on this machine what its command was shown.
 
-    It does so unless it is told how many to show (hydra.launcher.gpus_per_node).
-
-    Raises:
-        RunError: SLURM had shown some, and those beside them may be another job's.
+    submitit hides all, unless it is told how many to show (hydra.launcher.gpus_per_node).
     """
     if environment.get("SUBMITIT_EXECUTOR") != "local" or environment.get(VISIBLE) != "":
         return
-    if "SLURM_JOB_ID" in environment:
-        raise RunError(
-            f"hydra/launcher=submitit_local hides the GPUs of this job of SLURM from its cells "
-            f"({VISIBLE} is empty), so which they were is not known, and a cell could take one "
-            f"that another job has. Give hydra/launcher=joblib hydra.launcher.n_jobs=<cells at "
-            f"once> instead."
-        )
     del environment[VISIBLE]
+    if SHOWN in environment:
+        environment[VISIBLE] = environment[SHOWN]
 
 
 def _given_by_slurm(trainer: TrainerSettings, environment: Mapping[str, str]) -> bool:

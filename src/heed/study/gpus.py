@@ -15,6 +15,9 @@ from heed.core.errors import RunError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 BY_BUS = "PCI_BUS_ID"
+SHOWN = "HEED_SHOWN_GPUS"
+"""What a sweep was shown, for its jobs on this machine: submitit hides all GPUs from them."""
+
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists the GPUs of the machine, a folder for each, named by its bus."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -90,7 +91,9 @@ class StudySweeper(Sweeper):
                 config.hydra.launcher.n_jobs = len(lines)  # a worker without a cell is in the way
         queued = name_jobs(config.hydra.launcher)
         begin_once(config.hydra.launcher)
-        keep_from_ctrl_c(config.hydra.launcher)
+        if is_local(config.hydra.launcher):
+            keep_from_ctrl_c(config.hydra.launcher)
+            hand_on_gpus()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=task, config=config
         )
@@ -114,6 +117,19 @@ def keep_from_ctrl_c(launcher: DictConfig) -> None:
     Args:
         launcher: Its config; `setup` is set, which is submitit's, not the plug-in's.
     """
-    if str(launcher.get("_target_", "")).endswith(".submitit_launcher.LocalLauncher"):
-        with open_dict(launcher):
-            launcher.setup = [*DEAF, *(launcher.get("setup") or ())]
+    with open_dict(launcher):
+        launcher.setup = [*DEAF, *(launcher.get("setup") or ())]
+
+
+def is_local(launcher: DictConfig) -> bool:
+    """Whether submitit begins the jobs on this machine."""
+    return str(launcher.get("_target_", "")).endswith(".submitit_launcher.LocalLauncher")
+
+
+def hand_on_gpus() -> None:
+    """Tell jobs of submitit on this machine which GPUs we are shown: it hides all from them."""
+    from heed.study.gpus import SHOWN, VISIBLE
+
+    os.environ.pop(SHOWN, None)
+    if VISIBLE in os.environ:
+        os.environ[SHOWN] = os.environ[VISIBLE]
