@@ -63,8 +63,9 @@ def varlen_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -
 
 
 VARLEN = torch.ops.torch_attn._varlen_attn.default
+VARLEN_BACKWARD = torch.ops.torch_attn._varlen_attn_backward.default
 KERNELS: dict[Any, Callable[..., Any]] = {
     VARLEN: varlen_forward,
-    torch.ops.torch_attn._varlen_attn_backward.default: varlen_backward,
+    VARLEN_BACKWARD: varlen_backward,
     aten.histc.default: lambda x, *args: aten.histc.default(x.float(), *args).to(x.dtype),
 }

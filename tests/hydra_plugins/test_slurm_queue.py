@@ -148,15 +148,14 @@ def test_ctrl_c_is_kept_from_who_watches_a_job_of_this_machine():
     assert [is_local(OmegaConf.structured(c)) for c in (LocalQueueConf, SlurmQueueConf)] == [1, 0]
 
 
-@pytest.mark.parametrize("shown", [None, "", "2,1"])
-def test_a_job_of_this_machine_is_told_which_gpus_its_command_is_shown(monkeypatch, shown):
+@pytest.mark.parametrize(("shown", "told"), [(None, "all"), ("", ""), ("2,1", "2,1")])
+def test_a_job_of_this_machine_is_told_which_gpus_its_command_is_shown(monkeypatch, shown, told):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("HEED_SHOWN_GPUS", "of another command")
     if shown is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
     hand_on_gpus()
-    assert os.environ.get("HEED_SHOWN_GPUS") == shown
-    os.environ.pop("HEED_SHOWN_GPUS", None)
+    assert os.environ["HEED_SHOWN_GPUS"] == told
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,27 @@ def test_in_half_precision_the_kernel_for_documents_attends(
     assert (found[1] - own[1]).norm() < 0.06 * own[1].norm()
 
 
+def test_heads_that_the_kernel_does_not_take_are_attended_without_it(monkeypatch):
+    own = step(make("Llama", head_dim=12), documents(), "bf16-mixed")
+    with pretended():
+        monkeypatch.setitem(KERNELS, VARLEN, None)
+        found = step(make("Llama", head_dim=12).cuda(), documents(), "bf16-mixed")
+    assert (found[1] - own[1]).norm() < 0.06 * own[1].norm()
+
+
+def test_grouped_heads_are_laid_out_where_no_kernel_takes_them(monkeypatch):
+    asked, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, k, v, **how):
+        asked.append((q.shape[1], k.shape[1], how["enable_gqa"]))
+        return attend(q, k, v, **how)
+
+    with pretended():
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+        step(make("Llama").cuda(), documents(), "32-true")
+    assert set(asked) == {(4, 4, False)}
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_more_layers_do_not_make_the_processor_wait_more_often(precision: str):
     waits = []

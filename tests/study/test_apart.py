@@ -24,6 +24,7 @@ from heed.core.files import read_jsonl
 from heed.core.locks import lock
 from heed.study import apart, supervisor
 from heed.study.apart import Apart, file_of, is_missing, run_apart, see_through
+from heed.study.devices import claimed
 from heed.study.ledger import latest, record
 from heed.study.plan import plan_cells
 from heed.study.supervisor import log_of
@@ -105,6 +106,16 @@ def test_what_is_done_stays_so_where_what_more_was_wanted_of_it_fails(see, tmp_p
     assert is_missing(more, ONCE), "it wants a second prompting"
     for ending in ("silent", "killed"):
         monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, ENDINGS[ending]))
+        see_through(more, ONCE, ())
+
+    def none(*_):
+        raise RunError("0 GPUs may be used here")
+
+    monkeypatch.setattr(apart, "claimed", none)
+    see_through(more, ONCE, ())
+    monkeypatch.setattr(apart, "claimed", claimed)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError):
         see_through(more, ONCE, ())
     assert [row["event"] for row in read_jsonl(tmp_path / "ledger.jsonl")] == ["done"]
 

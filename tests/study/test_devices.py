@@ -25,6 +25,9 @@ NAMES = [f"GPU-{x}" for x in "abc"]
 HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "SUBMITIT_EXECUTOR": "local"}
 """What a job of `hydra/launcher=submitit_local` sees, whatever the command saw."""
 
+TOLD = HIDDEN | {"HEED_SHOWN_GPUS": "all"}
+"""The same of a sweep that was shown all."""
+
 SETTINGS = {
     "devices": 1, "nodes": 1, "strategy": "ddp", "threads": 1, "deterministic": False,
     "activation_checkpointing": False, "compile": False, "arguments": {},
@@ -163,7 +166,7 @@ def test_a_job_from_which_submitit_hides_all_gpus_takes_those_of_the_machine(
     machine, monkeypatch, accelerator
 ):
     machine(2)
-    for name, value in HIDDEN.items():
+    for name, value in TOLD.items():
         monkeypatch.setenv(name, value)
     with claimed(trainer(accelerator), "a") as a, claimed(trainer(accelerator), "b") as b:
         assert (seen(a), seen(b)) == (["0"], ["1"])
@@ -174,7 +177,7 @@ def test_a_job_from_which_submitit_hides_all_gpus_takes_those_of_the_machine(
 
 def test_such_a_job_sees_gpus_that_nothing_is_known_of(machine, monkeypatch):
     """Of another maker, whose libraries read the same variable: the process inherits ours."""
-    for name, value in HIDDEN.items():
+    for name, value in TOLD.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with claimed(trainer(), "x", never) as claim:
@@ -182,9 +185,18 @@ def test_such_a_job_sees_gpus_that_nothing_is_known_of(machine, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
+def test_a_job_of_which_nothing_was_handed_on_is_shown_none(machine, monkeypatch):
+    """Of another sweeper, or one that asked for none."""
+    machine(2)
+    for name, value in HIDDEN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match="0 GPUs may be used here"):
+        claimed(trainer(), "x", never).__enter__()
+
+
 def test_such_a_job_takes_what_its_command_was_shown(machine, monkeypatch):
     machine(3)
-    for name, value in HIDDEN.items():
+    for name, value in TOLD.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HEED_SHOWN_GPUS", "2,1")
     with claimed(trainer(), "a") as a, claimed(trainer(), "b") as b:

@@ -39,8 +39,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def merge(run: Path, loaded: Any, dtype: str) -> dict[str, Any]:
         calls.append(f"merge {dtype}")
         (run / "merged").mkdir(exist_ok=True)
-        (run / "merged" / "config.json").write_text(dtype)
-        return {"dtype": "float32", "scored_in": "float32", "difference": 1e-7}
+        kind = {"as_scored": "float32"}.get(dtype, dtype)
+        (run / "merged" / "config.json").write_text(kind)
+        return {"dtype": kind, "scored_in": "float32", "difference": 1e-7}
 
     def push(folder: Path, export: Any, message: str) -> str:
         calls.append(f"push {folder.name}")
@@ -133,7 +134,7 @@ def test_what_a_run_lacks_of_an_export_is_known_from_its_notes(tmp_path: Path, d
     cell = cell_of(tmp_path, *PUSH)
     directory = run_of(cell)
     assert lacks_export(directory, cell_of(tmp_path).export) is None, "none is wanted"
-    assert lacks_export(directory, cell.export) == "it ended before that, without a word"
+    assert lacks_export(directory, cell.export) == "nothing is recorded of it"
     export_run(cell_of(tmp_path, "export.merge=true"))
     assert lacks_export(directory, cell_of(tmp_path, "export.merge=true").export) is None
     assert lacks_export(directory, cell.export), "it is not uploaded"
@@ -206,3 +207,48 @@ def test_the_student_was_read_by_a_fresh_process_before_the_run_was_done(finishe
     stops = read_json(finished.run / "model/generation_config.json")
     assert stops["do_sample"] is False
     assert stops["eos_token_id"]
+
+
+def test_words_for_the_same_weights_are_known_again_and_nothing_is_lacking(tmp_path: Path, done):
+    """`as_scored` of a student in float32 gives what `float32` gives, byte for byte."""
+    cell, whole = (
+        cell_of(tmp_path, "export.merge=true", *more) for more in ((), ("export.dtype=float32",))
+    )
+    directory = run_of(cell)
+    for one in (cell, whole, cell):
+        export_run(one)
+        assert lacks_export(directory, one.export) is None
+    assert done == ["merge as_scored", "merge float32"]
+
+
+def test_two_addresses_have_both_been_uploaded_to(tmp_path: Path, done):
+    cells = [
+        cell_of(tmp_path, f"export.push_to_hub=org/{to}", "method=full") for to in ("one", "two")
+    ]
+    directory = run_of(cells[0], adapter=False)
+    for cell in cells:
+        export_run(cell)
+    more = ("export.merge=true", "export.dtype=bfloat16", "method=full")
+    export_run(cell_of(tmp_path, *more))  # what was uploaded is not of it
+    assert [lacks_export(directory, cell.export) for cell in cells] == [None, None]
+
+
+def test_a_torn_line_and_an_old_failure_say_nothing(tmp_path: Path, done):
+    cell = cell_of(tmp_path, *PUSH)
+    directory = run_of(cell)
+    (directory / FILE).write_text('{"event": "failed", "reason": "old"}\n{"event": "mer\n[1]\n')
+    assert lacks_export(directory, cell.export) == "old"
+    export_run(cell_of(tmp_path, "export.merge=true"))
+    assert lacks_export(directory, cell.export) == "nothing is recorded of it"
+
+
+def test_no_token_is_written_into_the_reason(tmp_path: Path, done, monkeypatch):
+    def refused(*_: Any) -> None:
+        raise RunError("401 for hf_" + "a" * 34)
+
+    monkeypatch.setattr(module, "merge", refused)
+    cell = cell_of(tmp_path, "export.merge=true")
+    run_of(cell)
+    with pytest.raises(RunError):
+        export_run(cell)
+    assert "a" * 34 not in (cell.directory / FILE).read_text()

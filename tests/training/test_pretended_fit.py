@@ -8,8 +8,10 @@ import lightning
 import pytest
 import torch
 from pretend import pretended
+from pretend_kernels import KERNELS, VARLEN, VARLEN_BACKWARD
 
 from heed.core.component import component
+from heed.core.errors import RunError
 from heed.core.files import read_jsonl
 from heed.methods.adapters import Full, LoRA
 from heed.methods.method import Method
@@ -19,6 +21,8 @@ from heed.models.student import load
 from heed.training.callbacks import Metrics, ValidationLoss, Watcher
 from heed.training.checkpoints import Checkpoints
 from heed.training.fit import fit
+from heed.training.own_loss import looking_ahead
+from heed.training.preflight import where_it_trains
 
 FULL = Method(name="full", weights=Plain(), noise=None, adapter=Full())
 LORA = replace(FULL, name="lora", adapter=LoRA(rank=4, alpha=8.0, dropout=0.0, layers="all-linear"))
@@ -99,8 +103,69 @@ def test_what_is_proved_is_proved_where_it_trains_and_as_it_trains(train, method
     assert "nats in float32 on cuda, neighbours" in told
     assert "in the training's precision: one token's differs by" in told
     assert "nats in bfloat16 on cuda, neighbours" in told
+    assert "however the step is cut, in the training's precision: 1x8" in told
     assert found.model.device.type == "cpu"
     assert said["validation"]["loss_after"] < said["validation"]["loss_before"]
+
+
+@pytest.mark.parametrize("kernel", ["forward", "backward"])
+def test_a_kernel_that_is_wrong_there_ends_it_before_it_begins(train, monkeypatch, kernel: str):
+    name = {"forward": VARLEN, "backward": VARLEN_BACKWARD}[kernel]
+    right = KERNELS[name]
+
+    def wrong(*args):
+        made, *rest = right(*args)
+        if kernel == "forward":
+            return made.roll(1, dims=0), *rest
+        return tuple(x.roll(1, dims=0) for x in (made, *rest))
+
+    monkeypatch.setitem(KERNELS, name, wrong)
+    said = "in the training's precision: student 'tiny'"
+    with pytest.raises(RunError, match=said), pretended():
+        train("cuda", FULL, "bf16-mixed")
+
+
+def test_what_trains_is_attached_on_the_processor_wherever_it_trains(train, monkeypatch):
+    """What is drawn and factored there (PiSSA, say) is the same on every device."""
+    places, attach = [], Method.attach
+    monkeypatch.setattr(
+        Method,
+        "attach",
+        lambda self, model, *more: (places.append(model.device.type), attach(self, model, *more))[
+            1
+        ],
+    )
+    with pretended():
+        train("cuda", LORA)
+    assert places == ["cpu"]
+
+
+def test_proofs_that_do_not_fit_there_are_made_on_the_processor_and_that_is_said(
+    train, monkeypatch, capsys
+):
+    def full(loaded, *_, **__):
+        if loaded.model.device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return looking_ahead(loaded, *_, **__)
+
+    monkeypatch.setattr("heed.training.preflight.looking_ahead", full)
+    with pretended():
+        _, said = train("cuda", FULL)
+    told = capsys.readouterr().err
+    assert "the proofs do not fit into the memory of cuda: made on the processor" in told
+    assert "nats in float32 on cpu, neighbours" in told
+    assert said["optimiser_steps"] == 6
+
+
+def test_a_student_that_is_divided_is_proved_on_the_processor(around, loaded, monkeypatch):
+    divided = replace(around.trainer, accelerator="gpu", devices=2, strategy="fsdp")
+    places: list[str] = []
+    monkeypatch.setattr("heed.training.preflight.world", lambda: 2)
+    with pretended():
+        for settings in (divided, replace(divided, strategy="ddp")):
+            where_it_trains(loaded, settings, lambda: places.append(loaded.model.device.type))
+    assert places == ["cpu", "cuda"]
+    assert loaded.model.device.type == "cpu"
 
 
 def test_noise_on_the_embeddings_is_drawn_there(train):

@@ -73,7 +73,7 @@ def test_a_sound_student_passes_every_proof_and_is_as_it_was(
     before = {name: p.clone() for name, p in based.model.named_parameters()}
     drawn = torch.get_rng_state(), np.random.get_state()[1].copy()
     based.model.train()
-    proved = with_attached(proved, based, examples, writing)
+    proved = with_attached(proved, based, examples, recipe_of(), writing)
     assert [check.name for check in proved.checks if check.state == "ok"][-2:] == [EXACT, RELOADED]
     assert not proved.failures
     assert all(torch.equal(before[n], p) for n, p in based.model.named_parameters())

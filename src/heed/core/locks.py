@@ -116,7 +116,8 @@ class Waiting:
         if not self.said:
             self.said = True
             if self.mark is not None:
-                self.mark.touch()
+                with suppress(OSError):  # it only tells; its folder may be gone
+                    self.mark.touch()
             if self.on_wait is not None:
                 self.on_wait()
         time.sleep(LOOK_SECONDS)

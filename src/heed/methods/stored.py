@@ -64,7 +64,8 @@ class EightBit(bitsandbytes.nn.Linear8bitLt):
     def dequantised(self) -> Tensor:
         """The matrix, float[out, in], in the type that it had."""
         if self.weight.SCB.device != self.weight.device:  # torch moves the matrix alone
-            self.weight.SCB = self.weight.SCB.to(self.weight.device)
+            with torch.inference_mode(mode=False):
+                self.weight.SCB = self.weight.SCB.to(self.weight.device)
         whole = bitsandbytes.functional.int8_vectorwise_dequant(self.weight.data, self.weight.SCB)
         return whole.to(self.held)
 

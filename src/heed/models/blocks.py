@@ -146,7 +146,8 @@ def need_compiler(device: str) -> None:
         )
     if device == "cuda":
         _need_triton()
-        if not any(shutil.which(name) for name in (os.environ.get("CC", ""), *C_COMPILERS)):
+        asked = os.environ.get("CC", "").split()[-1:]  # of `ccache gcc`, gcc
+        if not any(shutil.which(name) for name in (*asked, *C_COMPILERS)):
             raise RunError(
                 f"trainer.compile=true needs a C compiler for triton, and none of "
                 f"{', '.join(C_COMPILERS)} is found here. Install one (apt-get install gcc), or "

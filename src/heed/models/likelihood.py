@@ -24,9 +24,6 @@ LOGITS_AT_ONCE = 2**24
 """Most logits held at a time (64 MiB in float32; twice as many where training's are half as wide);
 memory only, not the value."""
 
-OF_A_GPU = 4
-"""A GPU holds so many times as many: each chunk has it make the gradient of the head anew."""
-
 
 class PackedRow(Protocol):
     """What the student reads of a batch (`heed.data.pack.Batch`)."""
@@ -66,8 +63,6 @@ class StudentLoss(nn.Module):
     """
 
     attention = staticmethod(attend)
-    device: str | None = None
-    """Kind of device that it is estimated for; None: it is where it is."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -87,7 +82,6 @@ class StudentLoss(nn.Module):
         moving = [p for p in self.model.parameters() if p.requires_grad]
         logits = partial(logits_of, self.model, output)
         size = rows_at_once(self.model) * (2 if half_precision(rows) else 1)
-        size *= OF_A_GPU if (self.device or rows.device.type) == "cuda" else 1
         return SummedNats.apply(logits, batch.targets, size, rows, *moving), tokens
 
     def token_nats(self, batch: PackedRow) -> Tensor:

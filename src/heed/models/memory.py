@@ -164,7 +164,6 @@ def estimate(
     with Watch() as watch, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         loss = _Loss(model)
         loss.attention = partial(attend, blocks=device == "cpu")
-        loss.device = device
         nats, _ = loss(row)
         nats.backward()
     return Estimate(

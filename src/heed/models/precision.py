@@ -12,16 +12,17 @@ HALVES = (torch.bfloat16, torch.float16)
 """Formats of half the width."""
 
 
-def computing(model: Any, precision: str) -> AbstractContextManager[Any]:
+def computing(model: Any, precision: str, *, keep: bool = True) -> AbstractContextManager[Any]:
     """A `with` inside which a model multiplies as a precision asks.
 
     Args:
         model: A transformers model, where it is to compute.
         precision: In Lightning's words. `bf16-mixed` casts what is multiplied to bfloat16; any
             other leaves the weights' own format.
+        keep: Whether weights that were cast are kept to the end of the block: memory for time.
     """
-    mixed = precision == "bf16-mixed"
-    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=mixed)
+    kind, mixed = model.device.type, precision == "bf16-mixed"
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed, cache_enabled=keep)
 
 
 def compute_type(x: Tensor) -> torch.dtype:

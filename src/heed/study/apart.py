@@ -28,7 +28,7 @@ from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.devices import Claim, claimed
 from heed.study.export import lacks_export
-from heed.study.ledger import is_lost, last_word, record
+from heed.study.ledger import last_word, record
 from heed.study.live import shown
 from heed.study.mirror import axis_tags
 from heed.study.plan import State
@@ -45,7 +45,7 @@ from heed.study.supervisor import (
     tail_of,
     watch,
 )
-from heed.study.wanted import NOT_EXPORTED, has_all, has_result, key_of
+from heed.study.wanted import NOT_EXPORTED, has_all, has_result, keeps_result, key_of
 
 Part = Literal["before", "cell", "analysis"]
 SAY = progress_console()
@@ -180,7 +180,7 @@ def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> Ended | Non
             try:
                 ended = _child(cell, how, overrides, gpus, signals, lost)
             except Exception as error:
-                if how.part == "cell":
+                if how.part == "cell" and not keeps_result(cell):
                     why = f"its process was not begun: {type(error).__name__}: {error}"
                     record(cell.root, "failed", cell.names | {"reason": why, "log": []})
                 raise
@@ -234,7 +234,7 @@ def _own_gpus(cell: Cell, how: Apart, title: str, lost: threading.Event) -> Iter
         try:
             gpus = stack.enter_context(claimed(cell.trainer, title, goes_on))
         except RunError as error:
-            if how.part == "cell":
+            if how.part == "cell" and not keeps_result(cell):
                 why = f"{type(error).__name__}: {error}"
                 record(cell.root, "failed", cell.names | {"reason": why, "log": []})
             SAY.print(f"FAILED {title}: {error}", markup=False, soft_wrap=True)
@@ -322,10 +322,8 @@ def _recorded(
     file, after = file_of(cell, how), last_word(cell.root, key_of(cell))
     said = after if after != before else None
     state = _state(cell, how, ended)
-    # what is done stays so, also where what more was wanted of it failed
-    kept = after is not None and after["event"] == "done" and not is_lost(cell.root, after)
     told = state == "stopped" and said is not None and said["event"] == "stopped"
-    if how.part == "cell" and state != "done" and not (kept or told):
+    if how.part == "cell" and state != "done" and not (keeps_result(cell) or told):
         about: dict[str, Any] = {"reason": ended.reason}
         if said and not ended.hung:
             about = {key: said[key] for key in said if key not in ("event", "time")}

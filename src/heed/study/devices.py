@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.identity import short_hash
-from heed.study.gpus import BY_BUS, ORDER, SHOWN, VISIBLE, Gpu, allowed, gpus, places
+from heed.study.gpus import ALL, BY_BUS, ORDER, SHOWN, VISIBLE, Gpu, allowed, gpus, places
 
 if TYPE_CHECKING:
     from heed.training.trainer import TrainerSettings
@@ -127,9 +127,11 @@ def _show_hidden(environment: MutableMapping[str, str]) -> None:
     """
     if environment.get("SUBMITIT_EXECUTOR") != "local" or environment.get(VISIBLE) != "":
         return
-    del environment[VISIBLE]
-    if SHOWN in environment:
-        environment[VISIBLE] = environment[SHOWN]
+    shown = environment.get(SHOWN, "")
+    if shown == ALL:
+        del environment[VISIBLE]
+    else:
+        environment[VISIBLE] = shown
 
 
 def _given_by_slurm(trainer: TrainerSettings, environment: Mapping[str, str]) -> bool:

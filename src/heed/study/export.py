@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from heed.core.errors import HeedError
-from heed.core.files import append_jsonl, read_jsonl
+from heed.core.files import append_jsonl
 from heed.core.identity import digest_model
+from heed.core.secrets import without_secrets
 from heed.study.cell import Cell
 from heed.study.runs import read_run
 from heed.study.scores import SAY
@@ -19,6 +21,8 @@ from heed.training.export import Export, merge, push
 
 FILE = "exports.jsonl"
 """What was made of a run, and what failed, a line each."""
+
+UNTOLD = "nothing is recorded of it"
 
 
 def export_run(cell: Cell) -> None:
@@ -38,7 +42,7 @@ def export_run(cell: Cell) -> None:
         foreseen = isinstance(error, HeedError)
         with suppress(OSError):  # the disk may be full
             reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-            _note(directory, "failed", reason=reason)
+            _note(directory, "failed", reason=without_secrets(reason))
         raise
 
 
@@ -51,20 +55,19 @@ def lacks_export(directory: Path, export: Export) -> str | None:
     """
     if not export.wanted:
         return None
-    rows = _notes(directory)
     folder = "merged" if export.merge and not _is_whole(directory, export.dtype) else "model"
-    made: dict[str, Any] = {}
-    for row in rows:
+    merged, reason = None, UNTOLD
+    uploaded: set[tuple[str, str]] = set()
+    for row in _notes(directory):
+        reason = row["reason"] if row["event"] == "failed" else UNTOLD
         if row["event"] == "merged":
-            made = {"merged": row["asked"]}  # what was uploaded before is of other weights
+            merged = row["asked"]
+            uploaded = {one for one in uploaded if one[0] == "model"}  # the others: other weights
         elif row["event"] == "pushed":
-            made |= {"folder": row["folder"], "to": row["to"]}
-    merged = made.get("merged") == export.dtype and (directory / "merged").is_dir()
-    uploaded = made.get("folder") == folder and made.get("to") == export.push_to_hub
-    if (folder == "model" or merged) and (export.push_to_hub is None or uploaded):
-        return None
-    reasons = [str(row["reason"]) for row in rows if row["event"] == "failed"]
-    return reasons[-1] if reasons else "it ended before that, without a word"
+            uploaded.add((row["folder"], row["to"]))
+    is_there = folder == "model" or (merged == export.dtype and (directory / "merged").is_dir())
+    is_sent = export.push_to_hub is None or (folder, export.push_to_hub) in uploaded
+    return None if is_there and is_sent else reason
 
 
 def _is_whole(directory: Path, dtype: str) -> bool:
@@ -82,7 +85,11 @@ def _merged(cell: Cell) -> Path:
     what = {"model": digest_model(str(model), None), "asked": dtype}
     if target.is_dir():
         made = {"event": "merged", **what, "merged": digest_model(str(target), None)}
-        if any(made.items() <= row.items() for row in _notes(directory)):
+        known = [row for row in _notes(directory) if row["event"] == "merged"]
+        same = [row for row in known if made.items() <= row.items()]
+        if same:
+            if same[-1] != known[-1]:  # what was asked for since gave the same
+                _note(directory, **{key: same[-1][key] for key in same[-1] if key != "time"})
             SAY.print(f"merged before: {target}", markup=False, soft_wrap=True)
             return target
     found = merge(directory, load_run(read_run(directory), "cpu"), dtype)
@@ -105,8 +112,13 @@ def _pushed(cell: Cell, folder: Path) -> None:
 
 
 def _notes(directory: Path) -> list[dict[str, Any]]:
-    path = directory / FILE
-    return read_jsonl(path) if path.is_file() else []
+    """What is recorded; a line that was torn, by a full disk, say, tells nothing."""
+    path, found = directory / FILE, []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            row = json.loads(line)
+            found += [row] if isinstance(row, dict) and "event" in row else []
+    return found
 
 
 def _note(directory: Path, event: str, **entries: Any) -> None:

@@ -18,6 +18,9 @@ BY_BUS = "PCI_BUS_ID"
 SHOWN = "HEED_SHOWN_GPUS"
 """What a sweep was shown, for its jobs on this machine: submitit hides all GPUs from them."""
 
+ALL = "all"
+"""The same of a sweep from which none was kept."""
+
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists the GPUs of the machine, a folder for each, named by its bus."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from rich import box
@@ -183,7 +184,12 @@ def _below(
         f"Before tuning: {len(bases)} scoring{'s' if len(bases) > 1 else ''}, shared by all cells "
         f"of a student; {ready} of {len(bases)} done."
     )
-    lines += _work(found, taken, lacking=ready < len(bases))
+    made = [known.get(cell.key, {}).get("event") == "done" for cell in cells]
+    bare = sum(cell.not_exported is not None for cell in compress(cells, made))
+    if bare:
+        lines.append(f"{_cells(bare)} with a result not exported yet, as export.* asks.")
+    trains = ["done" if done else state for state, done in zip(found, made, strict=True)]
+    lines += _work(trains, taken, lacking=ready < len(bases))
     suites = {planned.key[1]: planned.cell.suite for planned in cells}
     return [*lines, *(detectable_line(suite, len(cells)) for suite in suites.values())]
 

@@ -16,12 +16,16 @@ def key_of(cell: Cell) -> Key:
     return cell.run.id, short_hash(cell.suite)
 
 
+def keeps_result(cell: Cell) -> bool:
+    """Whether a cell has a result, which stays whatever becomes of what more is wanted of it."""
+    entry = last_word(cell.root, key_of(cell))
+    return entry is not None and entry["event"] == "done" and not is_lost(cell.root, entry)
+
+
 def has_result(cell: Cell) -> bool:
     """Whether a cell has the result that is wanted of it, exported or not."""
     entry = last_word(cell.root, key_of(cell))
-    if entry is None or entry["event"] != "done" or is_lost(cell.root, entry):
-        return False
-    return holds_beside(cell.suite, entry)
+    return keeps_result(cell) and entry is not None and holds_beside(cell.suite, entry)
 
 
 def has_all(cell: Cell) -> bool:

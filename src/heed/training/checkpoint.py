@@ -110,7 +110,8 @@ def _damaged(directory: Path, what: str, error: Exception) -> RunError:
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference of logits after a reload, as a share of the largest logit: an adapter is
-merged into its base there, which rounds once more in the type of the weights."""
+merged into its base there, which rounds once more in the type of the weights, and a student that is
+proved on a GPU is compared with one on the processor."""
 
 
 def check_reload(trained: Loaded, reloaded: Loaded, ids: list[int]) -> float:

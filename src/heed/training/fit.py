@@ -45,7 +45,13 @@ from heed.training.choosing import Choosing, refuse_impossible, take
 from heed.training.datamodule import PlannedData
 from heed.training.examples import examples_page
 from heed.training.module import Tuning
-from heed.training.preflight import Preflight, Writing, preflight, with_attached
+from heed.training.preflight import (
+    Preflight,
+    Writing,
+    preflight,
+    where_it_trains,
+    with_attached,
+)
 from heed.training.reload import check_fresh
 from heed.training.run import Recipe
 from heed.training.session import First, Session, begin, finish
@@ -217,19 +223,16 @@ def _prepare(
 ) -> _Ready:
     """Encode the data, make the student ready to be trained, and prove what can be proved.
 
-    Proofs are of the whole student, before it is divided among ranks: one rank makes them. One that
-    will be divided may not fit on a device, and is proved on the processor.
+    Proofs are of the whole student, before it is divided among ranks: one rank makes them.
     """
     dataset, numbers = dataset_for(recipe, loaded.speech, around.root, prompts)
     if leads():
         page = examples_page(dataset.sample, recipe.teacher.name, numbers)
         write_text(directory / "examples.html", page)
     recipe.method.store(loaded.model)
-    if not around.trainer.divides:
-        loaded.to(around.trainer.device)  # what is proved is proved where it trains
-    proved: Preflight = from_leader(
-        preflight(loaded, dataset.examples, recipe, numbers["overlap"]) if leads() else None
-    )
+    there = partial(where_it_trains, loaded, around.trainer)
+    prove = partial(preflight, loaded, dataset.examples, recipe, numbers["overlap"])
+    proved: Preflight = from_leader(there(prove) if leads() else None)
     tokens = loaded.tokenizer.convert_tokens_to_ids(list(proved.learned))
     attached = recipe.method.attach(loaded.model, tokens)
     dataset.events.update(recipe.method.events(loaded.model))
@@ -237,7 +240,9 @@ def _prepare(
     write = _writer(loaded, attached, recipe)
     if leads():
         differs = partial(_differs, loaded, dataset.examples[0].ids)
-        proved = with_attached(proved, loaded, dataset.examples, Writing(write, differs, directory))
+        writing = Writing(write, differs, directory)
+        last = partial(with_attached, proved, loaded, dataset.examples, recipe, writing)
+        proved = there(last)
         proved.settle(around.preflight)
     proved = from_leader(proved)
 

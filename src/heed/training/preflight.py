@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from heed.core.collector import release
+from heed.core.console import progress_console
 from heed.core.errors import HeedError, RunError
+from heed.core.ranks import world
 from heed.data.dataset import Encoded
 from heed.data.plan import sizes
 from heed.models.embeddings import tokens_to_learn
+from heed.models.memory import is_out_of_memory
 from heed.models.precision import computing
 from heed.models.sharing import why_alone
 from heed.models.student import Loaded, refuse_too_long
@@ -34,11 +39,12 @@ from heed.training.proofs import (
     SPELT,
     aside,
     base_sanity,
-    exact_gradient,
+    exact_gradients,
     reloadable,
     spelt,
 )
 from heed.training.run import Recipe
+from heed.training.trainer import TrainerSettings
 
 FITS = "every example fits the context"
 ENDS = "the stop token is learned"
@@ -135,8 +141,44 @@ def _losses(
     return checks, (one.difference, one.effect, one.mean)
 
 
+def where_it_trains(
+    loaded: Loaded, trainer: TrainerSettings, prove: Callable[[], Preflight]
+) -> Preflight:
+    """Prove on the device that trains, whose kernels are its own; the student is put back after it.
+
+    One that is divided among ranks may fit on none of them: it is proved on the processor. So is
+    one for whose proofs the device has too little memory, and that is said.
+
+    Args:
+        loaded: The student, on the processor.
+        trainer: Devices of the training.
+        prove: Makes the proofs.
+    """
+    device = "cpu" if trainer.divides and world() > 1 else trainer.device
+    if device == "cpu":
+        return prove()
+    try:
+        loaded.to(device)
+        return prove()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    finally:
+        loaded.to("cpu")
+        release()
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # what is told of the training is its own
+    told = f"  the proofs do not fit into the memory of {device}: made on the processor"
+    progress_console().print(told, markup=False, soft_wrap=True)
+    return prove()
+
+
 def with_attached(
-    proved: Preflight, loaded: Loaded, examples: Sequence[Encoded], writing: Writing
+    proved: Preflight,
+    loaded: Loaded,
+    examples: Sequence[Encoded],
+    recipe: Recipe,
+    writing: Writing,
 ) -> Preflight:
     """The rest, once it is made what trains.
 
@@ -144,20 +186,20 @@ def with_attached(
         proved: What was proved before.
         loaded: The student, with what will train in it.
         examples: What it will be trained on.
+        recipe: How.
         writing: How it is written.
     """
     started = time.monotonic()
     _, usable = _fitting(loaded, examples)
     eight, alone = usable[:8], proved.alone is not None
+    exact = [Check(EXACT, "left", "takes two examples that fit")]
     if len(eight) > 1:
         with aside():
-            exact = tried(EXACT, lambda: exact_gradient(loaded, eight, alone=alone))
-    else:
-        exact = Check(EXACT, "left", "takes two examples that fit")
+            exact = exact_gradients(loaded, eight, recipe.precision, alone=alone)
     with aside():
         whole = tried(RELOADED, lambda: reloadable(loaded.model, *writing))
     taken = proved.seconds + time.monotonic() - started
-    checks = (*proved.checks, exact, whole, *left_to_others())
+    checks = (*proved.checks, *exact, whole, *left_to_others())
     return replace(proved, checks=checks, seconds=taken)
 
 

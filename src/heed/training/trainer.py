@@ -157,11 +157,11 @@ class TrainerSettings:
         """Which kernels are insisted on is as before after the block: Lightning leaves its own."""
         import torch
 
-        before = torch.are_deterministic_algorithms_enabled()
+        before = torch.get_deterministic_debug_mode()
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.set_deterministic_debug_mode(before)
 
     def _trainer(self, precision: str, callbacks: list[Any]) -> Any:
         import lightning

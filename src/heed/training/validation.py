@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from heed.core.ranks import everybody, share
+from heed.core.ranks import everybody, share, world
 from heed.data.dataset import Encoded
 from heed.data.pack import flat_row
 from heed.data.plan import divide, sizes
@@ -23,7 +23,7 @@ class Validation:
 
     Attributes:
         examples: At least one.
-        treatment: How examples share rows; of no effect on the loss.
+        treatment: How examples share rows; of no effect on the loss, but for rounding.
         pad: A token of the student.
         precision: Of the training, in Lightning's words: the loss is measured as it is trained.
         losses: Optimiser steps done -> nats per supervised token.
@@ -55,7 +55,8 @@ class Validation:
         student.eval()
         rows, own = divide(sizes(self.examples)[0], self.treatment, ranks=1)[0], {}
         try:
-            with torch.no_grad(), gathered(student), computing(student.model, self.precision):
+            alike = computing(student.model, self.precision, keep=world() == 1)
+            with torch.no_grad(), gathered(student), alike:
                 for number in share(len(rows)):
                     batch = flat_row([self.examples[i] for i in rows[number]], pad=self.pad)
                     batch = type(batch)(*(part.to(device) for part in batch))

@@ -128,8 +128,6 @@ def is_local(launcher: DictConfig) -> bool:
 
 def hand_on_gpus() -> None:
     """Tell jobs of submitit on this machine which GPUs we are shown: it hides all from them."""
-    from heed.study.gpus import SHOWN, VISIBLE
+    from heed.study.gpus import ALL, SHOWN, VISIBLE
 
-    os.environ.pop(SHOWN, None)
-    if VISIBLE in os.environ:
-        os.environ[SHOWN] = os.environ[VISIBLE]
+    os.environ[SHOWN] = os.environ.get(VISIBLE, ALL)
