@@ -157,6 +157,30 @@ def test_what_is_done_stays_so_and_what_failed_beside_it_is_told(tmp_path: Path)
     assert played.tries[1] == 2
 
 
+def test_an_export_alone_is_tried_once_and_one_that_was_not_begun_is_not_told(tmp_path: Path):
+    cells = []
+    for seed in (1, 2):
+        one = planned(tmp_path, seed)
+        wanted = replace(one.cell, export=replace(one.cell.export, merge=True))
+        cells.append(replace(one, cell=wanted))
+        (wanted.directory / "model").mkdir(parents=True)
+        (wanted.directory / "model" / "adapter_config.json").write_text("{}")
+        record(tmp_path, "done", one.cell.names | {"also": {"settings": {"name": "plain"}}})
+    assert [cell.not_exported for cell in cells] == ["nothing is recorded of it"] * 2
+    how = Apart(halt=sign_of(tmp_path), on_fail="stop")
+
+    def begin(lines, how):
+        if how.part == "cell":  # the first fails, and no other is begun
+            played.begin(lines[:1], how)
+            how.stop_others()
+
+    played = Played(tmp_path, cells, {1: ["lost"] * 3})
+    (line,) = Several(cells, tmp_path, Launch(begin), how).run()
+    assert line.startswith(f"{cells[0].directory}: its result stays, but it was not exported")
+    assert played.tries[1] == 1
+    assert {entry["event"] for entry in latest(tmp_path).values()} == {"done"}
+
+
 def test_who_was_never_begun_is_tried_as_long_as_others_are(tmp_path: Path):
     """A pool that is broken by one cell has not begun those that waited."""
     waits = ["not begun"] * 2

@@ -61,11 +61,12 @@ class Several:
     how: Apart
     at_first: Mapping[Key, Any] = field(init=False)
     refused: str = ""
-    tried: Counter[Key] = field(default_factory=Counter)
+    files: Mapping[Key, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.at_first = latest(self.root)
         self.how = replace(self.how, heard=size_of(self.root))
+        self.files = {cell.key: self._begun(cell) for cell in self.cells}
 
     def run(self, analyses: Sequence[Analysis] = ()) -> list[str]:
         """Run what is missing of cells and analyses; a line for each that failed beside a result.
@@ -109,15 +110,16 @@ class Several:
         Raises:
             RunError: the launcher can begin none of them.
         """
+        begun: Counter[Key] = Counter()
         how = replace(self.how, wait=False)
         while todo and not self.how.halted:
             before = {cell.key: self._begun(cell) for cell in todo}
             self._begin(todo, how)
             left = self._left(todo)
             again = [cell for cell in left if self._begun(cell) != before[cell.key]]
-            self.tried.update(cell.key for cell in again)
-            self._record_lost([cell for cell in left if self.tried[cell.key] >= TWICE])
-            todo = [cell for cell in left if self.tried[cell.key] < self._tries(cell)]
+            begun.update(cell.key for cell in again)
+            self._record_lost([cell for cell in left if begun[cell.key] >= TWICE])
+            todo = [cell for cell in left if begun[cell.key] < self._tries(cell)]
             if todo and how.wait and not again and not self.how.halted:
                 said = self.refused or "It says nothing."
                 raise RunError(f"{len(todo)} cells were not begun by the launcher. {said}")
@@ -196,13 +198,15 @@ class Several:
                     record(self.root, "failed", cell.names | {"reason": LOST, "log": []})
 
     def _tries(self, cell: PlannedCell) -> int:
-        """How often a cell is begun that has not ended; what is wanted beside a result, once."""
-        return 1 if self._has_result(cell, latest(self.root)) else TWICE
+        """How often a cell is begun of which nothing was heard; an export alone, once."""
+        bare = cell.not_exported is not None and self._has_result(cell, latest(self.root))
+        return 1 if bare else TWICE
 
     def _lacking_beside(self) -> list[str]:
         """A line for each cell that was begun, has a result, and lacks what more was wanted."""
         now = latest(self.root)
-        begun = (cell for cell in self._wanted(now) if self.tried[cell.key])
+        every = self._wanted(now)
+        begun = (cell for cell in every if self._begun(cell) != self.files[cell.key])
         wanted = (cell for cell in begun if self._has_result(cell, now))
         return [
             f"{one.directory}: {NOT_EXPORTED.format(why) if (why := one.not_exported) else BESIDE}"
