@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from power_cut import PowerCut, PowerCutError
 from safetensors.torch import load_file
 
 from heed.core.component import component
@@ -49,27 +50,6 @@ LORA = Method(
 )
 FULL = Method(name="full", weights=Plain(), noise=None, adapter=Full())
 STEPS = 6  # 24 examples, 8 a step in several micro-batches, 2 epochs
-
-
-class PowerCutError(Exception):
-    """As if the process were gone."""
-
-
-@component
-class PowerCut(Watcher):
-    """Breaks a training off after a step, before or after the others have written of it."""
-
-    step: int
-
-    def build(self, watched):
-        step = self.step
-
-        class Cut(lightning.Callback):
-            def on_train_batch_end(self, trainer, module, *_):
-                if module.done == step:
-                    raise PowerCutError
-
-        return Cut()
 
 
 @pytest.fixture(scope="module")

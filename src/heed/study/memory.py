@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from heed.core.errors import RunError
@@ -83,8 +83,8 @@ def advice(student: Student, recipe: Recipe, trainer: TrainerSettings) -> list[s
 
 
 @contextmanager
-def training_memory(student: Student, recipe: Recipe, trainer: TrainerSettings) -> Iterator[None]:
-    """Say on one screen what to do if memory is used up inside the block, in a training.
+def _told(screen: Callable[[str], str]) -> Iterator[None]:
+    """Turn memory that is used up inside the block into one screen, made of the error's first line.
 
     Raises:
         RunError: it is used up.
@@ -94,18 +94,32 @@ def training_memory(student: Student, recipe: Recipe, trainer: TrainerSettings) 
     except (RuntimeError, MemoryError) as error:
         if not _is_full(error):
             raise
+        raise RunError(screen(_first(error))) from error
+
+
+def training_memory(
+    student: Student, recipe: Recipe, trainer: TrainerSettings
+) -> AbstractContextManager[None]:
+    """A `with` that says on one screen what to do if a training uses memory up.
+
+    Raises:
+        RunError: it does.
+    """
+
+    def screen(first: str) -> str:
         found, why = _footprint(student, recipe, trainer)
         needs = f"a step is estimated at {found.line}" if found else f"the estimate is {why}"
         lines = "\n".join(advice(student, recipe, trainer))
-        raise RunError(
+        return (
             f"the memory of {trainer.device} is used up in the training of {student.name!r} "
-            f"({_first(error)}): {needs}. What needs less:\n{lines}\nNothing that was finished is "
+            f"({first}): {needs}. What needs less:\n{lines}\nNothing that was finished is "
             f"lost: run the command again with one of them, or where there is more memory."
-        ) from error
+        )
+
+    return _told(screen)
 
 
-@contextmanager
-def loading_memory(title: str) -> Iterator[None]:
+def loading_memory(title: str) -> AbstractContextManager[None]:
     """The same of a student that is made or read, and put where it is scored.
 
     Args:
@@ -114,20 +128,16 @@ def loading_memory(title: str) -> Iterator[None]:
     Raises:
         RunError: memory is used up.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
-            raise
-        raise RunError(
-            f"memory is used up while {title} is loaded to be scored ({_first(error)}): its "
-            f"weights alone do not fit beside what else is held there. Run the command again with "
+    return _told(
+        lambda first: (
+            f"memory is used up while {title} is loaded to be scored ({first}): its weights alone "
+            f"do not fit beside what else is held there. Run the command again with "
             f"model.dtype=bfloat16 (another run), with trainer=cpu, or where there is more memory."
-        ) from error
+        )
+    )
 
 
-@contextmanager
-def scoring_memory(loaded: Any, backend: Any) -> Iterator[None]:
+def scoring_memory(loaded: Any, backend: Any) -> AbstractContextManager[None]:
     """The same of a scoring.
 
     Args:
@@ -137,17 +147,14 @@ def scoring_memory(loaded: Any, backend: Any) -> Iterator[None]:
     Raises:
         RunError: memory is used up.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
-            raise
-        raise RunError(
-            f"memory is used up while {loaded.name!r} is scored ({_first(error)}): "
+    return _told(
+        lambda first: (
+            f"memory is used up while {loaded.name!r} is scored ({first}): "
             f"{_held(loaded.model, backend)} Answers that were finished are kept: run the command "
             f"again with less, with model.dtype=bfloat16 (another run), or where there is more "
             f"memory."
-        ) from error
+        )
+    )
 
 
 def _held(model: Any, backend: Any) -> str:
