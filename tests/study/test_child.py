@@ -100,8 +100,10 @@ def test_a_cell_of_several_devices_is_run_by_a_group(
 
 def test_a_rank_joins_and_leads_or_follows(ask, monkeypatch):
     """The first does what is asked for and lets the others go."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK"):
+    for name in ("RANK", "LOCAL_RANK", "GROUP_RANK"):
         monkeypatch.setenv(name, "0")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
     said = []
     monkeypatch.setattr(ranks, "join", lambda device: said.append(f"join {device}"))
     monkeypatch.setattr(ranks, "leave", lambda: said.append("leave"))

@@ -257,8 +257,7 @@ def is_missing(cell: Cell, how: Apart) -> bool:
         baseline = baseline_directory(cell.model, cell.suite, cell.root)
         return not (baseline / "summary.json").is_file()
     if how.analysis is not None:
-        done = is_analysed(how.analysis, cell.suite, cell.directory)
-        return has_result(cell) and not done
+        return has_result(cell) and not is_analysed(how.analysis, cell.suite, cell.directory)
     return not has_all(cell)
 
 
