@@ -286,6 +286,8 @@ def test_the_answer_says_how_many_verdicts_outlive_their_number(tmp_path):
     assert holm_line(rows_of(three)) == line
     assert line in words(page(tmp_path, *three))
     assert holm_line(rows_of(three[:1])) == ""
+    tries = [one | {"deltas": [one["deltas"][0] | {"verdict": "cannot tell"}]} for one in three]
+    assert "0 of 0 helped or hurt" in holm_line(rows_of(tries))
     assert holm_line(rows_of([old(), *three])).startswith("Not corrected for 4 cells")
 
 

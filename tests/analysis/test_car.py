@@ -213,6 +213,16 @@ def test_shifted_and_squeezed_rewards_are_never_negative_and_keep_their_order(re
     assert np.array_equal(without_negatives(rewards, "keep"), rewards)
 
 
+@pytest.mark.parametrize("negative", ["shift_min", "sigmoid", "keep"])
+def test_a_reward_that_counts_in_no_mean_moves_none(negative: str):
+    half = halves()
+    rewards = half.rewards["good"].copy()
+    rewards[0, ~half.rewarded] = -50
+    one = Formula(beta=1.0, per="token", conditioned=True, negative=negative)
+    own, other = (metrics_of(m, one) for m in (half, replace(half, rewards={"good": rewards})))
+    assert np.array_equal(own["car"], other["car"])
+
+
 def below_zero() -> Measured:
     rewards = measured_of().rewards["good"].copy()
     rewards[1] -= 2

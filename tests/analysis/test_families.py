@@ -47,7 +47,7 @@ def test_one_student_has_no_interval_and_no_elsewhere():
     assert larger_in_family(made, level=0.95)[0]["low"] is None
     (own,) = own_family(made, {"s0": ("a",)}, level=0.95)
     assert own["gain"] is None
-    assert "no other student" in own["reason"]
+    assert "no student of another family" in own["reason"]
 
 
 def test_size_is_ranked_within_families_of_three_and_over_all_of_known_size():
@@ -94,6 +94,18 @@ def test_who_is_good_for_everybody_gains_nothing(first, second):
     assert one["gain"] == pytest.approx(gains[:3].mean() - gains[3:].mean())
     if gains[:3].std() and gains[3:].std():
         assert (one["low"], one["high"]) == pytest.approx(tuple(expected))
+
+
+def test_students_of_one_family_are_no_elsewhere_for_each_other():
+    """What both have of their family would be taken from both."""
+    rows = RANDOM.normal(size=(3, 7))
+    own = {"s0": ("a", "c"), "s1": ("a",), "s2": ("b",)}
+    alone = own_family(taught(rows[[0, 2]]), {"s0": ("a", "c")}, level=0.95)
+    both = own_family(taught(rows), own, level=0.95)
+    assert both[0]["gain"] == alone[0]["gain"] != 0
+    kin = own_family(taught(rows[:2]), {"s0": ("a",), "s1": ("a",)}, level=0.95)
+    assert [one["gain"] for one in kin] == [None, None]
+    assert all("no student of another family" in one["reason"] for one in kin)
 
 
 def test_a_family_of_one_shows_no_spread_and_a_student_without_teachers_is_not_listed():

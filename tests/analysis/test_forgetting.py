@@ -1,7 +1,7 @@
 """Every step is compared with the untuned student over the same items, and all of it is written."""
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from heed.analysis.page import page, picture
 from heed.core.files import read_json, read_jsonl
 from heed.core.stats import compare_paired
 from heed.core.types import ItemScore, Ratio
+from heed.core.unscored import UNSCORED
 
 BOOTSTRAP = {"level": 0.95, "resamples": 500, "seed": 0}
 ITEMS = 60
@@ -136,6 +137,21 @@ def test_the_table_of_numbers_has_the_best_control_at_every_step_also_the_first(
     assert [r["control"] for r in recorded(tmp_path)] == [*["sure"] * 3, *["not recorded"] * 3]
     Forgetting().make(Run(), tmp_path)
     assert [[r[c] for c in CONTROL_COLUMNS] for r in recorded(tmp_path)] == weighed * 2
+
+
+def test_an_item_that_some_step_has_no_score_of_is_left_out_of_all_and_counted(tmp_path):
+    class Unread(Run):
+        def scored(self, step: int) -> list[ItemScore]:
+            found = super().scored(step)
+            lost = {**found[4].metrics, "acc": Ratio(0, 0)}
+            return [replace(s, metrics=lost) if step == 2 and s is found[4] else s for s in found]
+
+    Forgetting().make(Unread(), tmp_path)
+    told = read_json(tmp_path / "summary.json")
+    acc, bits = told["curves"]
+    assert {acc["base"]["items"], acc["points"][1]["here"]["items"]} == {ITEMS // 2 - 1}
+    assert bits["base"]["items"] == ITEMS
+    assert [events[UNSCORED] for events in told["events"].values()] == [1, 1, 1]
 
 
 def test_items_that_are_lost_are_counted_where_items_are_right_or_wrong():

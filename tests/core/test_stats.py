@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from heed.core import resample
 from heed.core.errors import DataError
-from heed.core.stats import interval, paired_delta, share_interval, verdict_of
+from heed.core.stats import interval, paired_delta, seeds_interval, share_interval, verdict_of
 
 QUICK = {"level": 0.95, "resamples": 1000, "seed": 0}
 
@@ -70,6 +70,16 @@ def test_identical_amounts_are_unchanged(num: list[float]):
 def test_identical_counts_are_unchanged_only_if_there_are_many(items: int, word: str):
     scores = (np.arange(items) % 2, np.ones(items))
     found = paired_delta(scores, scores, **QUICK)
+    assert found.low < found.value == 0 < found.high
+    assert verdict_of(found.low, found.high, 0.02) == word
+
+
+@pytest.mark.parametrize(
+    ("items", "word"), [(8, "cannot tell"), (60, "cannot tell"), (541, "unchanged")]
+)
+def test_more_seeds_that_change_nothing_are_no_surer_of_few_counts_than_one(items: int, word: str):
+    scores = (np.arange(items) % 2, np.ones(items))
+    found = seeds_interval([(scores, scores)] * 3, **QUICK)
     assert found.low < found.value == 0 < found.high
     assert verdict_of(found.low, found.high, 0.02) == word
 

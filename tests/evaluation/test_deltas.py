@@ -68,6 +68,18 @@ def test_flips_and_their_exact_test_stand_beside_prompts_right_or_wrong():
     assert primary_delta(suite(), before, after) == counted
 
 
+def test_an_item_that_one_side_has_no_score_of_counts_on_neither():
+    """A judge's reply that cannot be read must not end a finished training."""
+    before, after = scored(1, LOW), scored(2, HIGH)
+    lost = dict.fromkeys(METRICS, Ratio(0, 0))
+    part = [replace(after[0], metrics=lost), *after[1:]]
+    found, other = (deltas_of(suite(), b, a) for b, a in ((before, part), (before[1:], after[1:])))
+    assert [(d.delta, d.low, d.high, d.items) for d in found] == [
+        (d.delta, d.low, d.high, d.items) for d in other
+    ]
+    assert seeds_delta(suite(), [(before, part), (before, after)]).items == len(before) - 1
+
+
 def test_where_less_is_better_a_gain_is_a_fall(monkeypatch):
     before, after = scored(1, LOW), scored(2, HIGH)
     there = primary_delta(suite("prompt_level_strict_acc"), before, after)

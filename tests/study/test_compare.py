@@ -11,8 +11,7 @@ from tiny import ROOT, Finished, evaluation
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, DataError, RunError
 from heed.core.files import read_json, read_jsonl, write_json
-from heed.core.types import ItemScore, Ratio
-from heed.study.compare import ONE_SIDED, UNKNOWN, both_scored, compare, unlike_settings
+from heed.study.compare import UNKNOWN, compare, unlike_settings
 from heed.study.evaluation import Evaluation, run_evaluation
 
 KINDS = ["punctuation:no_comma", "startend:quotation", "change_case:english_lowercase"]
@@ -270,27 +269,6 @@ def test_of_answers_made_elsewhere_the_rules_must_be_equal_and_the_rest_is_told(
     assert unlike_settings(MODEL, ELSEWHERE) == {"template": ("m", UNKNOWN)}
     with pytest.raises(RunError, match=r"tasks\.t is 'x' before and 'y' after"):
         unlike_settings(MODEL, ELSEWHERE | {"tasks": {"t": "y"}})
-
-
-def score(key: str, *ratios: Ratio) -> ItemScore:
-    return ItemScore("t", key, "", "", None, 0, dict(zip("mn", ratios, strict=True)))
-
-
-def test_an_item_without_a_score_on_one_side_is_left_out_of_that_metric_on_both_and_counted():
-    none, whole = Ratio(0, 0), Ratio(1, 1)
-    first = [score("a", whole, whole), score("b", none, whole), score("c", none, none)]
-    second = [score("c", none, none), score("b", whole, whole), score("a", none, whole)]
-    before, after, told = both_scored(first, second)
-    assert told == {ONE_SIDED: 2}
-    assert [s.metrics["m"] for s in before] == [none, none, none]
-    assert {s.key: s.metrics["m"] for s in after} == dict.fromkeys("abc", none)
-    assert [s.metrics["n"] for s in before] == [whole, whole, none]
-    assert both_scored(first, first)[2] == {}
-
-
-def test_other_lists_of_items_are_left_as_they_are_and_refused_later():
-    first, second = [score("a", Ratio(1, 1), Ratio(1, 1))], [score("b", Ratio(1, 1), Ratio(1, 1))]
-    assert both_scored(first, second) == (first, second, {})
 
 
 def test_a_run_is_found_by_its_id_and_compared_with_its_base(finished: Finished, tmp_path, capsys):

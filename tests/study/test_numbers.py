@@ -12,6 +12,7 @@ from heed.core.compose import compose_component
 from heed.core.errors import DataError
 from heed.core.files import write_json
 from heed.core.types import ItemScore, Ratio
+from heed.core.unscored import UNSCORED
 from heed.evaluation.record import write_scores
 from heed.study import numbers
 from heed.study.measured import facts_beside, measured
@@ -230,6 +231,40 @@ def test_the_best_rate_is_that_of_each_student(world):
         assert one["peaks"] == sorted(PEAKS.values())
         assert (one["chosen"]["name"], one["edge"]) == ("play_gentle", "lowest")
         assert one["chosen"]["items"] + one["reported"]["items"] == ITEMS
+
+
+def test_rates_are_compared_on_the_seeds_that_all_of_them_have(world):
+    root, cells, done = world
+    lucky = next(c for c in cells if (c.cell.lr.name, c.cell.seed) == ("play_reference", 2))
+    part = {key: one for key, one in done.items() if key != lucky.key}
+    one, two = rates_of(measured(cells, part, ["model", "lr"], root), ["model", "lr"])
+    first = [c for c in cells if c.cell.seed == 1]
+    alone = rates_of(measured(first, done, ["model", "lr"], root), ["model", "lr"])
+    other = {"without": ["2"]}
+    assert (one, two["without"]) == (alone[0] | other, [])
+    assert (one["seeds"], two["seeds"]) == (1, 2)
+
+
+def test_rates_without_a_seed_in_common_have_no_best_one(world):
+    root, cells, done = world
+    own = {"play_gentle": 1, "play_reference": 2}
+    part = {c.key: done[c.key] for c in cells if c.cell.seed == own[c.cell.lr.name]}
+    for one in rates_of(measured(cells, part, ["model", "lr"], root), ["model", "lr"]):
+        assert "no seed is finished at every rate" in one["reason"]
+        assert (one.get("chosen"), one["runs"], one["without"]) == (None, [], ["1", "2"])
+
+
+def test_an_item_that_some_cell_has_no_score_of_is_left_out_of_all_and_said(world, tmp_path):
+    root, cells, done = world
+    cut = cells[2]
+    after = scores(0.5, 1)
+    after[0] = replace(after[0], metrics={"inst_level_strict_acc": Ratio(0, 0)})
+    write_scores(tmp_path / "scores/play", Silent(cut.cell.suite), after, fingerprint(cut))
+    mixed = done | {cut.key: done[cut.key] | {"directory": str(tmp_path)}}
+    found = measured(cells, mixed, ["model", "lr"], root)
+    assert {len(cells), *(int((c.change.den > 0).sum()) for c in found.cells)} == {8, ITEMS - 1}
+    lines = study_numbers(STUDY, cells, mixed, root)["left_out"]
+    assert f"on {cut.cell.suite.primary}: 1 {UNSCORED}" in lines
 
 
 def test_the_runs_of_a_best_rate_are_those_that_it_was_chosen_among(world):

@@ -1,10 +1,11 @@
 """What is said of a finished cell leaves nothing out that a reader must know."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from heed.core.files import write_json
 from heed.core.manifest import code_state
-from heed.core.types import Delta
+from heed.core.types import Delta, ItemScore, Ratio
 from heed.study.flags import training_flags
 from heed.study.result import (
     code_notes,
@@ -13,6 +14,7 @@ from heed.study.result import (
     life_notes,
     reference_notes,
     trained_notes,
+    unscored_notes,
 )
 
 
@@ -54,6 +56,17 @@ def test_trivial_models_stand_beside_the_metric_that_they_belong_to():
     (said,) = reference_notes(deltas, {"books": {"unigram": 3.2, "trigram": 1.963}})
     assert said.startswith("books/bits_per_byte: before 1.880, after 2.050")
     assert "unigram 3.200, trigram 1.963" in said
+
+
+def test_items_that_one_side_has_no_score_of_are_counted():
+    def kept(*dens: int) -> SimpleNamespace:
+        ratios = [{"win_rate": Ratio(den, den)} for den in dens]
+        items = [ItemScore("t", str(i), "", "", None, 0, one) for i, one in enumerate(ratios)]
+        return SimpleNamespace(sheet=SimpleNamespace(items=items))
+
+    assert unscored_notes(kept(1, 1, 1), kept(1, 1, 1)) == []
+    (said,) = unscored_notes(kept(1, 0, 1), kept(1, 1, 0))
+    assert "2 item with a score on some sides only" in said
 
 
 def test_students_that_two_states_of_the_code_scored_are_told(tmp_path: Path):

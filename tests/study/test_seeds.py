@@ -141,6 +141,12 @@ def test_the_verdict_over_seeds_turns_with_the_metric(tmp_path):
     assert found["delta"] > 0
 
 
+def test_a_try_of_the_command_has_no_verdict_over_seeds_either(tmp_path):
+    made = [planned(tmp_path, "a", seed, 58) for seed in (1, 2, 3)]
+    made[1][1]["flags"] = [{"kind": "debug", "text": "Made with debug=fast."}]
+    assert together(tmp_path, *made)[0]["verdict"] == "cannot tell"
+
+
 def test_lost_scores_are_said_to_be_lost_and_stop_no_page(tmp_path):
     made = [planned(tmp_path, lr, seed, 50) for lr in "ab" for seed in (1, 2)]
     (tmp_path / "runs/a2/scores/toy/items.jsonl").unlink()

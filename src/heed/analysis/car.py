@@ -210,13 +210,15 @@ def losses(read: Read, per: Per, conditioned: bool, weights: Floats) -> Floats:
 
 def mean_rewards(measured: Measured, negative: Negative, weights: Floats) -> dict[str, Floats]:
     """Mean reward of every teacher by each reward, f64[B, T]; nan for one that has none."""
-    kept = weights * measured.rewarded
-    rewards = measured.rewards.items()
-    return {name: _mean(without_negatives(values, negative), kept) for name, values in rewards}
+    counted, kept = measured.rewarded, weights[:, measured.rewarded]
+    return {
+        name: _mean(without_negatives(rewards[:, counted], negative), kept)
+        for name, rewards in measured.rewards.items()
+    }
 
 
 def without_negatives(rewards: Floats, negative: Negative) -> Floats:
-    """Rewards f64[T, n] as they are averaged.
+    """Rewards f64[T, n] as they are averaged; all that is given has a part in the shift.
 
     Example:
         >>> without_negatives(np.array([[-1.0, 0.5], [2.0, np.nan]]), "shift_min")

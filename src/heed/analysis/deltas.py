@@ -224,7 +224,8 @@ def holm_line(rows: Sequence[Row]) -> str:
     adjusted = [(row, p) for row, p in zip(rows, adjusted_of(rows), strict=True) if p is not None]
     if not adjusted:
         return f"Not corrected for {len(rows)} cells: p values of older results are not recorded."
-    kept = sum(p < 1 - row.level for row, p in adjusted)
+    sure = (row for row, p in adjusted if p < 1 - row.level)
+    kept = sum(row.decisive.verdict in ("helped", "hurt") for row in sure)
     return f"Corrected for {len(rows)} cells (Holm), {kept} of {called} helped or hurt stay so."
 
 

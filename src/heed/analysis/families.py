@@ -49,8 +49,9 @@ def own_family(
 
     `p` is the share of all groups of as many teachers whose mean rank is as good or better. A
     family may rank well because its teachers are good for everybody; `gain` is free of that: how
-    many places better they rank with this student than, on average, with the other students, minus
-    the same of the teachers of other families, with Welch's t interval over teachers.
+    many places better they rank with this student than, on average, with the students whose own
+    families are others, minus the same of the teachers of other families, with Welch's t interval
+    over teachers.
 
     Args:
         taught: The outcomes.
@@ -60,7 +61,7 @@ def own_family(
     Returns:
         For each student of a family: `student family teachers of best_rank mean_rank p gain low
         high`; the last three are None, with a `reason`, where there are too few teachers or no
-        other student, and the last two where all gains are alike.
+        student of another family, and the last two where all gains are alike.
     """
     found = []
     for row, student in enumerate(taught.students):
@@ -77,7 +78,7 @@ def own_family(
                 "best_rank": float(places[inside].min()),
                 "mean_rank": float(places[inside].mean()),
                 "p": _as_good(places, inside),
-                **_gain(taught.places, row, inside, level),
+                **_gain(places, taught.places[_strangers(taught, own, student)], inside, level),
             }
         )
     return found
@@ -95,13 +96,27 @@ def _as_good(places: Floats, inside: NDArray[np.bool_]) -> float:
     return float((1 + (drawn <= limit).sum()) / (1 + MOST_GROUPS))
 
 
-def _gain(places: Floats, row: int, inside: NDArray[np.bool_], level: float) -> dict[str, Any]:
-    """Places gained by a student's own family beyond those gained by the others."""
+def _strangers(taught: Taught, own: Mapping[str, Sequence[str]], student: str) -> list[int]:
+    """Places of the students that share no own family with one."""
+    mine = set(own[student])
+    return [i for i, name in enumerate(taught.students) if mine.isdisjoint(own.get(name, ()))]
+
+
+def _gain(
+    places: Floats, elsewhere: Floats, inside: NDArray[np.bool_], level: float
+) -> dict[str, Any]:
+    """Places gained by a student's own family beyond those gained by the others.
+
+    Args:
+        places: f64[teachers], with the student.
+        elsewhere: f64[students, teachers], with those whose own families are others.
+        inside: Which of the teachers are of the own family.
+        level: Nominal coverage.
+    """
     none: dict[str, Any] = dict.fromkeys(("gain", "low", "high"))
-    if len(places) < 2:
-        return none | {"reason": "there is no other student to compare with."}
-    elsewhere = np.delete(places, row, axis=0).mean(axis=0)
-    gains = elsewhere - places[row]
+    if not len(elsewhere):
+        return none | {"reason": "there is no student of another family to compare with."}
+    gains = elsewhere.mean(axis=0) - places
     sides = [gains[inside], gains[~inside]]
     if min(map(len, sides)) < 2:
         return none | {"reason": "one teacher of a kind shows no spread."}

@@ -40,8 +40,8 @@ def _own(teaching: Mapping[str, Any]) -> Markup:
     ]
     note = (
         "p: share of all groups of as many teachers that rank as well. Places gained: how much "
-        "better the own family ranks with this student than with the others, minus the same of all "
-        "other teachers, with Welch's t interval over teachers."
+        "better the own family ranks with this student than with those whose own families are "
+        "others, minus the same of all other teachers, with Welch's t interval over teachers."
     )
     return _part("Teachers of the student's own family", columns, lines, note)
 

@@ -20,6 +20,7 @@ from heed.core.component import component
 from heed.core.files import write_bytes, write_json, write_jsonl, write_text
 from heed.core.stats import compare_paired, holm, interval, verdict_of
 from heed.core.types import Interval, ItemScore, Ratio, Verdict
+from heed.core.unscored import scored_on_all
 
 Scores = Mapping[int, Sequence[ItemScore]]
 """Step -> the suite's scores there, the same items in the same order."""
@@ -92,8 +93,10 @@ class Forgetting(Analysis):
 
     def make(self, studied: Studied, directory: Path) -> list[str]:
         """Write `summary.json`, `curve.csv`, `items.jsonl`, `forgetting.png` and the page."""
-        scores = {step: studied.scored(step) for step, _ in studied.steps()}
-        events = {step: studied.events(step) for step in scores}
+        made = {step: studied.scored(step) for step, _ in studied.steps()}
+        sides, left_out = scored_on_all(*made.values())
+        scores = dict(zip(made, sides, strict=True))
+        events = {step: {**studied.events(step), **left_out} for step in scores}
         found = curves_of(
             scores,
             less_is_better=studied.less_is_better,

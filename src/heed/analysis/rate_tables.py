@@ -19,7 +19,8 @@ NOTE = (
     "the best one and its two neighbours, which a neighbour on a cliff pulls away from itself. Its "
     "interval only takes for granted that responses rise to one top and fall after it: it reaches "
     "from the rate below the best one to the one above, over resampled items and, of several "
-    "seeds, seeds. Of one seed, all intervals are about items alone."
+    "seeds, seeds. Rates are compared on the seeds that all of them have finished. Of one seed, "
+    "all intervals are about items alone."
 )
 
 COLUMNS = (
@@ -117,6 +118,8 @@ def _at(rate: float, end: float) -> bool:
 
 def _beware(one: Mapping[str, Any]) -> Any:
     said = [tag("div", f"⚑ {subject} the {edge} that was tried") for subject, edge in _edges(one)]
+    if one.get("without"):
+        said.append(tag("div", f"⚑ without seeds {', '.join(one['without'])}: not of every rate"))
     said += [tag("div", one["reason"])] if one.get("reason") else []
     return tag("td", *said, class_="wrap") if said else ""
 

@@ -193,8 +193,9 @@ def seeds_table(found: Sequence[Mapping[str, Any]], cells: Cells) -> Markup:
     note = (
         "What to expect of another student trained alike: an interval over training seeds and "
         "items together, by Student's t. Two or three seeds tell little of their own spread: the "
-        "interval is mostly very wide, and too narrow where they happen to agree. What each "
-        "control reaches, the echo apart, stands below the cells."
+        "interval is mostly very wide, and too narrow where they happen to agree. Not corrected "
+        "for the number of lines. What each control reaches, the echo apart, stands below the "
+        "cells."
     )
     columns = ["cell", "seeds", "metric", "mean delta (interval)", "verdict"]
     columns.append("mean after - best control")

@@ -36,7 +36,8 @@ NOTE = (
 
 POINTS = (
     "A point is a teacher, with its name or its number in 'Every teacher' below; bars are the "
-    "intervals of the delta."
+    "intervals of the delta over items; of several seeds it is the mean, and these seeds are taken "
+    "as they are."
 )
 
 WHOLE = "This section is of all teachers and students that were ranked, whatever is filtered above."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
 
 from heed.core.errors import DataError
-from heed.core.resample import Floats, chunks
+from heed.core.resample import Floats, chunks, influence, standard_error, with_two_more
 
 WEIGHED = 20_000
 """Things that changed, in all: up to so many, every way to swap items is weighed."""
@@ -69,6 +70,22 @@ def exchange_p(table: Floats, resamples: int, seed: int) -> float:
 def counted(table: Floats) -> bool:
     """Whether all numerators are whole numbers: things counted, not amounts measured."""
     return bool((table[::2] == np.floor(table[::2])).all())
+
+
+def spread_over_items(seeds: Sequence[Floats]) -> float:
+    """Standard error over items of the mean difference of several seeds.
+
+    Where things are counted it is no less than if nothing had changed but two more items, one that
+    gained and one that lost: of few items it is not sure that nothing changes.
+
+    Args:
+        seeds: A table of four columns each, all over the same items.
+    """
+    own = standard_error(np.mean([influence(table) for table in seeds], axis=0))
+    if not all(map(counted, seeds)):
+        return own
+    unchanged = with_two_more(seeds[0][[0, 1, 0, 1]])
+    return max(own, standard_error(influence(unchanged)))
 
 
 def two_proportions_z(before: int, after: int, n: int) -> float:

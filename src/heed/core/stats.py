@@ -30,7 +30,7 @@ from heed.core.resample import (
     standard_error,
     with_two_more,
 )
-from heed.core.significance import counted, exchange_p, mcnemar
+from heed.core.significance import counted, exchange_p, mcnemar, spread_over_items
 from heed.core.types import Interval, Verdict
 
 Scores = tuple[ArrayLike, ArrayLike]
@@ -197,7 +197,7 @@ def seeds_interval(
     parts = [table[i : i + 4] for i in range(0, len(table), 4)]
     deltas = np.array([difference(part) for part in parts])
     spread = float(deltas.std(ddof=1)) / sqrt(len(seeds))
-    prompts = standard_error(np.mean([influence(part) for part in parts], axis=0))
+    prompts = spread_over_items(parts)
     middle = (1 + level) / 2
     half = np.hypot(t.ppf(middle, len(seeds) - 1) * spread, NormalDist().inv_cdf(middle) * prompts)
     value = float(deltas.mean())

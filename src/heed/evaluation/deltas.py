@@ -9,6 +9,7 @@ from heed.core.errors import RunError
 from heed.core.identity import first_difference
 from heed.core.stats import Paired, compare_paired, holm, seeds_interval, verdict_of
 from heed.core.types import Delta, Interval, ItemScore, Ratio, StratumDelta
+from heed.core.unscored import scored_on_all
 
 if TYPE_CHECKING:
     from heed.evaluation.suite import Suite
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 def deltas_of(suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore]) -> list[Delta]:
     """After minus before of every metric over the same items, the primary metric first.
 
+    An item that one side has no score of counts on neither (`heed.core.unscored`).
+
     Raises:
         RunError: the two do not hold the same items.
     """
-    after = in_order_of(before, after)
+    before, after = item_by_item(before, after)
     found = [
         _delta(suite, (name, metric), before, after)
         for name, task in suite.tasks.items()
@@ -47,7 +50,7 @@ def metric_delta(
         RunError: the two do not hold the same items.
     """
     name, _, metric = which.partition("/")
-    return _delta(suite, (name, metric), before, in_order_of(before, after))
+    return _delta(suite, (name, metric), *item_by_item(before, after))
 
 
 def _delta(
@@ -100,7 +103,7 @@ def stratum_deltas(
         RunError: the two do not hold the same items.
     """
     name, _, asked = (metric or suite.primary).partition("/")
-    after = in_order_of(before, after)
+    before, after = item_by_item(before, after)
     task = suite.tasks[name]
     for one in (asked,) if metric else (asked, *task.metrics):
         sides = [
@@ -171,10 +174,9 @@ def seeds_delta(
         DataError: fewer than two seeds.
     """
     name, _, one = (metric or suite.primary).partition("/")
-    keys = pairs[0][0] if pairs else []
-    ordered = [[in_order_of(keys, scores) for scores in pair] for pair in pairs]
-    sums = [tuple(sums_of(scores, name, one) for scores in pair) for pair in ordered]
-    return seeds_interval([(before, after) for before, after in sums], **suite.bootstrap())
+    sides = item_by_item(*(side for pair in pairs for side in pair))
+    sums = [sums_of(scores, name, one) for scores in sides]
+    return seeds_interval(list(zip(sums[::2], sums[1::2], strict=True)), **suite.bootstrap())
 
 
 def refuse_unequal(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -200,6 +202,16 @@ def sums_of(scores: Sequence[ItemScore], task: str, metric: str) -> tuple[list[f
     """Numerators and denominators of a metric, one per item of a task."""
     ratios: list[Ratio] = [score.metrics[metric] for score in scores if score.task == task]
     return [ratio.num for ratio in ratios], [ratio.den for ratio in ratios]
+
+
+def item_by_item(*sides: Sequence[ItemScore]) -> list[list[ItemScore]]:
+    """Scores in the order of the first side, without what some side has no score of.
+
+    Raises:
+        RunError: the sides do not hold the same items.
+    """
+    ordered = [in_order_of(sides[0], side) for side in sides]
+    return scored_on_all(*ordered)[0]
 
 
 def in_order_of(first: Sequence[ItemScore], second: Sequence[ItemScore]) -> list[ItemScore]:

@@ -17,7 +17,8 @@ from heed.core.files import read_json, whole_directory, write_json, write_jsonl,
 from heed.core.identity import canonical, first_difference, short_hash, slug
 from heed.core.locks import lock
 from heed.core.manifest import manifest
-from heed.core.types import ItemScore, Ratio
+from heed.core.types import ItemScore
+from heed.core.unscored import scored_on_all
 from heed.evaluation.controls import CONTROLS, merged
 from heed.evaluation.deltas import refuse_unequal, stratum_deltas
 from heed.evaluation.form import form_record
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "not known"
 """What is said of a setting of answers that were made elsewhere."""
-
-ONE_SIDED = "item with a score on one side only"
-"""An item that one of the two has no score of: a judge's answer that could not be read."""
 
 SCORES = ("summary.json", "items.jsonl", "fingerprint.json", "manifest.json")
 """What makes a directory one of scores."""
@@ -155,7 +153,7 @@ def compared(suite: Suite, first: Scored, second: Scored) -> Comparison:
             f"Give two different ones."
         )
     unlike = unlike_settings(first.fingerprint, second.fingerprint)
-    before, after, left_out = both_scored(first.scores, second.scores)
+    (before, after), left_out = scored_on_all(first.scores, second.scores)
     deltas = suite.deltas(before, after)
     pairs = pairs_of(before, after)
     task, metric = ranked_by(suite)
@@ -229,25 +227,6 @@ def unlike_settings(
     return found
 
 
-def both_scored(
-    first: Sequence[ItemScore], second: Sequence[ItemScore]
-) -> tuple[list[ItemScore], list[ItemScore], dict[str, int]]:
-    """Leave out, on both sides, what one side has no score of; with how often that was done.
-
-    Items that only one side holds stay as they are: they are another list of items, and refused.
-    """
-    others = {(score.task, score.key): score for score in second}
-    before, after, dropped = [], dict(others), 0
-    for score in first:
-        other = others.get((score.task, score.key))
-        odd = [] if other is None else _one_sided(score, other)
-        if other is not None and odd:
-            dropped += 1
-            after[score.task, score.key] = _without(other, odd)
-        before.append(_without(score, odd) if odd else score)
-    return before, list(after.values()), {ONE_SIDED: dropped} if dropped else {}
-
-
 def write_comparison(
     root: Path, suite: Suite, sides: tuple[Scored, Scored], comparison: Comparison
 ) -> Path:
@@ -290,16 +269,6 @@ def _damaged(directory: Path, why: str) -> RunError:
         f"{directory} does not hold whole scores ({why}), so nothing can be paired with it. A "
         f"directory of scores has {', '.join(SCORES)}. Make it again with evaluate.py."
     )
-
-
-def _one_sided(one: ItemScore, two: ItemScore) -> list[str]:
-    """Metrics of which just one of two scores of an item has a denominator."""
-    shared = one.metrics.keys() & two.metrics.keys()
-    return sorted(m for m in shared if bool(one.metrics[m].den) != bool(two.metrics[m].den))
-
-
-def _without(score: ItemScore, metrics: Sequence[str]) -> ItemScore:
-    return replace(score, metrics={**score.metrics, **dict.fromkeys(metrics, Ratio(0, 0))})
 
 
 def _nums(score: ItemScore) -> dict[str, list[float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from heed.analysis.deltas import row_of
 from heed.core.errors import DataError, RunError
 from heed.core.identity import first_difference
 from heed.core.types import ItemScore
-from heed.evaluation.deltas import in_order_of, sums_of
+from heed.core.unscored import scored_on_all
+from heed.evaluation.deltas import in_order_of, item_by_item, sums_of
 from heed.evaluation.record import read_scores
 from heed.study.plan import PlannedCell
 
@@ -92,10 +93,12 @@ class Measured:
     Attributes:
         cells: All scored in one way, on the same items in one order.
         left_out: A line for each finished cell that is none of them.
+        unscored: What was left out of all cells, as some had no score of it -> how often.
     """
 
     cells: tuple[MeasuredCell, ...]
     left_out: tuple[str, ...]
+    unscored: Mapping[str, int] = field(default_factory=dict)
 
 
 def measured(
@@ -124,7 +127,12 @@ def measured(
             found.append(reader.cell(planned, done[planned.key], tuple(axes), facts))
         except (RunError, DataError) as error:
             left_out.append(f"{planned.directory}: {error}")
-    return Measured(tuple(found), tuple(left_out))
+    sides, unscored = scored_on_all(*(side for one in found for side in (one.before, one.after)))
+    alike = [
+        replace(one, before=before, after=after)
+        for one, before, after in zip(found, sides[::2], sides[1::2], strict=True)
+    ]
+    return Measured(tuple(alike), tuple(left_out), unscored)
 
 
 def facts_beside(results: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> list[dict[str, str]]:
@@ -179,7 +187,7 @@ class _Reader:
             self._refuse_other(fingerprint)
         order = self.order or sides[0][0]
         before, after = (in_order_of(order, scores) for scores, _ in sides)
-        found = MeasuredCell(planned, axes, metric, beside, before, after)
+        found = MeasuredCell(planned, axes, metric, beside, *item_by_item(before, after))
         _ = found.change  # refused here, where it can be said of this cell
         self.order = order
         return found

@@ -23,6 +23,8 @@ RATES = ("lr", "lr.peak", "lr.name")
 NAMED = ("student", "teacher", "method")
 """What names a group of rates by itself."""
 
+NO_SEED = "no seed is finished at every rate: its effect would be taken for that of a rate."
+
 LEARNED = ("examples", "tokens", "supervised_tokens")
 """Sums that tell training data of one source apart."""
 
@@ -69,9 +71,13 @@ def study_numbers(
 
 
 def _left_out(every: Mapping[str, Measured]) -> list[str]:
-    """A line for each cell that is left out on a metric, named unless it is left out on all."""
+    """A line for each cell that is left out on a metric, named unless it is left out on all.
+
+    And one for the items that are: cells are set against each other on those that all have.
+    """
     found: dict[str, None] = {}
     for metric, known in every.items():
+        found |= {f"on {metric}: {n} {what}": None for what, n in known.unscored.items()}
         for line in known.left_out:
             on_all = all(line in other.left_out for other in every.values())
             found[line if on_all else f"on {metric}: {line}"] = None
@@ -112,8 +118,9 @@ def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
     for cell in known.cells:
         groups.setdefault(tuple(cell.change.place[axis] for axis in others), []).append(cell)
     found = []
-    for group in groups.values():
-        one = group[0].planned.cell
+    for every in groups.values():
+        group = of_shared_seeds(every)
+        one, place = every[0].planned.cell, every[0].change.place
         task, _, metric = one.suite.primary.partition("/")
         about = {
             "student": one.model.name,
@@ -121,13 +128,34 @@ def rates_of(known: Measured, axes: Sequence[str]) -> list[dict[str, Any]]:
             "method": one.method.label,
             "metric": one.suite.primary,
             "seeds": len({cell.planned.cell.seed for cell in group}),
-            "context": said(told, [group[0].change.place[name] for name in told]),
+            "without": _other_seeds(every, group),
+            "context": said(told, [place[name] for name in told]),
             "runs": [cell.planned.key[0] for cell in group],
         }
         less = metric in one.suite.tasks[task].lower_is_better
-        best = best_rate(_tried(group), group[0].keys, one.suite.bootstrap(), less=less)
-        found.append(about | best)
+        best = best_rate(_tried(group), every[0].keys, one.suite.bootstrap(), less=less)
+        found.append(about | best | ({} if group else {"reason": NO_SEED}))
     return found
+
+
+def of_shared_seeds(group: Sequence[MeasuredCell]) -> list[MeasuredCell]:
+    """The cells of those seeds that are finished at every rate of a group.
+
+    A rate with a seed of its own would be chosen, or not, for what that seed does.
+
+    Args:
+        group: Cells that differ in rate and seed alone.
+    """
+    seeds = [{change.place[SEED] for change in rate.changes} for rate in _tried(group)]
+    shared = set[str].intersection(*seeds)
+    return [one for one in group if one.change.place[SEED] in shared]
+
+
+def _other_seeds(every: Sequence[MeasuredCell], kept: Sequence[MeasuredCell]) -> list[str]:
+    """The seeds of a group that some rate lacks."""
+    used = {one.change.place[SEED] for one in kept}
+    found = dict.fromkeys(one.change.place[SEED] for one in every)
+    return [seed for seed in found if seed not in used]
 
 
 def _tried(group: Sequence[MeasuredCell]) -> list[Tried]:

@@ -14,6 +14,7 @@ from heed.core.files import read_json
 from heed.core.identity import canonical, deciding
 from heed.core.manifest import code_state, same_code
 from heed.core.types import Delta
+from heed.core.unscored import scored_on_all
 from heed.study.cell import Cell
 from heed.study.controls import controls_of, form_of_both
 from heed.study.flags import (
@@ -73,6 +74,7 @@ def result_of(
         "also": also and dict(also) | {"deltas": judged(also["deltas"], cell.debugging)},
         "notes": [
             *reference_notes(deltas, read_json(before.directory / "references.json")),
+            *unscored_notes(before, after),
             data_note(cell.teacher.name, fit),
             *overlap_notes(fit, cell.suite),
             *life_notes(fit),
@@ -112,6 +114,12 @@ def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> l
         for delta in deltas
         if (task := delta.metric.split("/")[0]) in references
     ]
+
+
+def unscored_notes(before: Kept, after: Kept) -> list[str]:
+    """A line on the items that count on neither side, since one side has no score of them."""
+    _, left_out = scored_on_all(before.sheet.items, after.sheet.items)
+    return [f"before and after: {times} {what}" for what, times in left_out.items()]
 
 
 def data_note(teacher: str, fit: Mapping[str, Any]) -> str:

@@ -75,12 +75,13 @@ def _together(
     name, _, metric = suite.primary.partition("/")
     less = metric in suite.tasks[name].lower_is_better
     gain = (-found.high, -found.low) if less else (found.low, found.high)
+    tried = any(flag["kind"] == "debug" for result in results for flag in result.get("flags", ()))
     return about | {
         "delta": found.value,
         "low": found.low,
         "high": found.high,
         "items": found.items,
-        "verdict": verdict_of(*gain, suite.margin[name]),
+        "verdict": "cannot tell" if tried else verdict_of(*gain, suite.margin[name]),
         **_over_control(results, suite, [after for _, after in scored], root),
     }
 
