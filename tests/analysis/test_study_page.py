@@ -257,6 +257,8 @@ def test_a_mean_says_which_settings_it_leaves_out_and_how_many_contrasts_are_not
 
 
 def test_rates_are_chosen_on_one_half_and_reported_on_the_other():
+    said = words(rates_table([made.rates()[0] | {"without": ["2", "<3>"]}], BARE))
+    assert "⚑ without seeds 2, &lt;3&gt;: not of every rate" in said
     said = words(rates_table(made.rates(), BARE))
     assert "+0.120 260 prompts +0.090 [+0.050, +0.130] 260 prompts" in said
     assert "4e-3 [3e-3, 6e-3] 12.0% of resamples" in said
