@@ -1,5 +1,7 @@
 """Rows of a reward model are read together without a trace; `analysis/test_rewards.py` has more."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +39,22 @@ def scorer(answer: Any, pad: int | None = None, output: str = "logits") -> Rewar
     made.model = Model()
     made.origin = Origin("organisation/x", None, "float32", False, output)
     return made
+
+
+@pytest.mark.parametrize("harm", ["torn", "heads", "sizes"])
+def test_a_damaged_reward_model_is_one_screen(tmp_path: Path, loaded, harm: str):
+    from transformers import LlamaForSequenceClassification
+
+    made = LlamaForSequenceClassification(loaded.model.config)
+    made.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    changes = {"torn": {}, "heads": {"num_attention_heads": 0}, "sizes": {"intermediate_size": 24}}
+    if harm == "torn":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes[harm]))
+    with pytest.raises(RunError, match="cannot be read"):
+        RewardScorer(Origin(str(tmp_path), None, "float32", False, "logits"), "cpu")
 
 
 def last(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

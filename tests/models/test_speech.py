@@ -1,9 +1,11 @@
 """How a student is spoken to is the same with its weights and without."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from heed.core.errors import RunError
 from heed.models.speech import Speech
@@ -55,6 +57,30 @@ def test_tokens_of_the_template_that_it_lacks_are_refused_without_its_weights_to
     lacking = published(saved, student, template=replace(template, end_of_turn="<|over|>"))
     with pytest.raises(RunError, match=r"made of '<\|over\|>'"):
         lacking.speech()
+
+
+WRONG = {
+    "num_attention_heads": 0, "hidden_act": "none", "num_hidden_layers": 99, "vocab_size": -1,
+    "intermediate_size": 24, "rope_parameters": "x", "head_dim": [1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG.items(), ids=WRONG)
+def test_a_config_that_is_not_of_these_weights_is_one_screen(saved: Path, student, key, value):
+    file = saved / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(RunError, match=r"student .p.: .*config\.json") as caught:
+        published(saved, student).fresh()
+    assert len(str(caught.value)) < 1000
+
+
+def test_memory_that_is_used_up_is_no_damaged_file(saved: Path, student, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        published(saved, student).fresh()
 
 
 def test_a_tokenizer_that_is_not_there_is_one_screen(tmp_path: Path, student):

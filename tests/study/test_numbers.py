@@ -264,7 +264,7 @@ def test_an_item_that_some_cell_has_no_score_of_is_left_out_of_all_and_said(worl
     found = measured(cells, mixed, ["model", "lr"], root)
     assert {len(cells), *(int((c.change.den > 0).sum()) for c in found.cells)} == {8, ITEMS - 1}
     lines = study_numbers(STUDY, cells, mixed, root)["left_out"]
-    assert f"on {cut.cell.suite.primary}: 1 {UNSCORED}" in lines
+    assert f"on {cut.cell.suite.primary}: 1 items {UNSCORED}" in lines
 
 
 def test_the_runs_of_a_best_rate_are_those_that_it_was_chosen_among(world):

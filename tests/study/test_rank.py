@@ -137,9 +137,11 @@ def test_ranks_of_processors_see_no_gpu_and_those_of_gpus_see_theirs(rank_one, m
     seen = []
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(ranks, "join", lambda _: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    ready = staticmethod(lambda: seen.append("ready"))
     for device in ("cuda", "cpu"):
-        meet({"key": ["run", "suite"]}, type("Settings", (), {"device": device}))
-    assert seen == ["0,1", ""]
+        settings = {"device": device, "before_products": ready}
+        meet({"key": ["run", "suite"]}, type("Settings", (), settings))
+    assert seen == ["ready", "0,1", ""]
 
 
 def resolves(monkeypatch, *addresses: str) -> None:

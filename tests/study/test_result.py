@@ -66,7 +66,7 @@ def test_items_that_one_side_has_no_score_of_are_counted():
 
     assert unscored_notes(kept(1, 1, 1), kept(1, 1, 1)) == []
     (said,) = unscored_notes(kept(1, 0, 1), kept(1, 1, 0))
-    assert "2 item with a score on some sides only" in said
+    assert "2 items left out on all sides" in said
 
 
 def test_students_that_two_states_of_the_code_scored_are_told(tmp_path: Path):

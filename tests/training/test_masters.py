@@ -10,11 +10,13 @@ from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, RunError
 from heed.data.encode import encode_all
 from heed.data.plan import number_of_steps
-from heed.methods.adapters import LoRA
+from heed.methods.adapters import Full, LoRA
 from heed.methods.method import Method
 from heed.methods.weights import Plain
 from heed.models.likelihood import StudentLoss
+from heed.models.student import load
 from heed.training.datamodule import PlannedData
+from heed.training.fit import fit
 from heed.training.masters import ROUNDED, format_mistakes
 from heed.training.module import Tuning
 
@@ -23,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*`IterableDataset` has `__len__` defined.*"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
 ]
+FULL = Method(name="full", weights=Plain(), noise=None, adapter=Full())
 LORA = Method(
     name="lora",
     weights=Plain(),
@@ -110,6 +113,31 @@ def test_bf16_true_is_counted_and_wants_a_bfloat16_student(recipe_of, loaded, tr
     module, types = train(recipe, loaded)
     assert types.weights == types.states == {torch.bfloat16}
     assert module.events == {ROUNDED: sum(p.numel() for p in module.parameters())}
+
+
+def test_a_float32_student_is_not_made_a_bfloat16_one(recipe_of, around, student, tmp_path):
+    with pytest.raises(RunError, match=r"precision is bf16-true: the student is float32"):
+        fit(recipe_of(precision="bf16-true"), student.fresh(), around, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("method", [FULL, LORA], ids=["full", "lora"])
+def test_what_a_model_keeps_in_float32_stays_so_under_bf16_true(
+    recipe_of, around, saved_base, template, tmp_path, method
+):
+    """The frequencies of positions above all: rounded, late tokens stand elsewhere."""
+    about = {"name": "low", "template": template, "dtype": "bfloat16"}
+    fresh, loaded = (load(str(saved_base), **about) for _ in range(2))
+    recipe = recipe_of(method=method, steps=2, epochs=None, max_tokens=128, precision="bf16-true")
+    record = fit(recipe, loaded, around, tmp_path / "run")
+    own, now = (dict(one.model.named_buffers()) for one in (fresh, loaded))
+    plain = {name.replace("base_model.model.", ""): buffer for name, buffer in now.items()}
+    assert own.keys() <= plain.keys()
+    assert {own[name].dtype for name in own} == {torch.float32}
+    assert all(torch.equal(plain[name], own[name]) for name in own)
+    assert record["events"][ROUNDED] == record["parameters_trained"]
+    trained = {p.dtype for p in loaded.model.parameters() if p.requires_grad}
+    assert trained == {torch.bfloat16}
 
 
 def test_small_steps_are_lost_without_float32_masters(recipe_of, student, train):

@@ -294,6 +294,9 @@ def test_an_example_that_does_not_fit_is_refused_beside_what_else_is_wrong(
     names = [check.line for check in proved.failures]
     assert len(names) == 2  # it does not end with a stop token either
     assert "256 positions, but the longest example needs 300" in names[0]
+    apart = preflight(loaded, examples, recipe_of(), None, [examples[0], long])
+    (line,) = [check.line for check in apart.failures]
+    assert "256 positions, but the longest example needs 300" in line
     only = preflight(loaded, [long], recipe_of())
     assert only.base_loss is None
     assert {c.name for c in only.checks if c.state == "left"} >= {SANE, SPELT}

@@ -1,5 +1,6 @@
 """A trainer's choices of memory and speed leave loss, gradient and names on disk as they are."""
 
+import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -237,6 +238,34 @@ def test_a_model_without_known_blocks_is_refused_in_words():
         RunError, match=r"Linear does not say .*trainer.activation_checkpointing=false"
     ):
         blocks.blocks_of(model)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_what_deterministic_products_need_is_set_before_the_first_one(
+    around, monkeypatch, deterministic: bool
+):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    settings = replace(around.trainer, accelerator="gpu", deterministic=deterministic)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settings.need_device()
+    assert (os.environ.get("CUBLAS_WORKSPACE_CONFIG") == ":4096:8") == deterministic
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    settings.need_device()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_steps_are_taken_where_everything_else_is(around, monkeypatch):
+    """Lightning's own `auto` would take Apple's GPU, which nothing else of a run is on."""
+    asked = []
+    monkeypatch.setattr("lightning.Trainer", lambda **told: asked.append(told) or Connected())
+    replace(around.trainer, accelerator="auto").build(precision="bf16-true", callbacks=[])
+    assert [(told["accelerator"], told["precision"]) for told in asked] == [("cpu", "32-true")]
+
+
+class Connected:
+    """What is looked for in a Trainer."""
+
+    _signal_connector = type("Connector", (), {})
 
 
 def test_without_a_compiler_a_run_is_refused_before_it_starts(around, monkeypatch):

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from heed.core.types import ItemScore, Ratio
 
-UNSCORED = "item with a score on some sides only, left out on all"
+UNSCORED = "left out on all sides, for want of a score on one"
 
 
 def scored_on_all(*sides: Sequence[ItemScore]) -> tuple[list[list[ItemScore]], dict[str, int]]:

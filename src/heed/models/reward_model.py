@@ -10,6 +10,8 @@ import torch
 from heed.core.errors import DataError, RunError
 from heed.core.types import Message
 from heed.models.hub import said_by_hub
+from heed.models.memory import is_out_of_memory
+from heed.models.speech import unreadable
 
 
 class Origin(NamedTuple):
@@ -55,9 +57,12 @@ class RewardScorer:
                 output_loading_info=True,
                 **where,
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except unreadable() as error:
+            if is_out_of_memory(error):
+                raise
             told = said_by_hub(error, origin.path, origin.revision)
-            said = told or str(error).strip().split("\n")[0]
+            first = str(error).strip().split("\n")[0]
+            said = told or f"{type(error).__name__}: {first}"
             raise RunError(
                 f"The reward model {origin.path} cannot be read: {said} Without it no response has "
                 f"a reward. Correct its path and revision; the directory must hold "

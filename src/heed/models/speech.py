@@ -47,12 +47,13 @@ def reading(path: str, name: str, pinned: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         RunError: whatever the library found wrong.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
+    from heed.models.memory import is_out_of_memory
 
     try:
         yield
-    except (OSError, ValueError, TypeError, SafetensorError, StrictDataclassError) as error:
+    except unreadable() as error:
+        if is_out_of_memory(error):
+            raise
         said = said_by_hub(error, path, pinned["revision"])
         raise RunError(
             f"student {name!r}: {path!r} (revision {pinned['revision']}) could not be loaded: "
@@ -60,11 +61,27 @@ def reading(path: str, name: str, pinned: Mapping[str, Any]) -> Iterator[None]:
         ) from error
 
 
-def _in_general(error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+def unreadable() -> tuple[type[Exception], ...]:
+    """How files that hold no whole model show themselves while one is made of them.
+
+    Torn weights, no network, or a `config.json` whose values are of a wrong kind, or of another
+    model: what a library does with those is up to each value.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
     return (
-        f"{without_secrets(first)} Check the id, the revision and the network, or give a local "
-        f"directory with config.json, *.safetensors and a tokenizer as model.path."
+        ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError,
+        RuntimeError, TypeError, ValueError, SafetensorError, StrictDataclassError,
+    )  # fmt: skip
+
+
+def _in_general(error: Exception) -> str:
+    first = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return (
+        f"{without_secrets(first)} Check the id, the revision and the network, and that the "
+        f"config.json is that of these weights; or give a local directory with config.json, "
+        f"*.safetensors and a tokenizer as model.path."
     )
 
 

@@ -77,7 +77,7 @@ def _left_out(every: Mapping[str, Measured]) -> list[str]:
     """
     found: dict[str, None] = {}
     for metric, known in every.items():
-        found |= {f"on {metric}: {n} {what}": None for what, n in known.unscored.items()}
+        found |= {f"on {metric}: {n} items {what}": None for what, n in known.unscored.items()}
         for line in known.left_out:
             on_all = all(line in other.left_out for other in every.values())
             found[line if on_all else f"on {metric}: {line}"] = None

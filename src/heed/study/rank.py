@@ -162,6 +162,7 @@ def meet(asked: Mapping[str, Any], trainer: Any) -> None:
         os.environ[VISIBLE] = ""
     if device == "cuda":
         _need_gpu(int(os.environ["LOCAL_RANK"]))
+        trainer.before_products()
     if os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE"):
         _need_way()
     ranks.join(device)

@@ -119,7 +119,7 @@ def reference_notes(deltas: Sequence[Delta], references: Mapping[str, Any]) -> l
 def unscored_notes(before: Kept, after: Kept) -> list[str]:
     """A line on the items that count on neither side, since one side has no score of them."""
     _, left_out = scored_on_all(before.sheet.items, after.sheet.items)
-    return [f"before and after: {times} {what}" for what, times in left_out.items()]
+    return [f"{times} items {what}" for what, times in left_out.items()]
 
 
 def data_note(teacher: str, fit: Mapping[str, Any]) -> str:

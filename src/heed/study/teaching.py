@@ -123,7 +123,7 @@ def _told(study: Study, cells: Sequence[PlannedCell], done: Done, root: Path) ->
     )
     names = shared_teachers(groups)
     notes = [f"A finished cell is left out: {line}" for line in read.left_out]
-    notes += [f"{times} {what}" for what, times in read.unscored.items()]
+    notes += [f"{times} items {what}" for what, times in read.unscored.items()]
     notes += split
     if len(names) < FEWEST:
         few = (

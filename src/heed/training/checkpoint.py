@@ -7,22 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from heed.core.errors import RunError
 from heed.core.files import read_json, whole_directory, write_text
 from heed.core.identity import digest_model
 from heed.methods.adapters import Adapter, attach_saved
-from heed.models.speech import no_bars
+from heed.models.memory import is_out_of_memory
+from heed.models.speech import no_bars, unreadable
 from heed.models.student import Loaded, load
 from heed.training.card import ADAPTER_FILE, CARD_FILE, how_to_load
-
-WRONG_SETTINGS = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
-    StrictDataclassError, TypeError,
-)  # fmt: skip
-"""How a `config.json` with values of a wrong kind shows itself while a model is built from it."""
 
 
 def save_student(
@@ -59,16 +52,15 @@ def load_student(directory: Path, loading: Mapping[str, Any], base: str = "") ->
     Raises:
         RunError: files are damaged or missing, or an adapter's base is not what it was.
     """
-    try:
-        if not (directory / ADAPTER_FILE).is_file():
-            return load(str(directory), **loading)
-        source, revision = _base_of(directory, base)
-        loaded = load(source, revision=revision, **loading)
-    except WRONG_SETTINGS as error:
-        raise _damaged(directory, "the settings of a model are wrong", error) from error
+    if not (directory / ADAPTER_FILE).is_file():
+        return load(str(directory), **loading)
+    source, revision = _base_of(directory, base)
+    loaded = load(source, revision=revision, **loading)
     try:
         loaded.model = attach_saved(loaded.model, directory)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except unreadable() as error:
+        if is_out_of_memory(error):
+            raise
         said = f"its adapter does not fit the base {source!r} (revision {revision})"
         raise _damaged(directory, said, error) from error
     return loaded
@@ -79,7 +71,7 @@ def _base_of(directory: Path, digest: str) -> tuple[str, str | None]:
     path = directory / ADAPTER_FILE
     try:
         base = read_json(path)
-        source, revision = base["base_model_name_or_path"], base["revision"]
+        source, revision = str(base["base_model_name_or_path"]), base["revision"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, f"{ADAPTER_FILE} does not name a base", error) from error
     if revision is None and not Path(source).is_dir():

@@ -44,6 +44,7 @@ from heed.training.checks import Mode
 from heed.training.choosing import Choosing, refuse_impossible, take
 from heed.training.datamodule import PlannedData
 from heed.training.examples import examples_page
+from heed.training.masters import hold_as_asked
 from heed.training.module import Tuning
 from heed.training.preflight import (
     Preflight,
@@ -231,10 +232,12 @@ def _prepare(
         write_text(directory / "examples.html", page)
     recipe.method.store(loaded.model)
     there = partial(where_it_trains, loaded, around.trainer)
-    prove = partial(preflight, loaded, dataset.examples, recipe, numbers["overlap"])
+    known = numbers["overlap"], dataset.validation
+    prove = partial(preflight, loaded, dataset.examples, recipe, *known)
     proved: Preflight = from_leader(there(prove) if leads() else None)
     tokens = loaded.tokenizer.convert_tokens_to_ids(list(proved.learned))
     attached = recipe.method.attach(loaded.model, tokens)
+    hold_as_asked(loaded.model, recipe.precision)
     dataset.events.update(recipe.method.events(loaded.model))
 
     write = _writer(loaded, attached, recipe)

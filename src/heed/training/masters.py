@@ -53,6 +53,28 @@ def format_mistakes(dtype: str, precision: str, *, trains_weights: bool) -> list
     return [Mistake("model.dtype", dtype, f"its own weights are trained, and {WHY_LOW}.", action)]
 
 
+def hold_as_asked(model: Any, precision: str) -> None:
+    """Hold what trains in bfloat16, in place, where the precision asks for it by name.
+
+    Nothing else is touched: what a model keeps in float32 on purpose, such as the frequencies of
+    its positions, would stand for other positions if it were rounded (at 2,000 tokens, Llama 3's by
+    up to 1.8 radians), and neither proofs nor scores would have seen it.
+
+    Args:
+        model: Its method attached.
+        precision: Of the training step.
+
+    Raises:
+        RunError: as `refuse_formats`.
+    """
+    dtype = str(model.dtype).removeprefix("torch.")
+    refuse_formats(model.named_parameters(), dtype, precision)
+    if precision == WHOLE:
+        for p in model.parameters():
+            if p.requires_grad:
+                p.data = p.data.bfloat16()
+
+
 def refuse_formats(named: Iterable[tuple[str, Any]], dtype: str, precision: str) -> None:
     """The same of a student in memory, whatever made its weights so.
 

@@ -73,6 +73,7 @@ def preflight(
     examples: Sequence[Encoded],
     recipe: Recipe,
     overlap: Mapping[str, Any] | None = None,
+    kept_apart: Sequence[Encoded] = (),
 ) -> Preflight:
     """What can be proved before anything is made to train in the student.
 
@@ -81,6 +82,7 @@ def preflight(
         examples: What it will be trained on.
         recipe: How.
         overlap: What is known of texts that training and evaluation share; None if nothing is.
+        kept_apart: Examples that its loss will be measured on; they have to fit, too.
 
     Returns:
         The outcome; nothing is raised for a proof that fails: see `Preflight.settle`.
@@ -90,7 +92,7 @@ def preflight(
     if recipe.data.packing == "none":
         alone = "data.packing=none"
     with aside():
-        fits, usable = _fitting(loaded, examples)
+        fits, usable = _fitting(loaded, examples, kept_apart)
         losses, (difference, effect, mean) = _losses(
             loaded, usable, recipe.precision, alone=alone is not None
         )
@@ -203,10 +205,12 @@ def with_attached(
     return replace(proved, checks=checks, seconds=taken)
 
 
-def _fitting(loaded: Loaded, examples: Sequence[Encoded]) -> tuple[Check, list[Encoded]]:
+def _fitting(
+    loaded: Loaded, examples: Sequence[Encoded], kept_apart: Sequence[Encoded] = ()
+) -> tuple[Check, list[Encoded]]:
     """Whether all examples fit, and those of the first that do with the longest, short first."""
     lengths = sizes(examples)[0]
-    longest = max(lengths)
+    longest = max([*lengths, *sizes(kept_apart)[0]])
 
     def prove() -> Check:
         refuse_too_long(loaded, longest, "the longest example", "data.max_tokens")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -101,6 +102,7 @@ class TrainerSettings:
         """
         import torch
 
+        self.before_products()
         mps = self.device == "mps" and not torch.backends.mps.is_available()
         if mps or (self.device == "cuda" and not torch.cuda.is_available()):
             raise RunError(
@@ -111,6 +113,11 @@ class TrainerSettings:
             from heed.models.blocks import need_compiler
 
             need_compiler(self.device)
+
+    def before_products(self) -> None:
+        """Set what CUDA reads once, when it multiplies for the first time: in each process."""
+        if self.deterministic and self.device == "cuda":  # torch refuses products without it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def engaged(self, model: Any) -> AbstractContextManager[None]:
         """A `with` inside which the blocks of a model train as these settings ask.
@@ -169,9 +176,10 @@ class TrainerSettings:
         from heed.training.strategy import arguments_for
 
         made = lightning.Trainer(
-            accelerator=self.accelerator,
+            accelerator="gpu" if self.device == "cuda" else self.device,
             deterministic=self.deterministic,
-            precision=precision,  # type: ignore[arg-type]
+            # told of bf16-true, Lightning rounds buffers too; heed has cast what trains
+            precision="bf16-mixed" if precision == "bf16-mixed" else "32-true",
             callbacks=callbacks,
             max_epochs=1,
             logger=False,
