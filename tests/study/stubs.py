@@ -6,8 +6,10 @@ from functools import cache
 from pathlib import Path
 
 from heed.core.compose import compose_component
+from heed.study.also import settings_beside
 from heed.study.apart import Apart, see_through
 from heed.study.cell import Cell
+from heed.study.ledger import record
 from heed.study.plan import PlannedCell
 from heed.study.several import Launch
 
@@ -56,13 +58,25 @@ def planned(root: Path, seed: int = 1, baseline: str = "base") -> PlannedCell:
     return PlannedCell((f"seed={seed}",), cell, key, root / "baselines" / baseline, None)
 
 
-def one_by_one(root: Path) -> Launch:
-    """A launcher that runs cells here, by the seed of their line."""
+def finished(root: Path, seed: int = 1, *more: str) -> PlannedCell:
+    """A planned cell with a result, of which more is wanted: `also=plain`, `export.merge=true`."""
+    cell = compose_component(CONF, "train", (f"seed={seed}", "also=none", *more))
+    cell = replace(cell, outputs=str(root))
+    (cell.directory / "model").mkdir(parents=True)
+    (cell.directory / "model" / "adapter_config.json").write_text("{}")
+    record(root, "done", cell.names | {"deltas": [], "primary": "m", "code": "here", "also": None})
+    one = planned(root, seed)
+    return replace(one, cell=cell, beside=settings_beside(cell.suite))
+
+
+def one_by_one(root: Path, *cells: PlannedCell) -> Launch:
+    """A launcher that runs cells here: given ones, else by the seed of their line."""
+    given = {one.overrides: one.cell for one in cells}
 
     def begin(lines: Sequence[Sequence[str]], how: Apart) -> None:
         for line in lines:
             (seed,) = (text.removeprefix("seed=") for text in line if text.startswith("seed="))
-            see_through(a_cell(root, int(seed)), how, line)
+            see_through(given.get(tuple(line)) or a_cell(root, int(seed)), how, line)
 
     return Launch(begin)
 

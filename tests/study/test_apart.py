@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
 import pytest
 import yaml
-from stubs import CONF, ROOT, a_cell, begun, stub
+from stubs import CONF, ROOT, a_cell, begun, finished, stub
 
 from heed.core import locks
 from heed.core.component import build
@@ -22,10 +22,11 @@ from heed.core.compose import compose_component
 from heed.core.errors import RunError
 from heed.core.files import read_jsonl
 from heed.core.locks import lock
-from heed.study import apart, supervisor
-from heed.study.apart import Apart, file_of, is_missing, run_apart, see_through
-from heed.study.devices import claimed
+from heed.study import apart, part, supervisor
+from heed.study.apart import Apart, run_apart, see_through
+from heed.study.devices import NOTHING, claimed
 from heed.study.ledger import latest, record
+from heed.study.part import file_of, is_missing
 from heed.study.plan import plan_cells
 from heed.study.supervisor import log_of
 from heed.study.wanted import key_of
@@ -280,7 +281,7 @@ def test_a_process_that_cannot_be_begun_is_told(see, tmp_path, monkeypatch):
 def test_scores_before_tuning_are_made_once_and_tell_the_ledger_nothing(see, tmp_path):
     how = Apart(part="before")
     cell = a_cell(tmp_path)
-    folder = apart.baseline_directory(cell.model, cell.suite, cell.root)
+    folder = part.baseline_directory(cell.model, cell.suite, cell.root)
     assert see("sys.exit(1)", how) is None
     assert is_missing(cell, how)
     make = f"d = pathlib.Path({str(folder)!r}); d.mkdir(parents=True)\n"
@@ -298,6 +299,41 @@ def test_one_of_several_gives_the_change_of_its_primary_metric_or_its_reason(tmp
     merged = replace(a_cell(tmp_path).export, merge=True, dtype="float32")
     with pytest.raises(RunError, match=r"its result stays, but it was not exported: .*\.log\)"):
         run_apart(replace(a_cell(tmp_path), export=merged))
+
+
+def test_one_of_several_fails_where_what_more_was_wanted_of_it_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, ENDINGS["silent"]))
+    with pytest.raises(RunError, match=r"its result stays, but what more was .*\.log\)"):
+        run_apart(finished(tmp_path, 1, "also=plain").cell)
+
+
+SHIFT = compose_component(CONF, "evaluate", ["analysis=shift", "run=any"]).analysis
+
+
+@pytest.mark.parametrize(
+    ("more", "how", "taken"),
+    [
+        ("also=plain", Apart(), ("gpu", 2)),
+        ("export.merge=true", Apart(), ("cpu", 1)),
+        ("also=none", Apart(part="analysis", analysis=SHIFT), ("gpu", 1)),
+        ("also=none", Apart(part="before"), ("gpu", 2)),
+    ],
+)
+def test_no_more_devices_are_taken_than_a_part_of_a_cell_uses(
+    tmp_path, monkeypatch, more, how, taken
+):
+    """An analysis is made on one; a student is merged and uploaded by the processor."""
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, "pass"))
+    monkeypatch.setattr(part, "is_analysed", lambda *_: False)
+    asked = []
+    monkeypatch.setattr(apart, "claimed", lambda t, *_: asked.append(t) or nullcontext(NOTHING))
+    cell = finished(tmp_path, 1, more).cell
+    cell = replace(cell, trainer=replace(cell.trainer, accelerator="gpu", devices=2))
+    see_through(cell, how, ())
+    told = yaml.safe_load(file_of(cell, how).read_text())["cell"]["trainer"]
+    (trainer,) = asked
+    assert (trainer.accelerator, trainer.devices) == taken
+    assert (told["accelerator"], told["devices"]) == taken
 
 
 def test_the_file_of_a_cell_is_the_cell_of_the_command_line(tmp_path, monkeypatch):

@@ -51,6 +51,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(module, "merge", merge)
     monkeypatch.setattr(module, "push", push)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "a key")
     monkeypatch.setattr(module, "read_run", lambda _: None)
     monkeypatch.setattr(module, "load_run", lambda *_: None)
     return calls
@@ -74,9 +76,9 @@ def test_what_was_merged_is_uploaded_and_is_not_merged_again(tmp_path: Path, don
     export_run(cell)
     assert done == ["merge as_scored", "push merged", "push merged"]
     rows = read_jsonl(directory / FILE)
-    assert [row["event"] for row in rows] == ["merged", "pushed", "pushed"]
-    assert rows[1]["to"] == "org/name"
-    assert rows[1]["address"] == "https://hub/commit"
+    assert [row["event"] for row in rows] == ["merging", "merged", *["pushing", "pushed"] * 2]
+    assert rows[3]["to"] == "org/name"
+    assert rows[3]["address"] == "https://hub/commit"
 
 
 @pytest.mark.parametrize("changed", ["model/adapter_config.json", "merged/config.json", "dtype"])
@@ -112,7 +114,7 @@ def test_what_fails_is_recorded_and_raised(tmp_path: Path, done):
     cell.directory.mkdir(parents=True)
     with pytest.raises(RunError, match="nothing is there"):
         export_run(cell)
-    (row,) = read_jsonl(cell.directory / FILE)
+    (_, row) = read_jsonl(cell.directory / FILE)
     assert (row["event"], row["reason"]) == ("failed", "nothing is there")
     assert lacks_export(cell.directory, cell.export) == "nothing is there"
 
@@ -170,6 +172,96 @@ def test_a_missing_key_is_told_before_the_run_begins(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_a_missing_key_is_noted_where_a_run_is_there_to_be_exported(
+    tmp_path: Path, done, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    cell = cell_of(tmp_path, *PUSH)
+    directory = run_of(cell)
+    (directory / FILE).write_text('{"event": "failed", "reason": "403 of last month"}\n')
+    with pytest.raises(RunError, match="no key of the hub"):
+        export_run(cell)
+    assert not done
+    assert "no key of the hub" in (lacks_export(directory, cell.export) or "")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("step", ["merge", "push"])
+def test_an_export_that_was_killed_is_not_told_with_an_older_reason(
+    tmp_path: Path, done, monkeypatch, step: str
+):
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    cell = cell_of(tmp_path, *PUSH)
+    directory = run_of(cell)
+    if step == "push":
+        export_run(cell_of(tmp_path, "export.merge=true"))
+    with (directory / FILE).open("a") as notes:
+        notes.write('{"event": "failed", "reason": "403 of last month"}\n')
+    monkeypatch.setattr(module, step, killed)
+    with pytest.raises(Killed):
+        export_run(cell)
+    assert lacks_export(directory, cell.export) == "nothing is recorded of it"
+
+
+def test_what_a_killed_merge_left_is_not_taken_for_what_was_there_before(
+    tmp_path: Path, done, monkeypatch
+):
+    """The new directory stands in its place, and its end is not recorded."""
+    cell = cell_of(tmp_path, "export.merge=true")
+    other = cell_of(tmp_path, "export.merge=true", "export.dtype=bfloat16")
+    directory = run_of(cell)
+    export_run(cell)
+    merge = module.merge
+
+    def killed(*how: Any) -> None:
+        merge(*how)
+        raise Killed
+
+    monkeypatch.setattr(module, "merge", killed)
+    with pytest.raises(Killed):
+        export_run(other)
+    monkeypatch.setattr(module, "merge", merge)
+    assert lacks_export(directory, cell.export)
+    assert lacks_export(directory, other.export)
+    export_run(cell)
+    assert (directory / "merged" / "config.json").read_text() == "float32"
+    assert lacks_export(directory, cell.export) is None
+
+
+def test_a_merge_that_was_killed_before_it_changed_anything_costs_no_other(
+    tmp_path: Path, done, monkeypatch
+):
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    cell = cell_of(tmp_path, "export.merge=true")
+    directory = run_of(cell)
+    export_run(cell)
+    merge = module.merge
+    monkeypatch.setattr(module, "merge", killed)
+    with pytest.raises(Killed):
+        export_run(cell_of(tmp_path, "export.merge=true", "export.dtype=bfloat16"))
+    monkeypatch.setattr(module, "merge", merge)
+    for _ in range(2):
+        export_run(cell)
+        assert lacks_export(directory, cell.export) is None
+    assert done == ["merge as_scored"]
+
+
+def test_what_a_killed_merge_left_beside_is_removed_by_the_next(tmp_path: Path, done):
+    cell = cell_of(tmp_path, "export.merge=true")
+    left = run_of(cell) / ".merged.x1"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    export_run(cell)
+    assert sorted(path.name for path in cell.directory.iterdir()) == [FILE, "merged", "model"]
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_exported_without_training_and_stands_if_that_fails(
     finished: Finished, tmp_path: Path, monkeypatch, capsys
@@ -184,14 +276,16 @@ def test_a_finished_run_is_exported_without_training_and_stands_if_that_fails(
 
     monkeypatch.setattr(fit_module, "fit", never)
     monkeypatch.setattr(module, "push", refused)
-    monkeypatch.setattr(running, "refuse_unpushable", lambda _: None)
+    monkeypatch.setattr(module, "refuse_unpushable", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)  # asked where it is to be noted
     cell = finished.copy(tmp_path / "outputs")
     wanted = replace(cell.export, merge=True, push_to_hub="org/name")
     before = (cell.directory / "scores/play/result.json").read_bytes()
     with pytest.raises(RunError, match="the hub says no"):
         run_cell(replace(cell, export=wanted))
     assert "play_follow/inst_level_strict_acc" in capsys.readouterr().out, "the result is shown"
-    assert [row["event"] for row in read_jsonl(cell.directory / FILE)] == ["merged", "failed"]
+    noted = [row["event"] for row in read_jsonl(cell.directory / FILE)]
+    assert noted == ["merging", "merged", "pushing", "failed"]
     assert (cell.directory / "merged/model.safetensors").is_file()
     assert (cell.directory / "scores/play/result.json").read_bytes() == before
     assert [row["event"] for row in read_jsonl(cell.root / "ledger.jsonl")] == ["done"]
@@ -240,6 +334,22 @@ def test_a_torn_line_and_an_old_failure_say_nothing(tmp_path: Path, done):
     assert lacks_export(directory, cell.export) == "old"
     export_run(cell_of(tmp_path, "export.merge=true"))
     assert lacks_export(directory, cell.export) == "nothing is recorded of it"
+
+
+@pytest.mark.parametrize(
+    ("notes", "told"),
+    [
+        ('{"event": "failed", "reason": "\u00fc'.encode()[:-1], "nothing is recorded of it"),
+        ('{"event": "failed", "reason": "a\u2028b\u0085c"}\n'.encode(), "a\u2028b\u0085c"),
+        (b'{"event": "merged"}\n{"event": "pushed"}\n', "nothing is recorded of it"),
+        (b'{"event": "failed"}\n', "nothing is recorded of it"),
+    ],
+)
+def test_whatever_stands_in_the_notes_ends_no_look(tmp_path: Path, notes: bytes, told: str):
+    cell = cell_of(tmp_path, *PUSH)
+    directory = run_of(cell)
+    (directory / FILE).write_bytes(notes)
+    assert lacks_export(directory, cell.export) == told
 
 
 def test_no_token_is_written_into_the_reason(tmp_path: Path, done, monkeypatch):

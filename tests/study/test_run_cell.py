@@ -391,3 +391,13 @@ def test_evaluate_shows_the_scores_that_a_run_made(finished, tmp_path, monkeypat
     out = capsys.readouterr().out
     assert str(tmp_path / finished.result["before"]) in out
     assert "play_facts/acc" in out
+
+
+@pytest.mark.parametrize("text", ['{"suite_identity": {', "[]", "{}"])
+def test_a_result_that_cannot_be_read_is_told_with_what_to_do(text: str, tmp_path: Path):
+    made = cell(tmp_path)
+    path = made.directory / "scores/play/result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(RunError, match=rf"result\.json.*run {made.run.id}.*[Rr]emove it"):
+        run_cell(made)

@@ -4,17 +4,22 @@ import os
 import random
 import signal
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from stubs import begun, one_by_one, planned, stub
+from stubs import CONF, begun, finished, one_by_one, planned, stub
 
+from heed.core.compose import compose_component
 from heed.core.errors import RunError
+from heed.core.files import append_jsonl
 from heed.core.locks import lock
-from heed.study import supervisor
-from heed.study.apart import Apart, file_of
+from heed.study import apart, part, supervisor
+from heed.study import several as module
+from heed.study.apart import Apart
 from heed.study.ledger import latest, record
+from heed.study.part import file_of
 from heed.study.plan import PlannedCell
 from heed.study.several import LOST, Launch, Several, sign_of
 
@@ -181,6 +186,92 @@ def test_an_export_alone_is_tried_once_and_one_that_was_not_begun_is_not_told(tm
     assert {entry["event"] for entry in latest(tmp_path).values()} == {"done"}
 
 
+ASKED = ("also=plain", "export.merge=true")
+DONE = "tell('done', deltas=[], primary='m', code='here', also=None)"
+
+
+def test_a_prompting_that_fails_is_told_as_such_and_not_with_what_an_export_said(tmp_path: Path):
+    cell = finished(tmp_path, 1, *ASKED)
+    old = {"event": "failed", "reason": "403 of last month"}
+    append_jsonl(cell.cell.directory / "exports.jsonl", old)
+    played = Played(tmp_path, [cell], {1: ["lost"] * 3})
+    several = Several([cell], tmp_path, Launch(played.begin), Apart(halt=sign_of(tmp_path)))
+    (line,) = several.run()
+    assert "its result stays, but what more was wanted of it has failed" in line
+    assert "403" not in line
+    assert played.tries[1] == 2, "it is no export alone"
+
+
+def no_gpus(trainer, *_):
+    raise RunError("1 GPUs may be used here")
+
+
+def test_a_finished_cell_that_cannot_have_its_gpus_is_told_and_all_else_goes_on(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, DONE))
+    cells = [finished(tmp_path, 1, *ASKED), planned(tmp_path, 2)]
+    free = apart.claimed
+    monkeypatch.setattr(
+        apart, "claimed", lambda t, *rest: (no_gpus if t.threads == 3 else free)(t, *rest)
+    )
+    wants = replace(cells[0].cell.trainer, threads=3)
+    cells[0] = replace(cells[0], cell=replace(cells[0].cell, trainer=wants))
+    launch = one_by_one(tmp_path, *cells)
+    (line,) = Several(cells, tmp_path, launch, Apart(halt=sign_of(tmp_path))).run()
+    assert line.startswith(f"{cells[0].directory}: its result stays, but what more was wanted")
+    assert "1 GPUs may be used here" in cells[0].file.with_suffix(".log").read_text()
+    assert [latest(tmp_path)[cell.key]["event"] for cell in cells] == ["done", "done"]
+
+
+@pytest.mark.parametrize("why", ["exit", "no GPUs"])
+@pytest.mark.parametrize(("on_fail", "told"), [("continue", [1, 2]), ("stop", [1])])
+def test_every_analysis_that_failed_is_told_and_none_that_was_not_begun(
+    tmp_path: Path, monkeypatch, on_fail: str, told: list[int], why: str
+):
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, "print('boom'); sys.exit(3)"))
+    monkeypatch.setattr(part, "is_analysed", lambda *_: False)
+    if why == "no GPUs":
+        monkeypatch.setattr(apart, "claimed", no_gpus)
+    shift = compose_component(CONF, "evaluate", ["analysis=shift", "run=any"]).analysis
+    cells = [finished(tmp_path, seed) for seed in (1, 2)]
+    how = Apart(on_fail=on_fail, halt=sign_of(tmp_path))
+    lines = Several(cells, tmp_path, one_by_one(tmp_path), how).run([shift])
+    said = [f"shift of {cells[n - 1].directory}: see " for n in told]
+    assert [line.partition("/")[0] for line in lines] == said
+    for line in lines:
+        log = Path(line.rpartition("see ")[2]).read_text()
+        assert ("boom" if why == "exit" else "1 GPUs may be used here") in log
+
+
+def test_how_far_the_cells_are_is_told_of_those_that_train(tmp_path: Path, monkeypatch):
+    """An export tells the ledger nothing, and takes no time like that of a training."""
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, DONE))
+    cells = [finished(tmp_path, 1, "export.merge=true"), planned(tmp_path, 2)]
+    watched, progress = [], module.Progress
+    monkeypatch.setattr(
+        module, "Progress", lambda cells, *rest: watched.append(cells) or progress(cells, *rest)
+    )
+    how = Apart(halt=sign_of(tmp_path))
+    Several(cells, tmp_path, one_by_one(tmp_path, *cells), how).run()
+    assert watched == [cells[1:]]
+    assert len(begun(tmp_path)) == 3, "a scoring before tuning, and both"
+
+
+def test_what_another_finishes_while_it_is_recorded_as_lost_stays_done(tmp_path: Path, monkeypatch):
+    played, several = play(tmp_path, (1,), {1: ["lost"] * 2})
+    (cell,) = played.cells
+
+    @contextmanager
+    def finishes(path, **_):
+        record(tmp_path, "done", cell.names)
+        yield
+
+    monkeypatch.setattr(module, "lock", finishes)
+    several.run()
+    assert events(tmp_path, played) == ["done"]
+
+
 def test_who_was_never_begun_is_tried_as_long_as_others_are(tmp_path: Path):
     """A pool that is broken by one cell has not begun those that waited."""
     waits = ["not begun"] * 2
@@ -221,8 +312,7 @@ def test_failed_cells_are_run_again_only_if_that_is_asked(tmp_path: Path):
 def test_what_another_command_has_tried_again_meanwhile_is_not_tried_a_third_time(
     tmp_path: Path, monkeypatch
 ):
-    ends = "tell('done', deltas=[], primary='m', code='here', also=None)"
-    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, ends))
+    monkeypatch.setattr(supervisor, "CHILD", stub(tmp_path, DONE))
     cells = [planned(tmp_path, seed) for seed in (1, 2)]
     for cell in cells:
         cell.baseline.mkdir(parents=True, exist_ok=True)

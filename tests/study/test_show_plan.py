@@ -1,6 +1,7 @@
 """What a plan says to somebody who sees one for the first time."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,20 @@ def test_a_failure_is_told_with_reason_last_words_and_command(four: Any, tmp_pat
 def test_each_command_has_its_run_id_as_a_comment(four: Any):
     for line, cell in zip(command_lines(four), four, strict=True):
         assert line == f"{cell.command}  # {cell.key[0]}"
+
+
+def test_what_a_result_still_lacks_is_work_and_its_export_alone_is_none(tmp_path: Path):
+    """An export takes no time like that of a training; a second prompting is scored."""
+    cells = [planned(tmp_path, number) for number in range(3)]
+    for cell in cells:
+        done(tmp_path, cell, cost=(120.0, 60.0, 1_000), code=code_state())
+    wanted = replace(cells[0].cell, export=replace(cells[0].cell.export, merge=True))
+    cells[0] = replace(cells[0], cell=wanted)
+    (tmp_path / "runs" / cells[0].directory / "model").mkdir(parents=True)
+    (tmp_path / "runs" / cells[0].directory / "model" / "adapter_config.json").touch()
+    cells[1] = replace(cells[1], cell=wanted, beside={"name": "plain"})
+    text = printed(tmp_path, *cells)
+    assert re.search(rf"missing .*{cells[0].key[0]} +1,000 *$", text, re.M)
+    assert re.search(rf"missing .*{cells[1].key[0]} +1,000 +2 min *$", text, re.M)
+    assert "1 cell with a result not exported yet" in words(text)
+    assert "To do: about 2 min of work for 1 cell;" in words(text)

@@ -1,9 +1,10 @@
 """A command runs its cell here, one of several in a process of its own."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from stubs import CONF, a_cell, begun, stub
+from stubs import CONF, a_cell, begun, finished, stub
 
 from heed.core.compose import compose_component
 from heed.core.errors import ConfigError, RunError
@@ -88,6 +89,20 @@ sys.exit({code})"""
         last = read_jsonl(tmp_path / "ledger.jsonl")[-1]
         assert (last["event"], last["reason"]) == (event, "rank 1 of 2: ValueError: boom")
         assert not list((tmp_path / "cells").glob("*.reason.json"))
+
+
+def test_why_more_was_not_done_of_a_finished_run_is_on_one_screen(tmp_path, monkeypatch, capsys):
+    def none(*_):
+        raise RunError("1 GPUs may be used here")
+
+    monkeypatch.setattr(apart, "claimed", none)
+    cell = finished(tmp_path, 1, "also=plain").cell
+    cell = replace(cell, trainer=replace(cell.trainer, devices=2))
+    with pytest.raises(RunError, match=r"its result stays, but what more .*\.log\)") as told:
+        start.start(cell)
+    assert "1 GPUs may be used here" in capsys.readouterr().err
+    log = Path(str(told.value).rpartition("(")[2].rstrip(")"))
+    assert "1 GPUs may be used here" in log.read_text()
 
 
 def test_what_needs_one_device_is_refused_before_a_process_is_begun(tmp_path):

@@ -11,9 +11,10 @@ from heed.core.errors import ConfigError, Mistake
 from heed.core.files import append_jsonl, write_json
 from heed.core.identity import short_hash
 from heed.study import plan
-from heed.study.apart import Apart, file_of
+from heed.study.apart import Apart
 from heed.study.bases import baseline_directory
 from heed.study.ledger import latest, record, record_result, result_file
+from heed.study.part import file_of
 from heed.study.plan import PlannedCell, analyses_of, plan_cells, plan_study, states
 from heed.study.study import Study
 
@@ -232,3 +233,23 @@ def test_a_result_whose_file_is_lost_is_missing(four: list[PlannedCell]):
     assert states(four, latest(root))[0] == "missing"
     write_json(result_file(root / "runs/x", "play"), names)
     assert states(four, latest(root))[0] == "done"
+
+
+PUSHED = ("export.merge=true", "export.push_to_hub=me/x")
+
+
+def test_runs_are_not_uploaded_over_each_other(tmp_path: Path):
+    seeds = [[f"seed={n}", *PUSHED, f"outputs={tmp_path}"] for n in (1, 2)]
+    with pytest.raises(ConfigError) as told:
+        plan_cells(seeds, CONF)
+    (mistake,) = told.value.mistakes
+    assert mistake.where == "export.push_to_hub"
+    assert "2 runs would be uploaded to it" in mistake.why
+    own = [[*line, "export.push_to_hub=me/x-${model.name}-${lr.name}-${seed}"] for line in seeds]
+    found = [cell.cell.export.push_to_hub for cell in plan_cells(own, CONF)]
+    assert found == [f"me/x-nano-play_reference-{n}" for n in (1, 2)]
+
+
+def test_one_run_is_uploaded_once_by_whatever_suite_it_is_scored(tmp_path: Path):
+    line = ["seed=1", *PUSHED, f"outputs={tmp_path}"]
+    assert len(plan_cells([line, [*line, "suite.max_new_tokens=5"]], CONF)) == 2

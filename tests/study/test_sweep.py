@@ -117,6 +117,20 @@ def test_an_export_that_fails_is_told_with_its_cell_and_is_made_by_the_same_comm
     assert {entry["event"] for entry in latest(tmp_path).values()} == {"done"}
 
 
+def test_to_run_again_is_offered_for_what_failed_and_not_for_a_result_that_was_changed(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("heed.study.sweep.report", lambda *_: (tmp_path, []))
+    gone = "tell('done', deltas=[], primary='m', code='here', also=None, suite_name='play', "
+    gone += "directory='runs/' + asked['key'][0], digest='another')\n"
+    gone += "path = root / 'runs' / asked['key'][0] / 'scores/play/result.json'\n"
+    gone += "path.parent.mkdir(parents=True); path.write_text(json.dumps({'run': asked['key'][0]}))"
+    with pytest.raises(RunError, match="2 failed of 2 cells") as told:
+        command(code=f"if asked['part'] == 'cell':\n    {gone.replace(chr(10), chr(10) + '    ')}")
+    assert "it was changed" in str(told.value)
+    assert "retry=failed" not in str(told.value)
+
+
 def test_a_cell_that_hangs_is_ended_and_told(command, tmp_path):
     hangs = "time.sleep(60 if asked['part'] == 'cell' else 0)"
     with pytest.raises(RunError, match=r"(?s)1 failed and 1 not.*after cell_timeout=0.5 seconds"):

@@ -8,6 +8,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import HfApi as real  # noqa: N813
+from huggingface_hub.utils import filter_repo_objects
 
 from heed.core.errors import ConfigError, RunError
 from heed.methods.adapters import LoRA
@@ -102,6 +103,10 @@ def test_a_directory_is_uploaded_as_it_is(hub, tmp_path: Path, private: bool):
     assert second["folder_path"] == tmp_path
     assert second["repo_id"] == first["repo_id"] == "org/name"
     assert second["commit_message"] == "run 1"
+    gone = second["delete_patterns"]
+    stays = ["README.md", "q4.gguf", "other/model.safetensors", "tokenizer.json"]
+    goes = ["adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors"]
+    assert list(filter_repo_objects(stays + goes, allow_patterns=gone)) == goes
     assert not [key for _, call in hub.calls for key in call if "token" in key]
     for name, call in zip(("create_repo", "upload_folder"), (first, second), strict=True):
         inspect.signature(getattr(real, name)).bind(None, **call)

@@ -20,17 +20,14 @@ from heed.core.compose import typed
 from heed.core.config import build_config
 from heed.core.console import progress_console
 from heed.core.errors import RunError
-from heed.core.files import read_json, write_yaml
-from heed.core.identity import short_hash
+from heed.core.files import append_line, read_json, write_yaml
 from heed.core.locks import HeldError, lock
-from heed.study.analyses import is_analysed
-from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.devices import Claim, claimed
-from heed.study.export import lacks_export
 from heed.study.ledger import last_word, record
 from heed.study.live import shown
 from heed.study.mirror import axis_tags
+from heed.study.part import Part, file_of, is_missing, on_what_it_uses, title_of
 from heed.study.plan import State
 from heed.study.srun import NEEDED
 from heed.study.supervisor import (
@@ -45,9 +42,8 @@ from heed.study.supervisor import (
     tail_of,
     watch,
 )
-from heed.study.wanted import NOT_EXPORTED, has_all, has_result, keeps_result, key_of
+from heed.study.wanted import has_result, keeps_result, key_of, why_not
 
-Part = Literal["before", "cell", "analysis"]
 SAY = progress_console()
 
 
@@ -88,8 +84,7 @@ class Apart:
         """See one cell through; the change of its primary metric, None where it has none."""
         cell: Cell = build_config(config)
         see_through(cell, self, typed())
-        entry = last_word(cell.root, key_of(cell))
-        return _change(entry) if entry is not None and entry["event"] == "done" else None
+        return _change(cell)
 
     def placed(self, cell: Cell, overrides: Sequence[str]) -> Cell:
         """A cell whose mirror knows the study; the run is the same."""
@@ -135,22 +130,29 @@ def run_apart(cell: Cell) -> float | None:
         The change of its primary metric.
 
     Raises:
-        RunError: it failed; the ledger has the reason. Or its export did; the result is kept.
+        RunError: it failed, or what more was wanted of it did.
     """
     how = Apart(retry=True)
     see_through(cell, how, typed())
-    lost: dict[str, Any] = {"event": "missing", "reason": "nothing was recorded"}
-    entry = last_word(cell.root, key_of(cell)) or lost
-    log = log_of(file_of(cell, how))
-    if entry["event"] != "done":
-        raise RunError(f"Run {cell.run.directory}: {entry['reason']} ({log})")
-    if why := lacks_export(cell.directory, cell.export):
-        raise RunError(f"Run {cell.run.directory}: {NOT_EXPORTED.format(why)} ({log})")
-    return _change(entry)
+    need_all(cell, how)
+    return _change(cell)
 
 
-def _change(entry: Mapping[str, Any]) -> float | None:
-    """The change of the primary metric that the ledger has."""
+def need_all(cell: Cell, how: Apart) -> None:
+    """Say why a cell that was seen through lacks some of what is wanted of it, if it does.
+
+    Raises:
+        RunError: with the reason, and with the log of its process.
+    """
+    if why := why_not(cell):
+        raise RunError(f"Run {cell.run.directory}: {why} ({log_of(file_of(cell, how))})")
+
+
+def _change(cell: Cell) -> float | None:
+    """The change of the primary metric that the ledger has of a cell; None: none."""
+    entry = last_word(cell.root, key_of(cell))
+    if entry is None or entry["event"] != "done":
+        return None
     found = (d["delta"] for d in entry.get("deltas", ()) if d["metric"] == entry["primary"])
     return next(map(float, found), None)
 
@@ -169,32 +171,25 @@ def see_through(cell: Cell, how: Apart, overrides: Sequence[str]) -> Ended | Non
     Raises:
         SystemExit: a signal asked this process to end; the child was ended first.
     """
-    title = _title(cell, how)
+    title = title_of(cell, how)
     known = last_word(cell.root, key_of(cell), how.heard)
     with Signals() as signals, _claimed(cell, how, title) as lost:
         if lost is None or how.halted or not is_missing(cell, how) or _failed(cell, how, known):
             return None
+        cell = on_what_it_uses(cell, how)
         with _own_gpus(cell, how, title, lost) as gpus:
             if gpus is None:
                 return None
             try:
                 ended = _child(cell, how, overrides, gpus, signals, lost)
             except Exception as error:
-                if how.part == "cell" and not keeps_result(cell):
-                    why = f"its process was not begun: {type(error).__name__}: {error}"
-                    record(cell.root, "failed", cell.names | {"reason": why, "log": []})
+                why = f"its process was not begun: {type(error).__name__}: {error}"
+                _record_unbegun(cell, how, why)
                 raise
         if signals.noted and not (is_one_job() or is_alone()):
             how.stop_others()
         signals.hand_on()
         return ended
-
-
-def _title(cell: Cell, how: Apart) -> str:
-    """What is done, for people."""
-    if how.part == "before":
-        return f"{cell.model.name} before tuning"
-    return f"{how.analysis.name} of {cell.run.directory}" if how.analysis else cell.run.directory
 
 
 @contextmanager
@@ -234,13 +229,20 @@ def _own_gpus(cell: Cell, how: Apart, title: str, lost: threading.Event) -> Iter
         try:
             gpus = stack.enter_context(claimed(cell.trainer, title, goes_on))
         except RunError as error:
-            if how.part == "cell" and not keeps_result(cell):
-                why = f"{type(error).__name__}: {error}"
-                record(cell.root, "failed", cell.names | {"reason": why, "log": []})
+            _record_unbegun(cell, how, f"{type(error).__name__}: {error}")
             SAY.print(f"FAILED {title}: {error}", markup=False, soft_wrap=True)
             if how.on_fail == "stop" and how.part != "before":
                 how.stop_others()
         yield gpus
+
+
+def _record_unbegun(cell: Cell, how: Apart, why: str) -> None:
+    """Write why a process was not begun where it would say it; a cell without a result failed."""
+    file = file_of(cell, how)
+    append_line(log_of(file), why)
+    file.touch()  # it was tried
+    if how.part == "cell" and not keeps_result(cell):
+        record(cell.root, "failed", cell.names | {"reason": why, "log": []})
 
 
 def _failed(cell: Cell, how: Apart, known: Mapping[str, Any] | None) -> bool:
@@ -249,31 +251,6 @@ def _failed(cell: Cell, how: Apart, known: Mapping[str, Any] | None) -> bool:
     if how.part != "cell" or entry is None or entry["event"] != "failed":
         return False
     return not how.retry or entry != known
-
-
-def is_missing(cell: Cell, how: Apart) -> bool:
-    """Whether a part of a cell is still to be done."""
-    if how.part == "before":
-        baseline = baseline_directory(cell.model, cell.suite, cell.root)
-        return not (baseline / "summary.json").is_file()
-    if how.analysis is not None:
-        return has_result(cell) and not is_analysed(how.analysis, cell.suite, cell.directory)
-    return not has_all(cell)
-
-
-def file_of(cell: Cell, how: Apart) -> Path:
-    """The resolved config of the process of a part of a cell; its log and its lock are beside it.
-
-    Args:
-        cell: Which.
-        how: Which part.
-    """
-    folder = cell.root / "cells"
-    if how.part == "before":
-        baseline = baseline_directory(cell.model, cell.suite, cell.root)
-        return folder / f"before--{baseline.name}.yaml"
-    name = f"{cell.run.directory}--{short_hash(cell.suite)}"
-    return folder / f"{name if how.analysis is None else f'{name}--{how.analysis.name}'}.yaml"
 
 
 def _child(
@@ -285,7 +262,7 @@ def _child(
     lost: threading.Event,
 ) -> Ended:
     """Run the child to its end, and record that where the child did not."""
-    file, title, began = file_of(cell, how), _title(cell, how), time.monotonic()
+    file, title, began = file_of(cell, how), title_of(cell, how), time.monotonic()
     asked = {"command": ["train.py", *overrides], "part": how.part, "key": list(key_of(cell))}
     if how.analysis is not None:
         asked["analysis"] = plain(how.analysis)

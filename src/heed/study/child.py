@@ -44,7 +44,7 @@ def child(path: Path) -> int:
     try:
         asked = _read(path)
         cell = _cell(asked, path)
-        if cell.trainer.several and asked["part"] != "analysis":
+        if cell.trainer.several:
             return _lead_group(asked, cell, path)
         _do(asked, cell)
     except StoppedError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,13 @@ from heed.study.runs import read_run
 from heed.study.scores import SAY
 from heed.study.subjects import load_run
 from heed.training.card import ADAPTER_FILE
-from heed.training.export import Export, merge, push
+from heed.training.export import Export, merge, push, refuse_unpushable
 
 FILE = "exports.jsonl"
-"""What was made of a run, and what failed, a line each."""
+"""What was begun, made and uploaded of a run, and what failed, a line each."""
+
+MERGES = ("merging", "merged")
+"""From the first on `merged/` may be another than before; the second says which it is."""
 
 UNTOLD = "nothing is recorded of it"
 
@@ -35,6 +39,7 @@ def export_run(cell: Cell) -> None:
         return
     directory = cell.directory
     try:
+        refuse_unpushable(cell.export)
         folder = _merged(cell) if cell.export.merge else directory / "model"
         if cell.export.push_to_hub is not None:
             _pushed(cell, folder)
@@ -57,14 +62,14 @@ def lacks_export(directory: Path, export: Export) -> str | None:
         return None
     folder = "merged" if export.merge and not _is_whole(directory, export.dtype) else "model"
     merged, reason = None, UNTOLD
-    uploaded: set[tuple[str, str]] = set()
+    uploaded: set[tuple[Any, Any]] = set()
     for row in _notes(directory):
-        reason = row["reason"] if row["event"] == "failed" else UNTOLD
-        if row["event"] == "merged":
-            merged = row["asked"]
+        reason = row.get("reason", UNTOLD)
+        if row["event"] in MERGES:
+            merged = row.get("asked") if row["event"] == "merged" else None
             uploaded = {one for one in uploaded if one[0] == "model"}  # the others: other weights
         elif row["event"] == "pushed":
-            uploaded.add((row["folder"], row["to"]))
+            uploaded.add((row.get("folder"), row.get("to")))
     is_there = folder == "model" or (merged == export.dtype and (directory / "merged").is_dir())
     is_sent = export.push_to_hub is None or (folder, export.push_to_hub) in uploaded
     return None if is_there and is_sent else reason
@@ -76,8 +81,10 @@ def _is_whole(directory: Path, dtype: str) -> bool:
 
 
 def _merged(cell: Cell) -> Path:
-    """The directory with whole weights."""
+    """The directory with whole weights; the caller holds the lock of the run."""
     directory, dtype = cell.directory, cell.export.dtype
+    for left in directory.glob(".merged.*"):  # half of one: its writer was killed
+        shutil.rmtree(left)
     model, target = directory / "model", directory / "merged"
     if _is_whole(directory, dtype):
         SAY.print(f"{model} holds whole weights already: nothing is to be merged.", soft_wrap=True)
@@ -85,13 +92,14 @@ def _merged(cell: Cell) -> Path:
     what = {"model": digest_model(str(model), None), "asked": dtype}
     if target.is_dir():
         made = {"event": "merged", **what, "merged": digest_model(str(target), None)}
-        known = [row for row in _notes(directory) if row["event"] == "merged"]
+        known = [row for row in _notes(directory) if row["event"] in MERGES]
         same = [row for row in known if made.items() <= row.items()]
         if same:
             if same[-1] != known[-1]:  # what was asked for since gave the same
                 _note(directory, **{key: same[-1][key] for key in same[-1] if key != "time"})
             SAY.print(f"merged before: {target}", markup=False, soft_wrap=True)
             return target
+    _note(directory, "merging", **what)
     found = merge(directory, load_run(read_run(directory), "cpu"), dtype)
     _note(directory, "merged", **what, **found, merged=digest_model(str(target), None))
     SAY.print(
@@ -106,15 +114,17 @@ def _merged(cell: Cell) -> Path:
 def _pushed(cell: Cell, folder: Path) -> None:
     """Upload a directory; the hub makes no commit of one that it has already."""
     message = f"heed run {cell.run.id}: {cell.run.name}, seed {cell.seed}"
+    what = {"folder": folder.name, "to": cell.export.push_to_hub}
+    _note(cell.directory, "pushing", **what)
     address = push(folder, cell.export, message)
-    _note(cell.directory, "pushed", folder=folder.name, to=cell.export.push_to_hub, address=address)
+    _note(cell.directory, "pushed", **what, address=address)
     SAY.print(f"uploaded: {address}", markup=False, soft_wrap=True)
 
 
 def _notes(directory: Path) -> list[dict[str, Any]]:
     """What is recorded; a line that was torn, by a full disk, say, tells nothing."""
     path, found = directory / FILE, []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         with suppress(ValueError):
             row = json.loads(line)
             found += [row] if isinstance(row, dict) and "event" in row else []

@@ -143,6 +143,16 @@ def is_lost(root: Path, entry: Mapping[str, Any]) -> bool:
     return not result_file(root / entry["directory"], entry["suite_name"]).is_file()
 
 
+def is_kept(root: Path, entry: Mapping[str, Any] | None) -> bool:
+    """Whether a cell has a result, which stays whatever becomes of what more is wanted of it.
+
+    Args:
+        root: Of the outputs.
+        entry: The ledger's last word on the cell; None: it has heard of none.
+    """
+    return entry is not None and entry["event"] == "done" and not is_lost(root, entry)
+
+
 def whole_result(root: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The result that a `done` entry is the short form of.
 
@@ -155,24 +165,40 @@ def whole_result(root: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "digest" not in entry:
         return dict(entry)
-    path = result_file(root / entry["directory"], entry["suite_name"])
-    try:
-        found: dict[str, Any] = read_json(path)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: the ledger says that run {entry['run']} is done, but its result cannot be "
-            f"read ({type(error).__name__}: {error}). {_again(entry)}"
-        ) from error
+    path, run = result_file(root / entry["directory"], entry["suite_name"]), entry["run"]
+    found = read_result(path, run)
     if short_hash(found) != entry["digest"]:
         raise RunError(
-            f"{path} is not what the ledger recorded of run {entry['run']} (digest "
-            f"{short_hash(found)}, recorded {entry['digest']}): it was changed. {_again(entry)}"
+            f"{path} is not what the ledger recorded of run {run} (digest {short_hash(found)}, "
+            f"recorded {entry['digest']}): it was changed. {_again(run)}"
         )
     return found
 
 
-def _again(entry: Mapping[str, Any]) -> str:
+def read_result(path: Path, run: str) -> dict[str, Any]:
+    """The result in a file.
+
+    Args:
+        path: From `result_file`.
+        run: Its run id.
+
+    Raises:
+        RunError: it cannot be read, or is none.
+    """
+    try:
+        found: dict[str, Any] = read_json(path)
+        if found["run"] != run:
+            raise ValueError(f"it is of run {found['run']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RunError(
+            f"{path}, the result of run {run}, cannot be read ({why}). {_again(run)}"
+        ) from error
+    return found
+
+
+def _again(run: str) -> str:
     return (
-        f"Put it back; or remove it, and give the command of run {entry['run']} again, or that of "
-        "its study: the scores are kept, and only the result is made anew."
+        f"Put it back; or remove it, and give the command of run {run} again, or that of its "
+        "study: the scores are kept, and only the result is made anew."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,7 +20,7 @@ from heed.study.also import holds_settings, settings_beside
 from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.export import lacks_export
-from heed.study.ledger import Key, is_lost
+from heed.study.ledger import Key, is_kept
 from heed.study.scale import RATE
 from heed.study.study import OWN, Study
 from heed.study.values import typed as as_typed
@@ -80,6 +80,20 @@ class PlannedCell:
         """Why it is not made into what others are to have of it; None: it is, or nothing is."""
         return lacks_export(self.cell.root / "runs" / self.directory, self.cell.export)
 
+    def has_result(self, entry: Mapping[str, Any] | None) -> bool:
+        """Whether it has the result that is wanted of it, exported or not.
+
+        Args:
+            entry: The ledger's last word on it; None: it has heard of none.
+        """
+        if entry is None or not is_kept(self.cell.root, entry):
+            return False
+        return holds_settings(self.beside, entry)
+
+    def lacks_export_alone(self, entry: Mapping[str, Any] | None) -> bool:
+        """Whether it has the result that is wanted of it, and is still to be exported."""
+        return self.has_result(entry) and self.not_exported is not None
+
     @property
     def file(self) -> Path:
         """The resolved config of its process; its log and its lock are beside it."""
@@ -114,8 +128,9 @@ def plan_cells(
         first = cells.setdefault(planned.key, planned)
         if first is not planned:
             twins.append((first, planned))
-    if twins and distinct:
-        raise ConfigError([_twin(*pair) for pair in twins])
+    mistakes = [_twin(*pair) for pair in twins if distinct] + _over_each_other(cells.values())
+    if mistakes:
+        raise ConfigError(mistakes)
     for first, second in twins:
         SAY.print(f"{second.command} is the run of {first.command}: run once.", markup=False)
     return list(cells.values())
@@ -192,6 +207,25 @@ class _Identify:
         if name not in self.known:
             self.known[name] = make()
         return self.known[name]
+
+
+def _over_each_other(cells: Iterable[PlannedCell]) -> list[Mistake]:
+    """Repositories of the hub that several runs would be uploaded to, of which the last would stay.
+
+    A run that is scored by several suites is one.
+    """
+    runs: dict[str, set[str]] = {}
+    for planned in cells:
+        if (to := planned.cell.export.push_to_hub) is not None:
+            runs.setdefault(to, set()).add(planned.key[0])
+    why = "{} runs would be uploaded to it, each over the one before."
+    told = "'export.push_to_hub=me/x-${model.name}-${teacher.name}-${lr.name}-${seed}'"
+    action = f"Name each by what differs, in quotes for the shell: {told}."
+    return [
+        Mistake("export.push_to_hub", to, why.format(len(ids)), action)
+        for to, ids in runs.items()
+        if len(ids) > 1
+    ]
 
 
 def _twin(first: PlannedCell, second: PlannedCell) -> Mistake:
@@ -300,8 +334,7 @@ def states(cells: Sequence[PlannedCell], known: Mapping[Key, Mapping[str, Any]])
     for planned in cells:
         entry = known.get(planned.key)
         state: State = "missing" if entry is None else entry["event"]
-        if entry is not None and state == "done":
-            held = holds_settings(planned.beside, entry) and not is_lost(planned.cell.root, entry)
-            state = "done" if held and planned.not_exported is None else "missing"
+        if state == "done" and not (planned.has_result(entry) and planned.not_exported is None):
+            state = "missing"
         found.append(state)
     return found

@@ -94,12 +94,16 @@ class Progress:
 
     def _begun(self) -> dict[Key, int]:
         """When the process of each cell was begun last; 0: never."""
-        files = {key: cell.file for key, cell in self.cells.items()}
-        return {key: f.stat().st_mtime_ns if f.is_file() else 0 for key, f in files.items()}
+        return {key: begun_at(cell.file) for key, cell in self.cells.items()}
 
     def _size(self) -> int:
         path = self.root / FILE
         return path.stat().st_size if path.is_file() else 0
+
+
+def begun_at(file: Path) -> int:
+    """When a process was begun last from a config file, in ns; 0: never."""
+    return file.stat().st_mtime_ns if file.is_file() else 0
 
 
 def _how(entry: Mapping[str, Any]) -> str:

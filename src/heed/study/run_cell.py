@@ -30,7 +30,7 @@ from heed.study.debugging import post_mortem, train_alone
 from heed.study.export import export_run
 from heed.study.fit_job import Tune
 from heed.study.inloop import in_loop
-from heed.study.ledger import last_word, record, record_result, result_file
+from heed.study.ledger import read_result, record, record_result, result_file
 from heed.study.look import look_at_data
 from heed.study.memory import memory_lines, training_memory
 from heed.study.mirror import done_ending, failed_ending, mirrored_cell, send_base
@@ -50,6 +50,7 @@ from heed.study.scores import (
 from heed.study.show import plan_table
 from heed.study.steps import not_kept
 from heed.study.subjects import Tuned
+from heed.study.wanted import keeps_result
 from heed.tracking.tracker import LocalOnly
 from heed.training.export import refuse_unpushable
 
@@ -77,7 +78,8 @@ def run_cell(cell: Cell) -> None:
 
 def _run(cell: Cell) -> None:
     """Run what is missing, record it and show it."""
-    refuse_unpushable(cell.export)
+    if not keeps_result(cell):  # else its export says so, and notes it
+        refuse_unpushable(cell.export)
     directory = cell.directory
     with loading():  # the rules of its tasks
         plan = plan_table(cell)
@@ -95,7 +97,7 @@ def _run(cell: Cell) -> None:
                 result = recorded
         except BaseException as error:
             follows = world() > 1 and has_lost_others(error)  # who began us knows why
-            if not (follows or (path.is_file() and _entered(cell))):
+            if not (follows or keeps_result(cell)):
                 event = "stopped" if isinstance(error, STOPS) else "failed"
                 reason = f"{type(error).__name__}: {error}"
                 record(cell.root, event, cell.names | {"reason": reason})
@@ -118,11 +120,11 @@ def _recorded(cell: Cell, result_file: Path) -> dict[str, Any] | None:
     from the scores that are kept.
 
     Raises:
-        RunError: it was made by another suite of the same name.
+        RunError: it cannot be read, or was made by another suite of the same name.
     """
     if not result_file.is_file():
         return None
-    result: dict[str, Any] = read_json(result_file)
+    result = read_result(result_file, cell.run.id)
     then, now = result["suite_identity"], canonical(cell.suite)
     refuse_other_suite(result_file, cell.suite.name, {"suite": then}, {"suite": now})
     if not holds_beside(cell.suite, result):
@@ -156,13 +158,6 @@ def _keep(cell: Cell, result: dict[str, Any], page: Path) -> None:
     if not (cell.directory / "DONE").is_file():
         write_text(cell.directory / "DONE", f"{cell.run.id}\n")
     record_result(cell.root, result)
-
-
-def _entered(cell: Cell) -> bool:
-    """Whether the ledger has a result of this cell; it holds if what more was wanted fails."""
-    names = cell.names
-    entry = last_word(cell.root, (names["run"], names["suite"]))
-    return entry is not None and entry["event"] == "done"
 
 
 def surroundings(cell: Cell) -> Surroundings:

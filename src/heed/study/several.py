@@ -17,17 +17,17 @@ from heed.analysis.analysis import Analysis
 from heed.core.console import progress_console
 from heed.core.errors import HeedError, RunError
 from heed.core.locks import HeldError, lock
-from heed.study.apart import Apart, file_of, is_missing
-from heed.study.ledger import Key, is_lost, latest, record, size_of
+from heed.study.apart import Apart
+from heed.study.ledger import Key, is_kept, last_word, latest, record, size_of
+from heed.study.part import file_of, is_missing
 from heed.study.plan import PlannedCell, states
-from heed.study.progress import Progress
+from heed.study.progress import Progress, begun_at
 from heed.study.show_plan import status_line
 from heed.study.supervisor import log_of
-from heed.study.wanted import NOT_EXPORTED
+from heed.study.wanted import BESIDE, NOT_EXPORTED
 
 TWICE = 2
 LOST = f"the process that ran it was killed with its supervisor, {TWICE} times"
-BESIDE = "its result stays, but what more was wanted of it has failed"
 SAY = progress_console()
 
 
@@ -66,7 +66,7 @@ class Several:
     def __post_init__(self) -> None:
         self.at_first = latest(self.root)
         self.how = replace(self.how, heard=size_of(self.root))
-        self.files = {cell.key: self._begun(cell) for cell in self.cells}
+        self.files = {cell.key: begun_at(cell.file) for cell in self.cells}
 
     def run(self, analyses: Sequence[Analysis] = ()) -> list[str]:
         """Run what is missing of cells and analyses; a line for each that failed beside a result.
@@ -99,7 +99,9 @@ class Several:
                 baselines.setdefault(cell.baseline, cell)
         if len(todo) > 1:
             self._begin(list(baselines.values()), replace(self.how, part="before"))
-        with Progress(todo, self.root, SAY):
+        known = self.at_first
+        trained = [cell for cell in todo if not cell.lacks_export_alone(known.get(cell.key))]
+        with Progress(trained, self.root, SAY):
             self._waves(todo)
 
     def _waves(self, todo: Sequence[PlannedCell]) -> None:
@@ -113,26 +115,35 @@ class Several:
         begun: Counter[Key] = Counter()
         how = replace(self.how, wait=False)
         while todo and not self.how.halted:
-            before = {cell.key: self._begun(cell) for cell in todo}
+            before = {cell.key: begun_at(cell.file) for cell in todo}
             self._begin(todo, how)
-            left = self._left(todo)
-            again = [cell for cell in left if self._begun(cell) != before[cell.key]]
+            now = latest(self.root)
+            left = self._left(todo, now)
+            again = [cell for cell in left if begun_at(cell.file) != before[cell.key]]
             begun.update(cell.key for cell in again)
             self._record_lost([cell for cell in left if begun[cell.key] >= TWICE])
-            todo = [cell for cell in left if begun[cell.key] < self._tries(cell)]
+            todo = [cell for cell in left if begun[cell.key] < self._tries(cell, now)]
             if todo and how.wait and not again and not self.how.halted:
                 said = self.refused or "It says nothing."
                 raise RunError(f"{len(todo)} cells were not begun by the launcher. {said}")
             how = self.how
 
     def _analyse(self, analyses: Sequence[Analysis]) -> list[str]:
-        """Make what is missing of the analyses of finished cells; a line for each that failed."""
+        """Make what is missing of the analyses of finished cells; a line for each that failed.
+
+        Where no more are to be begun, those that were are told.
+        """
         lines = []
         for analysis in analyses:
             how = replace(self.how, part="analysis", analysis=analysis)
             lacking, _ = self._lacking(how)
+            files = {one.key: file_of(one.cell, how) for one in lacking}
+            before = {key: begun_at(file) for key, file in files.items()}
             self._begin(lacking, how)
-            lacking, damaged = ([], []) if how.halted else self._lacking(how)
+            lacking, damaged = self._lacking(how)
+            if how.halted:
+                begun = {key for key, file in files.items() if begun_at(file) != before[key]}
+                lacking, damaged = [one for one in lacking if one.key in begun], []
             logs = [(one, f"see {log_of(file_of(one.cell, how))}") for one in lacking]
             lines += [f"{analysis.name} of {one.directory}: {why}" for one, why in logs + damaged]
         return lines
@@ -153,24 +164,18 @@ class Several:
         every = zip(self.cells, states(self.cells, known), strict=True)
         return [cell for cell, state in every if state in run]
 
-    def _left(self, todo: Sequence[PlannedCell]) -> list[PlannedCell]:
+    def _left(self, todo: Sequence[PlannedCell], now: Mapping[Key, Any]) -> list[PlannedCell]:
         """Those that are stopped, or of which the ledger has heard nothing since we began.
 
         Who stopped a job of a queue meant that job.
         """
         again = (None,) if self.launch.stays else (None, "stopped")
-        now = latest(self.root)
         wanted = {cell.key for cell in self._wanted(now)}
-        return [c for c in todo if c.key in wanted and self._heard(c, now) in again]
+        return [c for c in todo if c.key in wanted and self._heard(c, now.get(c.key)) in again]
 
-    def _heard(self, cell: PlannedCell, now: Mapping[Key, Any]) -> str | None:
-        """The event that the ledger has heard of a cell since we began; None: none."""
-        entry = now.get(cell.key)
+    def _heard(self, cell: PlannedCell, entry: Mapping[str, Any] | None) -> str | None:
+        """The event of the ledger's last word on a cell; None: none since we began."""
         return None if entry is None or entry == self.at_first.get(cell.key) else entry["event"]
-
-    def _begun(self, cell: PlannedCell) -> int:
-        """Changes whenever a process of the cell is begun."""
-        return cell.file.stat().st_mtime_ns if cell.file.is_file() else 0
 
     def _begin(self, cells: Sequence[PlannedCell], how: Apart) -> None:
         """Begin cells; what the launcher gives back or raises says nothing about how they end."""
@@ -190,34 +195,32 @@ class Several:
 
     def _record_lost(self, cells: Sequence[PlannedCell]) -> None:
         """Record cells that ended without anybody to see it; not those that another is at."""
-        now = latest(self.root)
-        for cell in (c for c in cells if self._heard(c, now) is None):
-            if not self._has_result(cell, now):
-                path = cell.file.with_suffix(".lock")
-                with suppress(HeldError), lock(path, wait=False):
+        for cell in cells:
+            with suppress(HeldError), lock(cell.file.with_suffix(".lock"), wait=False):
+                entry = last_word(self.root, cell.key)
+                if self._heard(cell, entry) is None and not is_kept(self.root, entry):
                     record(self.root, "failed", cell.names | {"reason": LOST, "log": []})
 
-    def _tries(self, cell: PlannedCell) -> int:
+    def _tries(self, cell: PlannedCell, now: Mapping[Key, Any]) -> int:
         """How often a cell is begun of which nothing was heard; an export alone, once."""
-        bare = cell.not_exported is not None and self._has_result(cell, latest(self.root))
-        return 1 if bare else TWICE
+        return 1 if cell.lacks_export_alone(now.get(cell.key)) else TWICE
 
     def _lacking_beside(self) -> list[str]:
         """A line for each cell that was begun, has a result, and lacks what more was wanted."""
         now = latest(self.root)
-        every = self._wanted(now)
-        begun = (cell for cell in every if self._begun(cell) != self.files[cell.key])
-        wanted = (cell for cell in begun if self._has_result(cell, now))
+        begun = (one for one in self._wanted(now) if begun_at(one.file) != self.files[one.key])
         return [
-            f"{one.directory}: {NOT_EXPORTED.format(why) if (why := one.not_exported) else BESIDE}"
-            f"\n    see {log_of(one.file)}\n  {one.command}"
-            for one in wanted
+            f"{one.directory}: {_why_not(one, now[one.key])}\n    see {log_of(one.file)}\n"
+            f"  {one.command}"
+            for one in begun
+            if is_kept(self.root, now.get(one.key))
         ]
 
-    def _has_result(self, cell: PlannedCell, now: Mapping[Key, Any]) -> bool:
-        """Whether a cell has a result, which stays whatever becomes of what more is wanted."""
-        entry = now.get(cell.key)
-        return entry is not None and entry["event"] == "done" and not is_lost(self.root, entry)
+
+def _why_not(cell: PlannedCell, entry: Mapping[str, Any]) -> str:
+    """Why a cell with a result lacks what more was wanted of it."""
+    why = cell.not_exported if cell.has_result(entry) else None
+    return BESIDE if why is None else NOT_EXPORTED.format(why)
 
 
 def _line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 from rich import box
@@ -110,7 +109,8 @@ def _list(
             *(value.get(name, "") for name in shown),
             planned.key[0],
         ]
-        table.add_row(*map(Text, (*row, _tokens(estimate), _time(estimate, state))))
+        left = _left(planned, state, known)
+        table.add_row(*map(Text, (*row, _tokens(estimate), _time(estimate, left))))
 
 
 def _count(table: Table, cells: Sequence[PlannedCell], found: Sequence[State]) -> None:
@@ -153,6 +153,11 @@ def _is_other(planned: PlannedCell, state: State, known: Ledger) -> bool:
     return state == "done" and not same_code(known[planned.key].get("code", ""), code_state())
 
 
+def _left(planned: PlannedCell, state: State, known: Ledger) -> State:
+    """How a cell ended, for what it will take: to export it is no work like that of a cell."""
+    return "done" if planned.lacks_export_alone(known.get(planned.key)) else state
+
+
 def _tokens(estimate: Estimate) -> str:
     return "?" if estimate.tokens is None else f"{estimate.tokens:,.0f}"
 
@@ -184,12 +189,11 @@ def _below(
         f"Before tuning: {len(bases)} scoring{'s' if len(bases) > 1 else ''}, shared by all cells "
         f"of a student; {ready} of {len(bases)} done."
     )
-    made = [known.get(cell.key, {}).get("event") == "done" for cell in cells]
-    bare = sum(cell.not_exported is not None for cell in compress(cells, made))
+    left = [_left(cell, state, known) for cell, state in zip(cells, found, strict=True)]
+    bare = sum(one != state for one, state in zip(left, found, strict=True))
     if bare:
         lines.append(f"{_cells(bare)} with a result not exported yet, as export.* asks.")
-    trains = ["done" if done else state for state, done in zip(found, made, strict=True)]
-    lines += _work(trains, taken, lacking=ready < len(bases))
+    lines += _work(left, taken, lacking=ready < len(bases))
     suites = {planned.key[1]: planned.cell.suite for planned in cells}
     return [*lines, *(detectable_line(suite, len(cells)) for suite in suites.values())]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 
 from heed.core.compose import one_of_several, typed
-from heed.core.errors import EXIT_CODE, ConfigError, Mistake, RunError
+from heed.core.errors import EXIT_CODE, ConfigError, Mistake
 from heed.core.manifest import code_state
 from heed.study.cell import Cell
 from heed.study.study import Sweep
-
-LOST = {"reason": "nothing was recorded"}
 
 
 def start(cell: Cell) -> float | None:
@@ -45,24 +43,24 @@ def _run_by_group(cell: Cell) -> bool:
             the cell and has failed.
         SystemExit: it has no result; with the exit code of the group.
     """
-    from heed.study.apart import Apart, see_through
+    from heed.study.apart import Apart, need_all, see_through
     from heed.study.group import need_one_device
-    from heed.study.ledger import last_word
-    from heed.study.wanted import has_result, key_of
+    from heed.study.wanted import has_result
 
     need_one_device(cell)
     if has_result(cell):
         return True
-    ended = see_through(cell, Apart(retry=True, live=True), typed())
+    how = Apart(retry=True, live=True)
+    ended = see_through(cell, how, typed())
+    if ended is None:
+        need_all(cell, how)
+        return True
     if not has_result(cell):
-        if ended is not None:
-            stopped = 128 - ended.code if ended.code < 0 else ended.code
-            sys.exit(stopped if ended.stopped else EXIT_CODE)
-        entry = last_word(cell.root, key_of(cell))
-        raise RunError(f"Run {cell.run.directory}: {(entry or LOST)['reason']}")
-    if ended is not None and ended.code != 0:
+        stopped = 128 - ended.code if ended.code < 0 else ended.code
+        sys.exit(stopped if ended.stopped else EXIT_CODE)
+    if ended.code != 0:
         sys.exit(EXIT_CODE)  # it has a result, but what more was wanted of it failed
-    return ended is None
+    return False
 
 
 def needs_sweeper(command: Sweep) -> None:

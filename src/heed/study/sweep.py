@@ -184,4 +184,5 @@ def _raise_failed(cells: int, found: Outcomes, others: Sequence[str], again: str
         lines = [*failure_lines(found.failed), *others]
         total = f"{' and '.join(told)} of {cells} cells and what belongs to them; all else is kept."
         goes_on = ["The same command goes on with what is not finished."] * bool(left or others)
-        raise RunError("\n".join([total, *lines, *[again] * bool(found.failed), *goes_on]))
+        runs_again = any(entry["event"] == "failed" for entry in found.failed)
+        raise RunError("\n".join([total, *lines, *[again] * runs_again, *goes_on]))

@@ -6,8 +6,9 @@ from heed.core.identity import short_hash
 from heed.study.also import holds_beside
 from heed.study.cell import Cell
 from heed.study.export import lacks_export
-from heed.study.ledger import Key, is_lost, last_word
+from heed.study.ledger import Key, is_kept, last_word
 
+BESIDE = "its result stays, but what more was wanted of it has failed"
 NOT_EXPORTED = "its result stays, but it was not exported: {}"
 
 
@@ -18,16 +19,27 @@ def key_of(cell: Cell) -> Key:
 
 def keeps_result(cell: Cell) -> bool:
     """Whether a cell has a result, which stays whatever becomes of what more is wanted of it."""
-    entry = last_word(cell.root, key_of(cell))
-    return entry is not None and entry["event"] == "done" and not is_lost(cell.root, entry)
+    return is_kept(cell.root, last_word(cell.root, key_of(cell)))
 
 
 def has_result(cell: Cell) -> bool:
     """Whether a cell has the result that is wanted of it, exported or not."""
     entry = last_word(cell.root, key_of(cell))
-    return keeps_result(cell) and entry is not None and holds_beside(cell.suite, entry)
+    return entry is not None and is_kept(cell.root, entry) and holds_beside(cell.suite, entry)
 
 
 def has_all(cell: Cell) -> bool:
     """Whether nothing is left to be done of a cell: its result is there, and exported."""
-    return has_result(cell) and lacks_export(cell.directory, cell.export) is None
+    return why_not(cell) is None
+
+
+def why_not(cell: Cell) -> str | None:
+    """Why a cell that was begun lacks some of what is wanted of it; None: it has all."""
+    nothing = {"event": "missing", "reason": "nothing was recorded"}
+    entry = last_word(cell.root, key_of(cell)) or nothing
+    if not is_kept(cell.root, entry):
+        return str(entry.get("reason", "its result is lost"))
+    if not holds_beside(cell.suite, entry):
+        return BESIDE
+    why = lacks_export(cell.directory, cell.export)
+    return None if why is None else NOT_EXPORTED.format(why)

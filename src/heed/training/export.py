@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """`organisation/name`, as the hub has it."""
 
+WEIGHTS = (
+    "adapter_config.json", "adapter_model.safetensors", "model.safetensors",
+    "model-*-of-*.safetensors", "model.safetensors.index.json",
+)  # fmt: skip
+"""What one export has and another of the same run has not; libraries would put an adapter that
+stayed in a repository on the whole weights beside it."""
+
 EXAMPLE = tuple(range(1, 33))
 """Token ids on which two forms of a student are compared; every vocabulary has them."""
 
@@ -34,7 +41,8 @@ class Export:
 
     push_to_hub: str | None
     """Upload to this repository of the hub, `organisation/name`: `merged/` if it is wanted, else
-    `model/`; null uploads nothing. The key is that of `hf auth login` or HF_TOKEN."""
+    `model/`; null uploads nothing. Weights of another export that are in it are
+    removed (its history keeps them). The key is that of `hf auth login` or HF_TOKEN."""
 
     private: bool
     """Whether a repository that is made for it is seen by its owner only."""
@@ -159,7 +167,7 @@ def refuse_unpushable(export: Export) -> None:
 
 
 def push(folder: Path, export: Export, message: str) -> str:
-    """Upload a directory to the hub.
+    """Upload a directory to the hub: the repository then holds these weights, and no others.
 
     Args:
         folder: What.
@@ -179,7 +187,11 @@ def push(folder: Path, export: Export, message: str) -> str:
         hub = HfApi()
         hub.create_repo(repository, private=export.private, exist_ok=True, repo_type="model")
         made = hub.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message=message, repo_type="model"
+            repo_id=repository,
+            folder_path=folder,
+            commit_message=message,
+            repo_type="model",
+            delete_patterns=[*WEIGHTS],
         )
     except Exception as error:  # the network, the hub and its library may raise anything
         first = next(iter(without_secrets(str(error)).strip().splitlines()), "")
