@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from heed.core import locks
+from heed.core.files import append_line
 from heed.core.locks import HeldError, lock
 
 HOLD = """
@@ -195,7 +196,10 @@ def test_a_folder_that_knows_no_lock_of_the_system_has_the_lease_alone(tmp_path,
         monkeypatch.setattr(locks.fcntl, "flock", refuse)
         with pytest.raises(HeldError):
             take_at_once(tmp_path / "lock")
+        append_line(tmp_path / "lines", "one")
+        append_line(tmp_path / "lines", "two")
     take_at_once(tmp_path / "lock")
+    assert (tmp_path / "lines").read_text() == "one\ntwo\n"
 
 
 IGNORES = """

@@ -5,7 +5,17 @@ import pytest
 from heed.core.secrets import without_secrets
 
 
-@pytest.mark.parametrize("name", ["WANDB_API_KEY", "HF_TOKEN", "my_password", "X_APIKEY"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WANDB_API_KEY",
+        "HF_TOKEN",
+        "my_password",
+        "X_APIKEY",
+        "MISTRAL_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+    ],
+)
 def test_a_key_of_the_environment_is_blotted_out_wherever_it_stands(name, monkeypatch):
     monkeypatch.setenv(name, "quite-a-secret")
     said = "GET https://quite-a-secret@host: quite-a-secret is wrong"

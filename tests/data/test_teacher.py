@@ -103,6 +103,19 @@ def test_passages_joined_are_the_document_and_only_the_last_may_be_short(text: s
     assert all(len(part) + 2 >= chars for part in parts[:-1])
 
 
+def test_one_file_is_known_by_any_of_its_names_and_as_a_copy(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file, other = tmp_path / "a.txt", tmp_path / "other.txt"
+    file.write_text("one\n---\ntwo\n")
+    other.write_text("two\n---\none\n")
+    (tmp_path / "copy.txt").write_bytes(file.read_bytes())
+    (tmp_path / "link.txt").symlink_to(file)
+    names = ["a.txt", "./a.txt", "copy.txt", "link.txt", "other.txt", "gone.txt"]
+    told = [corpus(file).overlaps(corpus(Path(name))) for name in names]
+    assert told == [True, True, True, True, False, False]
+    assert not corpus(file).overlaps(corpus(Path("./a.txt"), part="heldout"))
+
+
 def test_about_the_asked_share_is_held_out_and_a_document_never_moves():
     held = [share_of(f"document {i}") < 0.3 for i in range(2000)]
     assert 0.26 < sum(held) / len(held) < 0.34

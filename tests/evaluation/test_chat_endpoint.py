@@ -93,6 +93,8 @@ def test_a_request_that_is_refused_is_told_from_an_endpoint_that_fails(
     [
         ({"arguments": {"temperature": 1.0}}, "arguments"),
         ({"arguments": {"api_key": KEY}}, "arguments"),
+        ({"arguments": {"min_p": float("nan")}}, "arguments"),
+        ({"arguments": {"deep": [{"er": float("inf")}]}}, "arguments"),
         ({"base_url": f"https://user:{KEY}@host/v1"}, "base_url"),
         ({"key_variable": "sk-not a name"}, "key_variable"),
     ],

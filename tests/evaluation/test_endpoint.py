@@ -198,6 +198,15 @@ def test_a_server_that_is_not_there_is_named(tmp_path, waits, monkeypatch):
         judge("http://127.0.0.1:9/v1", tmp_path, retries=1).judge(PAIR)
 
 
+@pytest.mark.parametrize("address", ["http://[:::::]/v1", "http://...:80/v1"])
+def test_an_address_that_is_none_is_named_at_once(tmp_path, waits, monkeypatch, address):
+    monkeypatch.setenv("THE_KEY", KEY)
+    with pytest.raises(RunError, match="so base_url is no address") as caught:
+        judge(address, tmp_path, retries=3).judge(PAIR)
+    assert "1 attempt" in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
 def test_the_key_is_written_nowhere(server, tmp_path, waits):
     server.script = [(401, f"wrong key {KEY}"), (200, reply("1"))]
     one = judge(server.url, tmp_path)

@@ -533,6 +533,12 @@ def test_a_task_that_lm_eval_lacks_is_refused_with_a_near_name(harness_of, one_r
         replace(harness_of(), task="arc_eazy").items()
 
 
+@SLOW
+def test_a_group_that_changes_its_tasks_is_refused(harness_of):
+    with pytest.raises(RunError, match="'mmlu_continuation' changes settings of 4 of its tasks"):
+        replace(harness_of(), task="mmlu_continuation").items()
+
+
 @pytest.mark.parametrize(
     ("changes", "where"),
     [

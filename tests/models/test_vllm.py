@@ -93,10 +93,10 @@ def test_answers_are_kept_before_the_next_prompts_are_asked(loaded, fake, monkey
     monkeypatch.setattr(
         FakeLLM, "generate", lambda self, p, w: (asked.append(len(p)), generate_all(self, p, w))[1]
     )
-    said = VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter())
-    assert [next(said)[0], next(said)[0]] == [0, 1]
+    said = replace(VLLM, compared=1).answers(loaded, ASKED, max_new_tokens=4, events=Counter())
+    assert next(said)[0] == 0
     assert asked == [2]
-    assert [place for place, _ in said] == [2, 3]
+    assert [place for place, _ in said] == [1, 2, 3]
 
 
 def test_the_student_waits_on_the_processor_while_vllm_holds_the_device(student, fake, monkeypatch):
@@ -123,13 +123,30 @@ def test_its_process_ends_before_anything_else_wants_the_memory(loaded, fake, mo
 
     monkeypatch.setattr("heed.models.vllm.generate", own)
     said = VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter())
-    assert next(said)[0] == fake.ended == 0
+    assert (next(said)[0], fake.ended) == (2, 0)
     assert len(list(said)) == 3
     assert fake.ended == 1
     broken_off = VLLM.answers(loaded, ASKED, max_new_tokens=4, events=Counter())
     next(broken_off)
     broken_off.close()  # type: ignore[attr-defined]
     assert fake.ended == 2
+
+
+def test_who_is_interrupted_in_the_comparison_has_it_made_again(loaded, fake, monkeypatch):
+    """The answers that it is of are given only when it is made."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("heed.models.vllm._compared", full)
+        kept, events = {}, Counter[str]()
+        with pytest.raises(torch.OutOfMemoryError):
+            kept.update(VLLM.answers(loaded, ASKED, max_new_tokens=4, events=events))
+    assert (len(kept), +events) == (len(ASKED) - 3, Counter())
+    rest = [prompt for place, prompt in enumerate(ASKED) if place not in kept]
+    assert len(dict(VLLM.answers(loaded, rest, max_new_tokens=4, events=events))) == 3
+    assert list(events.values()) == [3, 0]
 
 
 def test_texts_of_vllm_that_differ_from_heeds_own_are_counted(loaded, fake):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from heed.core.files import write_json
 from heed.core.manifest import code_state
 from heed.core.types import Delta, ItemScore, Ratio
-from heed.study.flags import training_flags
+from heed.study.flags import dropped_flags, training_flags
 from heed.study.result import (
     code_notes,
     code_of,
@@ -46,6 +46,14 @@ def test_a_short_training_is_flagged_with_its_steps_and_examples():
     assert kinds(19, 10_000) == kinds(10_000, 99) == ["short"]
     (flag,) = training_flags(1, {"optimiser_steps": 3, "examples": 64})
     assert "3 optimiser steps on 64 examples" in flag["text"]
+
+
+def test_a_training_on_the_few_rows_that_were_left_is_flagged():
+    events = {"rows read": 1000, "dropped: over-long": 400, "dropped: empty response": 100}
+    assert dropped_flags(events) == dropped_flags({}) == dropped_flags({"rows read": 3}) == []
+    (flag,) = dropped_flags(events | {"dropped: over-long": 401, "cut at a turn": 7})
+    assert flag["kind"] == "dropped"
+    assert "401 over-long, 100 empty response; 1000 were read" in flag["text"]
 
 
 def test_trivial_models_stand_beside_the_metric_that_they_belong_to():

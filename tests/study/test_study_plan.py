@@ -129,21 +129,6 @@ def test_a_primary_metric_that_the_suite_lacks_is_told():
     assert "play_follow/nothing" in given
 
 
-def test_a_value_that_an_option_leaves_open_is_told_with_its_file():
-    """Typed, it would hold for all cells: that is offered only where all have the option."""
-    axes = {"model": ("1b", "3b"), "teacher": ("slimorca",), "lr": ("play_gentle", "play_harsh")}
-    with pytest.raises(ConfigError) as caught:
-        plan_study(study(axes=axes), CONF)
-    open_keys = {(m.where, m.why, m.action) for m in caught.value.mistakes}
-    one, three, data = (f"conf/{o}.yaml" for o in ("model/1b", "model/3b", "teacher/slimorca"))
-    also = ", or add teacher.source.revision=<value>."
-    assert open_keys == {
-        ("model.revision", f"{one} leaves it open.", f"Write it into {one}."),
-        ("model.revision", f"{three} leaves it open.", f"Write it into {three}."),
-        ("teacher.source.revision", f"{data} leaves it open.", f"Write it into {data}{also}"),
-    }
-
-
 def test_a_setting_of_the_study_cannot_be_typed_too():
     assert told("lr=play_harsh", "+seed=2", "suite.primary=x") == [
         ("lr", "play_harsh"), ("+seed", "2"), ("suite.primary", "x"),

@@ -349,6 +349,30 @@ def test_a_run_of_two_studies_is_found_by_the_tags_of_both(online, tmp_path: Pat
     assert found == {"student:nano", "lr:one", "lr:other", "study:one", "study:other"}
 
 
+def test_offline_too_and_other_runs_have_their_own(tmp_path: Path):
+    for study, run in (("one", RUN), ("other", RUN), ("third", "another-run")):
+        tracker = wandb_mirror().within(study, (f"lr:{study}",))
+        tracker.start(mirrored(tmp_path / "run", live=False, id=run))
+        tracker.finish(made_ending())
+    (file,) = kept(tmp_path, RUN)
+    assert set(read_back(file)["tags"]) == {
+        "student:nano", "lr:one", "lr:other", "study:one", "study:other",
+    }  # fmt: skip
+    (file,) = kept(tmp_path, "another-run")
+    assert set(read_back(file)["tags"]) == {"student:nano", "lr:third", "study:third"}
+
+
+def test_what_fails_in_beginning_a_run_ends_it_as_failed(tmp_path: Path, capsys):
+    metrics = tmp_path / "run" / OWN
+    metrics.parent.mkdir()
+    metrics.write_text('{"step": 1}\n{"step": \n{"step": 3}\n')
+    tracker = wandb_mirror()
+    use(tracker, tmp_path / "run")
+    assert not tracker._open
+    assert read_back(kept(tmp_path)[0])["exit_code"] == 1
+    assert not tracker.arrived()
+
+
 def test_tags_can_be_given_on_the_command_line():
     cell = compose_component(CONF, "train", ["logger=wandb", "logger.tags=[mine]"])
     assert cell.logger.tags == ("mine",)

@@ -155,7 +155,8 @@ def how_to_read(rows: Sequence[Row]) -> Markup:
         "A flag changes no verdict: controls (the tuned student does not surely beat one answer "
         "given to every prompt), degenerate (too many answers are empty, a loop, or an echo), "
         "prompting (asked in another way, the delta has another sign), short (few steps or "
-        "examples), warm-up (the learning rate hardly reached its peak, or never), debug (made to "
+        "examples), dropped (most rows of the teacher were not trained on), warm-up (the learning "
+        "rate hardly reached its peak, or never), debug (made to "
         "look for mistakes), preflight (a proof before the training failed); what is marked "
         "@ a prompting is said of that one."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a shared folder answers that knows no lock of the system."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,7 +66,11 @@ def append_line(path: Path, line: str) -> None:
     """Append one line; whole lines only, also with several writers, and after one that died."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # what has several writers is written under a lease, too
+            if error.errno not in NO_LOCKS:
+                raise
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
         torn = b"\n" if size and file.read(1) != b"\n" else b""

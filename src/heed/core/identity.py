@@ -33,6 +33,9 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.py")
 SLUG_BYTES = 56
 """Most bytes of a name within a file name: four of them and a hash fit into the 255 of a disk."""
 
+LACKING = "not there"
+"""Stands for what one of two trees has no key for."""
+
 VERSIONS_THAT_MATTER = ("heed", "torch", "transformers", "tokenizers", "peft", "lightning")
 
 
@@ -100,10 +103,13 @@ def first_difference(one: Any, two: Any) -> tuple[str, Any, Any]:
     Example:
         >>> first_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
         ('a.c', 2, 3)
+        >>> first_difference({"a": None}, {})
+        ('a', None, 'not there')
     """
     if isinstance(one, Mapping) and isinstance(two, Mapping):
-        key = next(k for k in (*one, *two) if one.get(k) != two.get(k))
-        below, then, now = first_difference(one.get(key), two.get(key))
+        pairs = {k: (one.get(k, LACKING), two.get(k, LACKING)) for k in (*one, *two)}
+        key = next(k for k, (then, now) in pairs.items() if then != now)
+        below, then, now = first_difference(*pairs[key])
         return (f"{key}.{below}" if below else key), then, now
     return "", one, two
 

@@ -8,7 +8,6 @@ nothing has touched it for `LEASE_SECONDS`.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import signal
@@ -22,13 +21,11 @@ from typing import IO
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
 from heed.core.errors import RunError
+from heed.core.files import NO_LOCKS
 from heed.core.ranks import is_follower
 
 LOOK_SECONDS = 0.2
 """How often one that waits looks whether the lock is free."""
-
-REFUSED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a shared folder answers that knows no lock of the system."""
 
 LEASE_SECONDS = 60.0
 """After this time without a sign of life from another machine, its owner counts as dead."""
@@ -130,7 +127,7 @@ def _flock(file: IO[str], waiting: Waiting) -> None:
         except BlockingIOError:
             waiting.a_moment()
         except OSError as error:
-            if error.errno not in REFUSED:
+            if error.errno not in NO_LOCKS:
                 raise
             return  # the lease alone holds there
         else:

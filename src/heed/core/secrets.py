@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-NAMED = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 """Names of the environment's variables whose values are keys."""
 
 LEAST = 8

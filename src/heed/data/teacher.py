@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -162,7 +163,9 @@ class TextCorpus(Teacher):
     """Documents are given as passages of about this many characters, cut between paragraphs."""
 
     def overlaps(self, other: TextCorpus) -> bool:
-        """Whether two parts of one file can share a document."""
+        """Whether both can hold a document: of one file, wherever it or a copy of it lies."""
+        if not _same_content(Path(self.path), Path(other.path)):
+            return False
         same_cut = (self.separator, self.heldout_share) == (other.separator, other.heldout_share)
         return not same_cut or self.part == other.part
 
@@ -185,6 +188,13 @@ class TextCorpus(Teacher):
                     messages=(Message("text", passage),),
                     teacher=self.name,
                 )
+
+
+def _same_content(one: Path, two: Path) -> bool:
+    if one.resolve() == two.resolve():
+        return True
+    there = one.is_file() and two.is_file() and one.stat().st_size == two.stat().st_size
+    return there and digest_file(one) == digest_file(two)
 
 
 def share_of(text: str) -> float:

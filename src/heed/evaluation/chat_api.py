@@ -73,7 +73,18 @@ def address_mistakes(
         why = "a key, a token or a password is among them, and they are written into files."
         action = "Leave it out; the key stands in the variable that key_variable names."
         found.append(Mistake("arguments", f"{len(arguments)} of them", why, action))
+    elif odd := sorted(name for name, value in arguments.items() if not _can_be_sent(value)):
+        why = f"{', '.join(odd)}: nan and infinity cannot be sent as JSON."
+        found.append(Mistake("arguments", f"{len(odd)} of them", why, "Give a number."))
     return found
+
+
+def _can_be_sent(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _holds_secret(value: Any, key: str) -> bool:
@@ -167,6 +178,9 @@ class ChatApi:
                 timeout=self.timeout_seconds,
                 verify=self._trusted,
             )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            why = f"{type(error).__name__}: {error}, so base_url is no address"
+            return _without(key, why), False, 0.0, None
         except httpx.HTTPError as error:
             return _without(key, f"{type(error).__name__}: {error}"), True, 0.0, None
         text = _without(key, said.text)  # before it is cut, so that no part of the key is left

@@ -99,6 +99,7 @@ def leaves_of(index: Mapping[str, Any], name: str) -> list[str]:
 
     Raises:
         KeyError: the name, or one that it stands for, is not in the index.
+        RunError: a group changes tasks where it lists them.
     """
     entry = index[name]
     if entry.tags and not entry.cfg:
@@ -106,6 +107,12 @@ def leaves_of(index: Mapping[str, Any], name: str) -> list[str]:
     members = (entry.cfg or {}).get("task")
     if not isinstance(members, list):
         return [name]
+    if changed := [member for member in members if not isinstance(member, str)]:
+        raise RunError(
+            f"lm-eval's group {name!r} changes settings of {len(changed)} of its tasks where it "
+            f"lists them, and without these changes they would be other tasks. Give a task by its "
+            f"own name: lm-eval ls tasks."
+        )
     return [leaf for member in members for leaf in leaves_of(index, member)]
 
 

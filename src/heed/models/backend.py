@@ -105,14 +105,19 @@ class HeedBackend(Backend):
 
     def told(self, loaded: Loaded, answers: int) -> dict[str, int]:
         """In shorter types than float32 a near tie may hang on what is decoded beside it."""
-        kind = str(loaded.model.dtype).removeprefix("torch.")
-        if kind == "float32" or not answers:
-            return {}
-        return {f"answers in {kind}, where a near tie may hang on the batch": answers}
+        return near_ties(loaded, answers)
 
     def settings(self) -> dict[str, Any]:
         """Nothing else: the rest is memory and speed."""
         return {"name": "heed"}
+
+
+def near_ties(loaded: Loaded, answers: int) -> dict[str, int]:
+    """What is told of answers of a student whose weights are of a shorter type than float32."""
+    kind = str(loaded.model.dtype).removeprefix("torch.")
+    if kind == "float32" or not answers:
+        return {}
+    return {f"answers in {kind}, where a near tie may hang on the batch": answers}
 
 
 @component
@@ -124,7 +129,7 @@ class VLLMBackend(Backend):
     gpu_share: Annotated[float, Field(gt=0, le=1), Incidental]
     """Share of the device's memory that vLLM may take."""
 
-    compared: PositiveInt
+    compared: Annotated[PositiveInt, Incidental]
     """Number of prompts, the shortest, that heed's own engine answers too."""
 
     def answers(
@@ -151,6 +156,10 @@ class VLLMBackend(Backend):
             events=events,
             sampling=sampling,
         )
+
+    def told(self, loaded: Loaded, answers: int) -> dict[str, int]:
+        """As of heed's own engine: vLLM decodes side by side, too."""
+        return near_ties(loaded, answers)
 
     def settings(self) -> dict[str, Any]:
         """Its version, which decides the kernels."""

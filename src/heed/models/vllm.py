@@ -104,7 +104,7 @@ def vllm_answers(
             time. Drawn answers are not compared: the two engines draw in their own ways.
 
     Yields:
-        The place of a prompt and vLLM's answer, in order.
+        The place of a prompt and vLLM's answer; those that are compared when that is done.
 
     Raises:
         RunError: vLLM is not installed or fails, there is no CUDA device, or a prompt does not fit.
@@ -116,30 +116,36 @@ def vllm_answers(
         return
     (gpu_share, compared), longest = engine, max(map(len, encoded)) + max_new_tokens
     ways = each(sampling, len(encoded))
-    answers: dict[int, Answer] = {}
+    shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
+    held: dict[int, Answer] = {}  # who is interrupted has them asked for, and compared, again
     with _engine(loaded, longest, max_new_tokens, gpu_share) as ask:
         for start in range(0, len(encoded), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             with _failures_told():
                 found = ask(encoded[part], ways[part])
             for place, ids in enumerate(found, start):
-                answers[place] = answer_of(loaded, ids)
                 if ways:
                     events[UNCOMPARED] += 1  # told with each answer, as it is kept with it
-                yield place, answers[place]
-    if ways:
-        return
-    shortest = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))[:compared]
-    said = [(prompts[i], answers[i].text) for i in shortest]
-    events["answers of vLLM compared with heed's engine"] += len(said)
-    events["of these, texts that differ"] += _different(loaded, said, max_new_tokens)
+                if place in shortest and not ways:
+                    held[place] = answer_of(loaded, ids)
+                else:
+                    yield place, answer_of(loaded, ids)
+    if said := [(prompts[place], answer.text) for place, answer in held.items()]:
+        events.update(_compared(loaded, said, max_new_tokens))
+    yield from held.items()
 
 
-def _different(loaded: Loaded, said: Sequence[tuple[Prompt, str | None]], cap: int) -> int:
-    """How many of these prompts heed's own engine answers otherwise."""
+def _compared(loaded: Loaded, said: Sequence[tuple[Prompt, str | None]], cap: int) -> Counter[str]:
+    """How many prompts were compared, and how many of them heed's own engine answers otherwise."""
     prompts = [prompt for prompt, _ in said]
     own = generate(loaded, prompts, max_new_tokens=cap, batch_tokens=1, max_rows=1)
-    return sum(answer.text != said[place][1] for place, answer in own)
+    different = sum(answer.text != said[place][1] for place, answer in own)
+    return Counter(
+        {
+            "answers of vLLM compared with heed's engine": len(said),
+            "of these, texts that differ": different,
+        }
+    )
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 from heed.analysis.deltas import signed
 
 Flag = dict[str, str]
-"""`kind` (controls, degenerate, prompting, short, warm-up, debug, preflight; with `@<prompting>`
-what a second prompting raises) and `text`."""
+"""`kind` (controls, degenerate, prompting, short, dropped, warm-up, debug, preflight; with
+`@<prompting>` what a second prompting raises) and `text`."""
 
 FEW_STEPS, FEW_EXAMPLES = 20, 100
 """A training of fewer optimiser steps, or on fewer examples, is flagged as short: `debug=fast` is,
@@ -82,6 +82,23 @@ def training_flags(warmup: int, fit: Mapping[str, Any]) -> list[Flag]:
         )
         found.append({"kind": "warm-up", "text": text})
     return found
+
+
+def dropped_flags(events: Mapping[str, int]) -> list[Flag]:
+    """A flag of a training that most rows of its teacher had no part in.
+
+    Args:
+        events: Of its data, as the fit recorded them.
+    """
+    lost = {name: times for name, times in events.items() if name.startswith("dropped: ")}
+    if not 2 * sum(lost.values()) > events.get("rows read", 0) > 0:
+        return []
+    why = ", ".join(f"{n} {name.removeprefix('dropped: ')}" for name, n in lost.items())
+    text = (
+        f"Most rows of the teacher were dropped ({why}; {events['rows read']} were read): what was "
+        f"learned is of the rest, which may be unlike them."
+    )
+    return [{"kind": "dropped", "text": text}]
 
 
 def debug_flags(debugging: str | None) -> list[Flag]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +21,7 @@ from heed.study.bases import baseline_directory
 from heed.study.cell import Cell
 from heed.study.export import lacks_export
 from heed.study.ledger import Key, is_kept
+from heed.study.open_values import in_its_file
 from heed.study.scale import RATE
 from heed.study.study import OWN, Study
 from heed.study.values import typed as as_typed
@@ -155,32 +156,11 @@ def _composed(lines: Sequence[Sequence[str]], conf: Path) -> list[Cell]:
             try:
                 found[number] = compose_component(conf, "train", lines[number])
             except ConfigError as error:
-                told = (in_its_file(m, lines[number], lines) for m in error.mistakes)
+                told = (in_its_file(m, lines[number], conf) for m in error.mistakes)
                 mistakes |= dict.fromkeys(told)
         if mistakes:
             raise ConfigError(list(mistakes))
     return [found[number] for number in range(len(lines))]
-
-
-def in_its_file(mistake: Mistake, line: Sequence[str], lines: Sequence[Sequence[str]]) -> Mistake:
-    """The same mistake; of a value that an option leaves open, with the file to write it into.
-
-    Typed on the command line it would hold for every cell, so that is offered only where all cells
-    have this option.
-
-    Args:
-        mistake: One of a cell.
-        line: Overrides of that cell.
-        lines: Of all cells.
-    """
-    group = mistake.where.partition(".")[0]
-    (*_, option) = ["", *(text for text in line if text.startswith(f"{group}="))]
-    if mistake.found != "nothing" or not option or mistake.where == group:
-        return mistake
-    shared = all(option in other for other in lines)
-    also = f", or {mistake.action[0].lower()}{mistake.action[1:]}" if shared else "."
-    file = f"conf/{option.replace('=', '/')}.yaml"
-    return replace(mistake, why=f"{file} leaves it open.", action=f"Write it into {file}{also}")
 
 
 class _Identify:

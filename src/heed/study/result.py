@@ -20,6 +20,7 @@ from heed.study.controls import controls_of, form_of_both
 from heed.study.flags import (
     control_flags,
     debug_flags,
+    dropped_flags,
     form_flags,
     preflight_flags,
     prompting_flags,
@@ -57,7 +58,7 @@ def result_of(
     form = form_of_both(cell.suite, before, after)
     flags = control_flags(controls, "after") + form_flags(form, "after")
     flags += prompting_flags(also, asdict(deltas[0]))
-    flags += training_flags(cell.lr.warmup_steps, fit)
+    flags += training_flags(cell.lr.warmup_steps, fit) + dropped_flags(fit["events"])
     flags += debug_flags(cell.debugging) + preflight_flags(fit)
     return cell.names | {
         "suite_identity": canonical(cell.suite),

@@ -16,7 +16,7 @@ from heed.core.console import progress_console
 from heed.core.errors import RunError
 from heed.core.identity import short_hash
 from heed.tracking.finish import GONE, abandon, finish_online
-from heed.tracking.folders import FOLDER, forget, stay_below, sync_line
+from heed.tracking.folders import FOLDER, all_tags, forget, stay_below, sync_line
 from heed.tracking.server import has_key, why_silent
 from heed.tracking.tracker import OWN, Ending, Mirror, Mirrored, Rows, numbers, whole_rows
 
@@ -120,14 +120,16 @@ class Wandb(Mirror):
 
         mode, why = self._mode()
         (run.root / FOLDER).mkdir(parents=True, exist_ok=True)  # or it takes another place
+        tags = None  # there, those of before are kept
         if mode == "offline":
+            tags = all_tags(run.root, run.id, self._tags(run))
             forget(run.root, run.id)
         self._open["run"] = wandb.init(
             project=self.project,
             entity=self.entity,
             group=self.group or run.group or self.study,
             job_type=run.kind,
-            tags=None if mode == "online" else self._tags(run),  # there, those of before are kept
+            tags=tags,
             mode=mode,
             name=run.name,
             id=run.id,
@@ -144,7 +146,12 @@ class Wandb(Mirror):
         there = int(made.starting_step)  # steps that W&B has already
         self._open.update(next=there, media=there)
         self._tell(run, why)
-        self._fill(run)
+        try:
+            self._fill(run)
+        except BaseException:  # nobody will end it
+            abandon(made) if self._open["online"] else made.finish(exit_code=1)
+            self._open.clear()
+            raise
 
     def _tags(self, run: Mirrored) -> list[str]:
         """The words that a run is found by; a run that two studies share has those of both."""
