@@ -46,6 +46,13 @@ class Toy(Task):
         return "toy"
 
 
+@component
+class Paid(Toy):
+    """The same before a judge."""
+
+    paid = True
+
+
 def suite(**changes: Any) -> Suite:
     tasks = {"said": Toy(weighed=False), "weighed": Toy(weighed=True)}
     settings = {
@@ -150,7 +157,11 @@ def test_before_and_after_in_different_ways_are_refused_here_too():
         ({"prompting": Plain()}, "prompting 'plain' alone.*also=template"),
         (
             {"tasks": {"w": Toy(weighed=True)}, "primary": "w/acc", "margin": {"w": 0.0}},
-            "no task of this suite is answered in text",
+            "no task of this suite is answered in text$",
+        ),
+        (
+            {"tasks": {"p": Paid(weighed=False)}, "primary": "p/acc", "margin": {"p": 0.0}},
+            "answered in text, but for those whose judge is paid for each answer$",
         ),
     ],
 )

@@ -32,7 +32,9 @@ def why_not_beside(suite: Suite) -> str:
         return f"{alone}no other was asked for (also=plain adds one)"
     if suite.also == suite.prompting:
         return f"{alone}suite.also is the same one (also=template adds the declared one)"
-    return f"{alone}no task of this suite is answered in text"
+    paid = any(task.paid for task in suite.tasks.values())
+    judged = ", but for those whose judge is paid for each answer" * paid
+    return f"{alone}no task of this suite is answered in text{judged}"
 
 
 def holds_beside(suite: Suite, result: Mapping[str, Any]) -> bool:
