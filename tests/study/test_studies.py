@@ -135,8 +135,8 @@ def test_before_that_it_says_on_one_screen_which_files_leave_what_open(name: str
     ]
     for one in told:
         kind = "teacher" if "teacher" in one.where else "model"
-        assert one.action.startswith(f"Write it into conf/{kind}/")
-        assert ("or add teacher.source.revision=" in one.action) == (kind == "teacher")
+        assert one.action == f"Write it into {one.why.split()[0]}."
+        assert one.why.startswith(f"conf/{kind}/")
 
 
 def test_the_rerun_separates_size_and_rate():
