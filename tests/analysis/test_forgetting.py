@@ -16,7 +16,7 @@ from heed.analysis.page import page, picture
 from heed.core.files import read_json, read_jsonl
 from heed.core.stats import compare_paired
 from heed.core.types import ItemScore, Ratio
-from heed.core.unscored import UNSCORED
+from heed.core.unscored import MISSING, UNSCORED
 
 BOOTSTRAP = {"level": 0.95, "resamples": 500, "seed": 0}
 ITEMS = 60
@@ -144,7 +144,9 @@ def test_an_item_that_some_step_has_no_score_of_is_left_out_of_all_and_counted(t
         def scored(self, step: int) -> list[ItemScore]:
             found = super().scored(step)
             lost = {**found[4].metrics, "acc": Ratio(0, 0)}
-            return [replace(s, metrics=lost) if step == 2 and s is found[4] else s for s in found]
+            why = {**found[4].details, MISSING: "unread"}
+            odd = replace(found[4], metrics=lost, details=why)
+            return [odd if step == 2 and s is found[4] else s for s in found]
 
     Forgetting().make(Unread(), tmp_path)
     told = read_json(tmp_path / "summary.json")

@@ -1,16 +1,19 @@
 """An item that some sides have no score of counts on none, and is counted."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.core.types import ItemScore, Ratio
-from heed.core.unscored import UNSCORED, scored_on_all
+from heed.core.unscored import MISSING, UNSCORED, scored_on_all
 
 NONE, WHOLE = Ratio(0, 0), Ratio(1, 1)
 
 
 def score(key: str, *ratios: Ratio) -> ItemScore:
-    return ItemScore("t", key, "", "", None, 0, dict(zip("mn", ratios, strict=True)))
+    why = {MISSING: "it could not be read"} if NONE in ratios else {}
+    return ItemScore("t", key, "", "", None, 0, dict(zip("mn", ratios, strict=True)), why)
 
 
 def test_an_item_without_a_score_on_one_side_is_left_out_of_that_metric_on_both_and_counted():
@@ -22,6 +25,18 @@ def test_an_item_without_a_score_on_one_side_is_left_out_of_that_metric_on_both_
     assert {s.key: s.metrics["m"] for s in after} == dict.fromkeys("abc", NONE)
     assert [s.metrics["n"] for s in before] == [WHOLE, WHOLE, NONE]
     assert scored_on_all(first, first) == ([first, first], {})
+
+
+def test_what_says_no_reason_is_left_as_it_is_and_refused_later():
+    first, second = [replace(score("a", NONE, WHOLE), details={})], [score("a", WHOLE, WHOLE)]
+    assert scored_on_all(first, second) == ([first, second], {})
+
+
+def test_what_was_taken_once_is_no_other_item_to_the_next():
+    (one, two), _ = scored_on_all([score("a", NONE, WHOLE)], [score("a", WHOLE, WHOLE)])
+    kept, told = scored_on_all(one, two, [score("a", WHOLE, WHOLE)])
+    assert told == {UNSCORED: 1}
+    assert [side[0].metrics["m"] for side in kept] == [NONE, NONE, NONE]
 
 
 def test_other_lists_of_items_are_left_as_they_are_and_refused_later():

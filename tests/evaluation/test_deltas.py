@@ -9,6 +9,7 @@ from heed.core.errors import DataError, RunError
 from heed.core.significance import mcnemar
 from heed.core.stats import compare_paired, holm
 from heed.core.types import ItemScore, Ratio
+from heed.core.unscored import MISSING
 from heed.evaluation.deltas import deltas_of, primary_delta, seeds_delta, stratum_deltas
 from heed.evaluation.ifeval import METRICS, PromptFile, metrics_of
 from heed.evaluation.prompting import Declared
@@ -72,12 +73,15 @@ def test_an_item_that_one_side_has_no_score_of_counts_on_neither():
     """A judge's reply that cannot be read must not end a finished training."""
     before, after = scored(1, LOW), scored(2, HIGH)
     lost = dict.fromkeys(METRICS, Ratio(0, 0))
-    part = [replace(after[0], metrics=lost), *after[1:]]
+    part = [replace(after[0], metrics=lost, details={MISSING: "unread"}), *after[1:]]
     found, other = (deltas_of(suite(), b, a) for b, a in ((before, part), (before[1:], after[1:])))
     assert [(d.delta, d.low, d.high, d.items) for d in found] == [
         (d.delta, d.low, d.high, d.items) for d in other
     ]
     assert seeds_delta(suite(), [(before, part), (before, after)]).items == len(before) - 1
+    odd = [replace(part[0], details={}), *after[1:]]
+    with pytest.raises(DataError, match="on one side of the comparison only"):
+        deltas_of(suite(), before, odd)
 
 
 def test_where_less_is_better_a_gain_is_a_fall(monkeypatch):

@@ -12,7 +12,7 @@ from heed.core.compose import compose_component
 from heed.core.errors import DataError
 from heed.core.files import write_json
 from heed.core.types import ItemScore, Ratio
-from heed.core.unscored import UNSCORED
+from heed.core.unscored import MISSING, UNSCORED
 from heed.evaluation.record import write_scores
 from heed.study import numbers
 from heed.study.measured import facts_beside, measured
@@ -258,7 +258,8 @@ def test_an_item_that_some_cell_has_no_score_of_is_left_out_of_all_and_said(worl
     root, cells, done = world
     cut = cells[2]
     after = scores(0.5, 1)
-    after[0] = replace(after[0], metrics={"inst_level_strict_acc": Ratio(0, 0)})
+    none = {"inst_level_strict_acc": Ratio(0, 0)}
+    after[0] = replace(after[0], metrics=none, details={**after[0].details, MISSING: "unread"})
     write_scores(tmp_path / "scores/play", Silent(cut.cell.suite), after, fingerprint(cut))
     mixed = done | {cut.key: done[cut.key] | {"directory": str(tmp_path)}}
     found = measured(cells, mixed, ["model", "lr"], root)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from heed.core.files import write_json
 from heed.core.manifest import code_state
 from heed.core.types import Delta, ItemScore, Ratio
+from heed.core.unscored import MISSING
 from heed.study.flags import dropped_flags, training_flags
 from heed.study.result import (
     code_notes,
@@ -69,7 +70,9 @@ def test_trivial_models_stand_beside_the_metric_that_they_belong_to():
 def test_items_that_one_side_has_no_score_of_are_counted():
     def kept(*dens: int) -> SimpleNamespace:
         ratios = [{"win_rate": Ratio(den, den)} for den in dens]
-        items = [ItemScore("t", str(i), "", "", None, 0, one) for i, one in enumerate(ratios)]
+        why = [{} if den else {MISSING: "unread"} for den in dens]
+        both = enumerate(zip(ratios, why, strict=True))
+        items = [ItemScore("t", str(i), "", "", None, 0, one, said) for i, (one, said) in both]
         return SimpleNamespace(sheet=SimpleNamespace(items=items))
 
     assert unscored_notes(kept(1, 1, 1), kept(1, 1, 1)) == []

@@ -10,6 +10,7 @@ from heed.core.component import component
 from heed.core.errors import DataError, RunError
 from heed.core.identity import Incidental, canonical, short_hash
 from heed.core.types import Answer, Item, ItemScore, Ratio
+from heed.core.unscored import MISSING
 from heed.data.tables import json_lines, need_file
 from heed.evaluation.judge import Judge, Judgement, Pairwise, outputs_of
 from heed.evaluation.task import Task, item_key
@@ -90,7 +91,7 @@ class JudgedPairs(Task):
         found: Counter[str] = Counter()
         for told in (score.details for score in scores):
             found.update({what: told.get(field, 0) for field, what in COUNTED.items()})
-            found.update([told["missing"]] if "missing" in told else [])
+            found.update([told[MISSING]] if MISSING in told else [])
             found.update(f"judged by {model}" for model in told.get("served", ()))
         return {what: times for what, times in found.items() if times}
 
@@ -123,7 +124,7 @@ class JudgedPairs(Task):
 def _refuse_unjudged(scores: Sequence[ItemScore]) -> None:
     """Say why there is no win rate, where an interval would only find nothing to score."""
     found = sum(score.metrics["win_rate"].den > 0 for score in scores)
-    why = Counter(s.details["missing"] for s in scores if "missing" in s.details)
+    why = Counter(s.details[MISSING] for s in scores if MISSING in s.details)
     if found < 2 and why:
         told = "; ".join(f"{times} times: {what}" for what, times in why.items())
         raise RunError(
@@ -145,7 +146,7 @@ def _ratios(preference: float | None) -> dict[str, Ratio]:
 def _details(found: Judgement) -> dict[str, Any]:
     """What is told of a judgement, as plain data; what is empty is left out."""
     told = {
-        "missing": found.missing,
+        MISSING: found.missing,
         "replies": list(found.replies),
         "reference first": list(found.orders),
         "read": found.read,

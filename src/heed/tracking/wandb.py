@@ -120,7 +120,7 @@ class Wandb(Mirror):
 
         mode, why = self._mode()
         (run.root / FOLDER).mkdir(parents=True, exist_ok=True)  # or it takes another place
-        tags = None  # there, those of before are kept
+        tags = None  # online, those of before are kept
         if mode == "offline":
             tags = all_tags(run.root, run.id, self._tags(run))
             forget(run.root, run.id)
